@@ -1,0 +1,96 @@
+"""voxnb: a Jupyter workbench for conversations with OpenAI-style models.
+
+VoxEngine's OpenAI module in Python, with a memory that loses nothing: every turn is
+kept in SQLite, every summary says what it was made from, every request can be
+rebuilt.
+
+>>> import voxnb
+>>> with voxnb.testing.server(["It is a data set of flowers."]) as server:
+...     with voxnb.chat("gpt-4o-mini", base_url=server.base_url, store=":memory:") as chat:
+...         reply = chat.ask("What is iris?").result()
+>>> print(reply)
+It is a data set of flowers.
+
+Names are imported on first use: ``import voxnb`` itself loads no pandas, no openai
+and no widgets.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from voxnb import errors as errors
+    from voxnb import testing as testing
+    from voxnb.clients.chat import ChatCompletionsAPIClient as ChatCompletionsAPIClient
+    from voxnb.clients.chat import chat as chat
+    from voxnb.clients.reply import Reply as Reply
+    from voxnb.clients.turn import Turn as Turn
+    from voxnb.clients.turn import gather as gather
+    from voxnb.errors import VoxnbError as VoxnbError
+    from voxnb.events import ContextEvents as ContextEvents
+    from voxnb.events import Event as Event
+    from voxnb.memory.policy import ContextPolicy as ContextPolicy
+    from voxnb.params import DEFAULT_SUMMARY_PROMPT as DEFAULT_SUMMARY_PROMPT
+    from voxnb.store.context_store import ContextStore as ContextStore
+    from voxnb.store.conversation import Conversation as Conversation
+    from voxnb.voxengine import OpenAI as OpenAI
+
+_NAMES = {
+    "ChatCompletionsAPIClient": "voxnb.clients.chat",
+    "ContextEvents": "voxnb.events",
+    "ContextPolicy": "voxnb.memory.policy",
+    "ContextStore": "voxnb.store.context_store",
+    "Conversation": "voxnb.store.conversation",
+    "DEFAULT_SUMMARY_PROMPT": "voxnb.params",
+    "Event": "voxnb.events",
+    "OpenAI": "voxnb.voxengine",
+    "Reply": "voxnb.clients.reply",
+    "Turn": "voxnb.clients.turn",
+    "VoxnbError": "voxnb.errors",
+    "chat": "voxnb.clients.chat",
+    "errors": "voxnb",
+    "gather": "voxnb.clients.turn",
+    "testing": "voxnb",
+    "voxengine": "voxnb",
+}
+"""Public name → module it comes from; a name from ``voxnb`` itself is a submodule."""
+
+__all__ = [
+    "DEFAULT_SUMMARY_PROMPT",
+    "ChatCompletionsAPIClient",
+    "ContextEvents",
+    "ContextPolicy",
+    "ContextStore",
+    "Conversation",
+    "Event",
+    "OpenAI",
+    "Reply",
+    "Turn",
+    "VoxnbError",
+    "chat",
+    "errors",
+    "gather",
+    "testing",
+    "voxengine",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _NAMES.get(name)
+    if home is None:
+        from voxnb.params import did_you_mean
+
+        raise AttributeError(f"module 'voxnb' has no {name!r}{did_you_mean(name, __all__)}")
+    value = (
+        importlib.import_module(f"voxnb.{name}") if home == "voxnb" else getattr(importlib.import_module(home), name)
+    )
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

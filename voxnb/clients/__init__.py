@@ -1,0 +1,1 @@
+"""Clients of model APIs, and the `Turn` handle that their requests return."""

@@ -1,0 +1,127 @@
+"""The body of an answer as bytes, with a limit on silence and typed errors."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import TYPE_CHECKING, Any, Final
+
+from voxnb.clients.failure import silence
+from voxnb.clients.refusal import first_line
+from voxnb.errors import APIConnectionError, APIResponseValidationError
+
+if TYPE_CHECKING:
+    from voxnb.clients.sdk import Transport
+
+MOST_ANSWER_BYTES: Final = 64 * 1024 * 1024
+"""An unstreamed answer longer than this is not an answer."""
+
+
+class ByteStream:
+    """The body of one answer, as it comes in: ``async for data in stream``.
+
+    Attributes:
+        status: HTTP status, always of the 200s.
+        headers: of the answer, lower case.
+        content_type: ``text/event-stream`` or ``application/json``.
+        request_id: the server's id of the request, or None.
+        retries: how often the request was repeated before this answer.
+        url: what answered (not what was asked, if the server redirects).
+    """
+
+    def __init__(self, response: Any, *, transport: Transport, retries: int) -> None:
+        self.status: int = response.status_code
+        self.headers: dict[str, str] = {k.lower(): v for k, v in response.headers.items()}
+        self.content_type = self.headers.get("content-type", "").partition(";")[0].strip().lower()
+        self.request_id = self.headers.get("x-request-id") or self.headers.get("apim-request-id")
+        self.retries = retries
+        self.url = str(response.url)
+        self._response = response
+        self._transport = transport
+        self._chunks: AsyncGenerator[bytes, None] = response.aiter_bytes()
+        self._first = b""
+        self._started = False
+
+    @property
+    def is_streamed(self) -> bool:
+        """Server-sent events; otherwise the body is one JSON document."""
+        return self.content_type == "text/event-stream"
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        """The next piece of the body.
+
+        Raises:
+            APITimeoutError: nothing came for too long.
+            StreamBrokenError: the connection broke, or the body cannot be unpacked.
+        """
+        if self._first:
+            data, self._first = self._first, b""
+            return data
+        try:
+            async with asyncio.timeout(self._transport.silence_s if self._started else None):
+                return await anext(self._chunks)
+        except StopAsyncIteration:
+            raise
+        except TimeoutError as error:
+            raise silence(self._transport.endpoint, self._transport.silence_s) from error
+        except Exception as error:  # noqa: BLE001 - whatever the HTTP library raises means that the answer broke
+            raise self._transport.broken(error, started=self._started) from error
+
+    async def wait_for_first(self) -> None:
+        """Wait until the first byte has come; an empty body is a refusal to answer."""
+        try:
+            while not self._first:
+                self._first = await anext(self)
+        except StopAsyncIteration:
+            if self.is_streamed:
+                words = f"{self._transport.endpoint.host} ended the answer before its first byte"
+                raise APIConnectionError(words, host=self._transport.endpoint.host) from None
+            raise self.unexpected(b"") from None
+        self._started = True
+
+    def unexpected(self, body: bytes) -> APIResponseValidationError:
+        """The error for a body that is not the API's."""
+        line = self._transport.hide(first_line(body.decode("utf-8", "replace")))
+        kind = self.content_type or "no content type"
+        what = f"{kind}, beginning {line!r}" if line else f"{kind} and nothing in it"
+        return APIResponseValidationError(
+            f"{self.url} answered HTTP {self.status} with {what}; that is not a model API: check base_url, which "
+            "mostly ends in /v1, and whether a login page or a proxy stands before it",
+            host=self._transport.endpoint.host,
+            first_line=line,
+        )
+
+    async def read(self, *, most_bytes: int = MOST_ANSWER_BYTES) -> bytes:
+        """The rest of the body, cut after about `most_bytes`."""
+        parts: list[bytes] = []
+        size = 0
+        async for data in self:
+            parts.append(data)
+            size += len(data)
+            if size > most_bytes:
+                break
+        return b"".join(parts)
+
+    async def read_json(self) -> dict[str, Any]:
+        """The rest of the body as a JSON object.
+
+        Raises:
+            APIResponseValidationError: it is none.
+        """
+        body = await self.read()
+        try:
+            found = json.loads(body)
+        except (ValueError, RecursionError):
+            raise self.unexpected(body) from None
+        if not isinstance(found, dict):
+            raise self.unexpected(body)
+        return found
+
+    async def aclose(self) -> None:
+        """Let go of the connection; idempotent."""
+        await self._chunks.aclose()
+        await self._response.aclose()

@@ -1,0 +1,373 @@
+"""Folding: take the oldest turns, have them summarised, check the answer, commit by compare-and-swap.
+
+Rule 1: a fold never touches the chat. What it raises ends here, as a `SummaryFailed`
+event and a warning on the next reply.
+Rule 2: it is one call per chunk to `summary_model` (one more where the answer was cut), within `FOLD_TIMEOUT_S`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Mapping
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, Final
+
+from voxnb.clients.exchange import settled
+from voxnb.errors import APIError, SummaryError, VoxnbError
+from voxnb.events import ContextEvents
+from voxnb.memory import summary as memory
+from voxnb.memory.plan import Fold, Layout, choose_fold, choose_forced_fold
+from voxnb.store import folding as ledger
+from voxnb.store import journal
+from voxnb.store.folding import Choose, FoldJob, Written
+from voxnb.store.owner import this_process
+from voxnb.store.planner import Planner
+
+if TYPE_CHECKING:
+    from voxnb.clients.chat import ChatCompletionsAPIClient
+    from voxnb.clients.exchange import Answer
+    from voxnb.store.rows import CallRecord, ConversationRow
+
+FOLD_TIMEOUT_S: Final = 60.0
+"""A summary that takes longer is given up; the lease of the fold outlives it."""
+
+SWAP_TRIES: Final = 4
+"""How often a fold is planned again because somebody else changed the conversation meanwhile."""
+
+MORE_ROOM: Final = 2
+"""A cut or empty answer is asked for once more with this much more room."""
+
+OVERHEAD_TOKENS: Final = 200
+"""Headings, marks and the closing line of a fold's request, generously."""
+
+LEAST_SUMMARY_TOKENS: Final = 16
+"""Below this not even an extract holds a line."""
+
+
+class Folder:
+    """The folds of one client's conversation, one at a time."""
+
+    def __init__(self, client: ChatCompletionsAPIClient) -> None:
+        self.client = client
+        self.lock = asyncio.Lock()
+        self.warnings: dict[str, str] = {}
+
+    # -- deciding -----------------------------------------------------------------------------
+
+    async def in_background(self, row: ConversationRow, planner: Planner, *, context: Context) -> None:
+        """Fold if the thresholds say so; whatever goes wrong is told by event and warning."""
+
+        def choose(snapshot: Any) -> Fold | None:
+            return choose_fold(snapshot, limits=planner.limits, weigh=planner.weigh)
+
+        try:
+            await self.fold(row, planner, choose=choose, forced=False, context=context)
+        except SummaryError:
+            return  # told by SummaryFailed
+        except VoxnbError as error:
+            self.warn(error)
+
+    async def make_room(self, row: ConversationRow, planner: Planner, layout: Layout, *, context: Context) -> None:
+        """Fold until a request that does not fit will, by extract where no model does it.
+
+        The caller lays the request out again and looks whether it fits now.
+        """
+
+        def choose(snapshot: Any) -> Fold | None:
+            return choose_forced_fold(snapshot, limits=planner.limits, weigh=planner.weigh, layout=layout)
+
+        try:
+            if await self.fold(row, planner, choose=choose, forced=True, context=context) is not None:
+                return
+        except SummaryError:
+            if await self.extract(row, planner, choose=choose, context=context) is not None:
+                return
+        await self.squeeze(row, planner, layout, context=context)
+
+    # -- doing --------------------------------------------------------------------------------
+
+    async def fold(
+        self, row: ConversationRow, planner: Planner, *, choose: Choose, forced: bool, context: Context
+    ) -> str | None:
+        """One fold, planned again where the swap is lost.
+
+        Returns:
+            Public id of the summary; None if there was nothing to fold or another process folds.
+
+        Raises:
+            SummaryError: no acceptable summary came.
+        """
+        async with self.lock:
+            for _ in range(SWAP_TRIES):
+                job = await self._take(row, choose=choose, forced=forced)
+                if job is None:
+                    return None
+                self._emit(ContextEvents.SummaryStarted, _job_payload(job), context)
+                calls: list[CallRecord] = []
+                try:
+                    async with asyncio.timeout(FOLD_TIMEOUT_S):
+                        written = await self._write(job, planner, calls)
+                except (VoxnbError, TimeoutError) as error:
+                    raise await self._failed(job, error, calls, context) from error
+                except asyncio.CancelledError:
+                    await settled(self._failed(job, SummaryError("cancelled", reason="call"), calls, context))
+                    raise
+                summary_id = await self._commit(job, written, context)
+                if summary_id is not None:
+                    return summary_id
+            return None
+
+    async def extract(
+        self, row: ConversationRow, planner: Planner, *, choose: Choose, context: Context, limit_tokens: int | None = None
+    ) -> str | None:  # fmt: skip
+        """The same without a model: the lines that hold facts."""
+        async with self.lock:
+            for _ in range(SWAP_TRIES):
+                job = await self._take(row, choose=choose, forced=True)
+                if job is None:
+                    return None
+                written = write_extract(job, planner, limit_tokens=limit_tokens)
+                summary_id = await self._commit(job, written, context)
+                if summary_id is not None:
+                    return summary_id
+            return None
+
+    async def squeeze(self, row: ConversationRow, planner: Planner, layout: Layout, *, context: Context) -> None:
+        """Where all that can be folded is and the summary itself is too long: shorten it."""
+        room = ledger.squeeze(layout)
+        if layout.tokens["summary"] <= 0 or room < LEAST_SUMMARY_TOKENS + OVERHEAD_TOKENS // 2:
+            return
+
+        def choose(snapshot: Any) -> Fold | None:
+            if snapshot.summary is None:
+                return None
+            weight = planner.weigh(snapshot.summary.tokens, snapshot.summary.features)
+            reason = f"the summary leaves the request no room ({room:,} tokens)"
+            return Fold((), snapshot.folded_to, reason, weight, weight)
+
+        await self.extract(row, planner, choose=choose, context=context, limit_tokens=room - OVERHEAD_TOKENS // 2)
+
+    async def _take(self, row: ConversationRow, *, choose: Choose, forced: bool) -> FoldJob | None:
+        owner, now = this_process(), time.time()
+        return await self.client.write(
+            lambda c: ledger.take(c, row.id, choose=choose, owner=owner, now=now, forced=forced)
+        )
+
+    async def _commit(self, job: FoldJob, written: Written, context: Context) -> str | None:
+        now = time.time()
+
+        def work(c: Any) -> str | None:
+            summary_id = ledger.commit(c, job, written, now=now)
+            if summary_id is not None:
+                journal.add_events(
+                    c, job.conversation.id, None, [(ContextEvents.SummaryFolded.value, _stored(job, written))], now=now
+                )
+            return summary_id
+
+        summary_id = await self.client.write(work, durable=True)
+        if summary_id is not None:
+            self._emit(
+                ContextEvents.SummaryFolded, {**_folded_payload(job, written), "summary_id": summary_id}, context
+            )
+        return summary_id
+
+    async def _failed(
+        self, job: FoldJob, error: BaseException, calls: list[CallRecord], context: Context
+    ) -> SummaryError:
+        """Note the failure, tell it, and give what is to be raised."""
+        wrapped = error if isinstance(error, SummaryError) else SummaryError(_reason(error), reason="call")
+        payload = {"reason": wrapped.reason, "message": str(wrapped), "text": wrapped.text[:2000]}
+        now = time.time()
+        failures = await self.client.write(
+            lambda c: ledger.fail(c, job, calls=calls, events=[(ContextEvents.SummaryFailed.value, payload)], now=now)
+        )
+        self.warn(wrapped)
+        self._emit(ContextEvents.SummaryFailed, {**payload, "failures": failures}, context)
+        return wrapped
+
+    def warn(self, error: VoxnbError) -> None:
+        """Keep a failure for the next reply, once per cause."""
+        key = getattr(error, "reason", "") or type(error).__name__
+        self.warnings.setdefault(
+            key,
+            f"folding failed ({error}); the turns are still sent verbatim. See conversation.calls() and summary_model.",
+        )
+
+    def _emit(self, name: ContextEvents, payload: Mapping[str, Any], context: Context) -> None:
+        self.client.dispatcher.emit(name.value, dict(payload), context=context)
+
+    # -- the summary model --------------------------------------------------------------------
+
+    async def _write(self, job: FoldJob, planner: Planner, calls: list[CallRecord]) -> Written:
+        """Ask the summary model, chunk by chunk, and check what it says."""
+        client = self.client
+        writer = client.summary_writer()
+        prompt = client.summary_prompt
+        limits, count = planner.limits, planner.measure.count
+        previous = job.previous.text if job.previous else None
+        began = time.monotonic()
+        room = writer.window_tokens - MORE_ROOM * limits.summary_max_tokens - OVERHEAD_TOKENS
+        room -= count(prompt.text) + limits.summary_max_tokens
+        if room < LEAST_SUMMARY_TOKENS:
+            raise SummaryError(
+                f"summary_prompt and summary leave no room in the window of {writer.model!r} "
+                f"({writer.window_tokens:,} tokens); shorten the prompt or take another summary_model",
+                reason="call",
+            )
+        last_user = next(
+            (s.text for t in reversed(job.fold.turns) for s in reversed(t.messages) if s.role == "user"), ""
+        )
+        quality, text = "full", previous
+        flags: list[str] = []
+        request: dict[str, Any] = {}
+        for lines in memory.chunks(memory.transcript(job.fold.turns), limit_tokens=room, count=count):
+            accepted, request = await self._ask(
+                writer, prompt.text, lines, previous=text, last_user=last_user, planner=planner, calls=calls
+            )
+            text = accepted.text
+            quality = "cut" if "cut" in (quality, accepted.quality) else "full"
+            flags += [flag for flag in accepted.flags if flag not in flags]
+        if not text:
+            raise SummaryError("the turns to fold say nothing", reason="empty")
+        mark = secrets.token_hex(4)
+        counted = planner.fenced_counts(text, mark=mark, last_seq=job.fold.last_seq)
+        return Written(
+            text=text,
+            mark=mark,
+            tokens=counted.tokens,
+            features=counted.features,
+            weight=planner.weigh(counted.tokens, counted.features),
+            prompt=prompt.text,
+            prompt_name=prompt.name,
+            prompt_version=prompt.version,
+            request=request,
+            model=writer.model,
+            quality=quality,
+            flags=flags,
+            duration_ms=(time.monotonic() - began) * 1000,
+            cost_usd=None,
+            calls=calls,
+        )
+
+    async def _ask(
+        self, writer: SummaryWriter, prompt: str, lines: str, *, previous: str | None, last_user: str,
+        planner: Planner, calls: list[CallRecord],
+    ) -> tuple[memory.Accepted, dict[str, Any]]:  # fmt: skip
+        """One chunk: ask, check, and ask once more with more room where the answer was cut or empty."""
+        limits, count = planner.limits, planner.measure.count
+        messages = memory.request_messages(prompt, previous=previous, lines=lines, mark=secrets.token_hex(4))
+        replaced = count(lines) + count(previous or "")
+        for attempt in (1, MORE_ROOM):
+            body = writer.body(messages, max_tokens=attempt * limits.summary_max_tokens)
+            answer = await writer.ask(body, purpose="fold")
+            assert answer.call is not None
+            calls.append(answer.call)
+            cut = answer.finish_reason == "length"
+            if attempt == 1 and (cut or not answer.text.strip()):
+                continue
+            accepted = memory.accept(
+                answer.text,
+                cut=cut,
+                source=lines,
+                previous=previous,
+                last_user=last_user,
+                max_tokens=limits.summary_max_tokens,
+                replaced_tokens=replaced,
+                count=count,
+            )
+            return accepted, {k: v for k, v in body.items() if k != "messages"}
+        raise AssertionError("unreachable: the second attempt returns or raises")
+
+
+class SummaryWriter:
+    """Who writes summaries: a client's transport, a model and its request."""
+
+    def __init__(
+        self, client: ChatCompletionsAPIClient, *, model: str, window_tokens: int, request: Mapping[str, Any]
+    ) -> None:
+        self.client = client
+        self.model = model
+        self.window_tokens = window_tokens
+        self.request = request
+
+    def body(self, messages: list[dict[str, str]], *, max_tokens: int) -> dict[str, Any]:
+        """The request's body; what the user gave in ``summary_request`` wins."""
+        # OpenAI's newer models refuse max_tokens, other servers know nothing else.
+        limit = "max_completion_tokens" if self.client.endpoint.is_openai else "max_tokens"
+        body: dict[str, Any] = {"model": self.model, limit: max_tokens, **self.client.fold_sampling, **self.request}
+        return {**body, "messages": messages}
+
+    async def ask(self, body: dict[str, Any], *, purpose: str) -> Answer:
+        """One call, streamed so that silence is noticed."""
+        return await self.client.complete(body, purpose=purpose)
+
+
+def write_extract(job: FoldJob, planner: Planner, *, limit_tokens: int | None = None) -> Written:
+    """A summary without a model."""
+    limit = min(limit_tokens or planner.limits.summary_max_tokens, planner.limits.summary_max_tokens)
+    text = memory.extract(
+        job.fold.turns,
+        previous=job.previous.text if job.previous else None,
+        limit_tokens=limit,
+        count=planner.measure.count,
+    )
+    mark = secrets.token_hex(4)
+    text = text or "(nothing of it could be kept)"
+    counted = planner.fenced_counts(text, mark=mark, last_seq=job.fold.last_seq)
+    return Written(
+        text=text,
+        mark=mark,
+        tokens=counted.tokens,
+        features=counted.features,
+        weight=planner.weigh(counted.tokens, counted.features),
+        prompt="",
+        prompt_name=None,
+        prompt_version=None,
+        request={},
+        model="extract",
+        quality="full",
+        flags=(),
+        duration_ms=0.0,
+        cost_usd=0.0,
+        calls=(),
+    )
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, TimeoutError):
+        return f"the summary model took longer than {FOLD_TIMEOUT_S:.0f} s"
+    if isinstance(error, APIError):
+        return f"the summary model could not be asked: {error}"
+    return str(error)
+
+
+def _job_payload(job: FoldJob) -> dict[str, Any]:
+    fold = job.fold
+    return {
+        "conversation": job.conversation.uid,
+        "reason": fold.reason,
+        "turns": [turn.seq for turn in fold.turns],
+        "first_seq": job.conversation.folded_to + 1,
+        "last_seq": fold.last_seq,
+        "tokens_before": fold.tokens_before,
+        "round": (job.previous.round if job.previous else 0) + 1,
+    }
+
+
+def _folded_payload(job: FoldJob, written: Written) -> dict[str, Any]:
+    return {
+        **_job_payload(job),
+        "tokens_after": job.fold.tokens_before - job.fold.folded_tokens + written.weight,
+        "text": written.text,
+        "model": written.model,
+        "quality": written.quality,
+        "flags": list(written.flags),
+        "duration_ms": written.duration_ms,
+    }
+
+
+def _stored(job: FoldJob, written: Written) -> dict[str, Any]:
+    """The event as it is kept: the text stands in the summary's row already."""
+    return {k: v for k, v in _folded_payload(job, written).items() if k != "text"}

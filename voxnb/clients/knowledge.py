@@ -1,0 +1,184 @@
+"""What a client has learned of the server it asks: the window, and how its counts relate to ours."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from voxnb.errors import APIError
+from voxnb.memory import tokens
+from voxnb.memory.calibration import MARGIN, Calibration, RequestCounts, kind_of
+from voxnb.memory.plan import Layout
+from voxnb.memory.policy import DEFAULT_WINDOW_TOKENS
+from voxnb.memory.window import known_window
+from voxnb.store.planner import Measure, Planner, summary_role_for
+from voxnb.store.rows import dump
+
+if TYPE_CHECKING:
+    from voxnb.clients.chat import ChatCompletionsAPIClient
+
+ATTACHMENT_SHARE: Final = 4
+"""An attached table takes at most a quarter of the window."""
+
+
+class Knowledge:
+    """Windows by model, calibration by model; one per client."""
+
+    def __init__(self, client: ChatCompletionsAPIClient) -> None:
+        self._client = client
+        self._windows: dict[str, int | None] = {}
+        self._learned: dict[str, int] = {}
+        self._calibrations: dict[str, Calibration] = {}
+        self._warnings: list[str] = []
+        self.last_model: str | None = None
+
+    # -- the window ---------------------------------------------------------------------------
+
+    async def discover(self, model: str | None) -> None:
+        """Ask the server for its window, once per model; no answer is an answer."""
+        name = model or ""
+        self.last_model = model or self.last_model
+        if name in self._windows or self._client.policy.window_tokens is not None or self._client.endpoint.is_openai:
+            return
+        from voxnb.clients.window import discover_window
+
+        self._windows[name] = await discover_window(self._client.transport, name)
+
+    def window_tokens(self, model: str | None) -> int:
+        """Tokens a whole request to this model may have."""
+        name = model or ""
+        if name in self._learned:
+            return self._learned[name]
+        found = self._windows.get(name) or known_window(model)
+        if found is None:
+            found = self._client.policy.window_tokens
+        if found is None:
+            self._warnings.append(
+                f"the context window of {name!r} is not known; {DEFAULT_WINDOW_TOKENS:,} tokens are assumed, "
+                "set policy=ContextPolicy(window_tokens=…)"
+            )
+            found = DEFAULT_WINDOW_TOKENS
+        return found
+
+    def learn_overflow(self, error: APIError, layout: Layout) -> int | None:
+        """Believe a server that says "too long"; the window it has, or None if it says something else."""
+        from voxnb.clients.sdk import overflow_of
+
+        found = overflow_of(error)
+        if found is None:
+            return None
+        limit, sent = found
+        model = self.last_model or ""
+        self.learn(layout, model=model, reported_tokens=sent)
+        if limit is None:
+            limit = int(self.window_tokens(model) * 0.8)
+        self._learned[model] = limit
+        return limit
+
+    def attachment_tokens(self) -> int:
+        """How long an attached table may be."""
+        return max(256, self.window_tokens(self._client.planner_model()) // ATTACHMENT_SHARE)
+
+    # -- planning -----------------------------------------------------------------------------
+
+    def planner(self, parameters: Mapping[str, Any], request_tools: Mapping[str, Any] | None) -> Planner:
+        """How a request with these parameters is counted and laid out.
+
+        Raises:
+            BudgetError: the policy does not fit this model's window.
+        """
+        client = self._client
+        model = parameters.get("model")
+        measure = client._measure(model)  # noqa: SLF001 - the client's own knowledge
+        own = measure.encoding == "custom" or self.is_exact(model)
+        window = self.window_tokens(model)
+        margin = 0.0 if own or kind_of(model) == "ours" else MARGIN
+        limits = client.policy.limits(window, reserve_output_tokens=_limit(parameters), margin=margin)
+        return Planner(
+            limits=limits,
+            measure=measure,
+            calibration=None if own else self._calibration(model),
+            conversation=client.conversation.id,
+            summary_role=summary_role_for(model, client.policy),
+            tools_tokens=_tools_tokens(request_tools or {}, measure),
+            parameters=dict(parameters),
+            instructions=tuple(client.instructions),
+        )
+
+    def is_exact(self, model: str | None) -> bool:
+        """Whether our encoding is the server's."""
+        from voxnb.runtime.encodings import encoding_for
+
+        return encoding_for(model).exact and self._client.endpoint.is_openai
+
+    # -- calibration --------------------------------------------------------------------------
+
+    def _calibration(self, model: str | None) -> Calibration:
+        name = model or ""
+        found = self._calibrations.get(name)
+        if found is None:
+            found = self._calibrations[name] = self._stored(name)
+        return found
+
+    def _stored(self, model: str) -> Calibration:
+        rows = self._client.store.database.read(
+            "SELECT state FROM calibration WHERE host = ? AND model = ?", (self._client.host, model)
+        )
+        if rows:
+            with contextlib.suppress(ValueError):  # of an older kind: start again
+                return Calibration.from_dict(json.loads(rows[0][0]))
+        return Calibration.for_model(model)
+
+    def learn(self, layout: Layout, *, model: str | None, reported_tokens: int | None) -> Callable[[Any], None] | None:
+        """Take a call's reported usage into account.
+
+        Returns:
+            What to write into the store, or None.
+        """
+        if (
+            reported_tokens is None
+            or not layout.counted
+            or self._client.policy.count is not None
+            or self.is_exact(model)
+        ):
+            return None
+        sent = RequestCounts.of(layout.counted, tools_tokens=layout.tools_tokens)
+        before = self._calibration(model)
+        after = before.observe(sent, reported_tokens, conversation=self._client.conversation.id, prefix=layout.prefix)
+        if after is before:
+            return None
+        self._calibrations[model or ""] = after
+        row = (self._client.host, model or "", dump(after.to_dict()), time.time())
+        return lambda c: c.execute(
+            "INSERT OR REPLACE INTO calibration (host, model, state, updated_at) VALUES (?, ?, ?, ?)", row
+        )
+
+    def take_warnings(self) -> list[str]:
+        """What should be said once."""
+        out, self._warnings = self._warnings, []
+        return out
+
+
+def _tools_tokens(extra: Mapping[str, Any], measure: Measure) -> int:
+    """What tools and response format add to the prompt."""
+    out = tokens.response_format_tokens(_mapping(extra.get("response_format")), measure.count)
+    for name in ("tools", "functions"):
+        if extra.get(name):
+            out += tokens.tools_tokens(extra[name], measure.count, model=measure.model)
+    return out
+
+
+def _mapping(value: Any) -> Mapping[str, Any] | None:
+    return value if isinstance(value, Mapping) else None
+
+
+def _limit(parameters: Mapping[str, Any]) -> int | None:
+    """The request's own limit of the reply."""
+    for name in ("max_completion_tokens", "max_tokens"):
+        value = parameters.get(name)
+        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+            return value
+    return None

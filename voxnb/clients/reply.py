@@ -1,0 +1,114 @@
+"""`Reply`: what came back for a turn, as a value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from voxnb.errors import TurnError
+from voxnb.messages import Usage
+from voxnb.runtime import config
+
+_CONTROLS: Final = {n: None for n in (*range(32), *range(127, 160)) if n not in (9, 10)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """The answer of one turn; ``str(reply)`` is its text.
+
+    Attributes:
+        text: the assistant's text; "" where it only called tools.
+        message: the assistant message in the API's shape.
+        tool_calls: the calls of that message, in order.
+        refusal: the model's refusal, or None.
+        parsed: the text as the value that ``response_format`` asked for, or None.
+        usage: tokens as the server reported them.
+        finish_reason: the API's (``stop``, ``length``, ``tool_calls`` …), ``cancelled``, or None where the
+            server gave none.
+        turn: id of the turn, or None where nothing is stored.
+        warnings: what should be known about this reply, one sentence each.
+        reused: True where the store answered and no call was made.
+        plan_source: makes `plan`.
+    """
+
+    text: str = ""
+    message: Mapping[str, Any] = field(default_factory=dict)
+    tool_calls: tuple[Mapping[str, Any], ...] = ()
+    refusal: str | None = None
+    parsed: Any = None
+    usage: Usage = field(default_factory=Usage)
+    finish_reason: str | None = None
+    turn: str | None = None
+    warnings: tuple[str, ...] = ()
+    reused: bool = False
+    plan_source: Callable[[], Any] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def plan(self) -> Any:
+        """What was sent and why: the `Plan` of this turn, rebuilt from the store.
+
+        Raises:
+            TurnError: the reply belongs to no stored turn.
+        """
+        if self.plan_source is None:
+            raise TurnError(
+                "this reply has no plan: its request was made without storeContext, or the reply was copied"
+            )
+        return self.plan_source()
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __hash__(self) -> int:
+        return hash((self.turn, self.text))
+
+    def __repr__(self) -> str:
+        parts = [repr(shorten(self.text))]
+        if self.refusal:
+            parts.append(f"refusal={shorten(self.refusal)!r}")
+        if self.tool_calls:
+            parts.append(f"tool_calls={len(self.tool_calls)}")
+        parts.append(f"finish_reason={self.finish_reason!r}")
+        if self.usage.total_tokens is not None:
+            parts.append(f"tokens={self.usage.total_tokens}")
+        parts.extend(f"warning: {text}" for text in self.warnings)
+        return f"<Reply {' '.join(parts)}>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The plan is made by a live store, which no other process has.
+        return {**self.__dict__, "plan_source": None}
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:  # noqa: ARG002 - IPython's signature
+        return {"text/plain": reply_plain(self), "text/html": config.load("show_reply")(self)}
+
+
+def reply_plain(reply: Reply) -> str:
+    """All that a reply says (text, refusal, tool calls, warnings) as text without control characters."""
+    parts = [reply.text] if reply.text else []
+    if reply.refusal:
+        parts.append(f"Refused: {reply.refusal}")
+    parts.extend(f"Tool call: {call_line(call)}" for call in reply.tool_calls)
+    parts.extend(f"Note: {text}" for text in reply.warnings)
+    return plain("\n".join(parts))
+
+
+def call_line(call: Mapping[str, Any]) -> str:
+    """A tool call as one would write it.
+
+    >>> call_line({"id": "1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Ulm"}'}})
+    'weather({"city": "Ulm"})'
+    """
+    function = call.get("function") or {}
+    return f"{function.get('name', call.get('type', 'tool'))}({function.get('arguments', '')})"
+
+
+def plain(text: str) -> str:
+    """The text without control characters (they would drive the terminal), tabs and line breaks kept."""
+    return text.translate(_CONTROLS)
+
+
+def shorten(text: str, *, limit: int = 60) -> str:
+    """The text in one line, at most so many characters long."""
+    line = " ".join(text[: 4 * limit].split())
+    return line if len(line) <= limit and len(text) <= 4 * limit else line[: limit - 1] + "…"

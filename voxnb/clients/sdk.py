@@ -1,0 +1,379 @@
+"""The one door to the openai package: requests go out, bytes and typed errors come back.
+
+The SDK keeps addresses, authentication, connections and their limits. What is done here:
+
+- Answers are handed up as bytes, untouched, after their content type was checked.
+- Retries, so that they also cover an answer that ends before its first byte, are told to the caller, and never
+  happen after that byte.
+- Time limits count silence: the SDK's read limit until the first byte, `SILENCE_S` after it.
+- Every exception becomes one of `voxnb.errors`, with a cause that holds no key.
+
+openai is imported on first use, in a thread beside the loop (it takes most of a second).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, Final
+
+from voxnb.clients.address import Endpoint
+from voxnb.clients.bytestream import ByteStream
+from voxnb.clients.endpoint import check_key, resolve_endpoint
+from voxnb.clients.failure import SECRET_HEADERS, clean_cause, connection_error, silence, timeout_error
+from voxnb.clients.refusal import hide_in_text, overflow_of, payload_refusal, refusal, wait_before_retry
+from voxnb.errors import (
+    APIConnectionError,
+    APIError,
+    APIStatusError,
+    ClientClosedError,
+    CredentialsError,
+    ParameterError,
+    StreamBrokenError,
+    VoxnbError,
+)
+from voxnb.params import ChatParameters
+
+__all__ = ["ByteStream", "Transport", "overflow_of"]
+
+FIRST_BYTE_S: Final = 600.0
+SILENCE_S: Final = 60.0
+CONNECT_S: Final = 10.0
+_SHOWN_BYTES: Final = 4_096
+_NOT_THERE: Final = frozenset({404, 405, 501})
+_NO_KEY: Final = "none-is-sent"
+"""The SDK insists on a key; where there is none, the headers that would carry this one are left out."""
+
+OnRetry = Callable[[int, APIError, float], object]
+
+
+class Transport:
+    """Requests to one endpoint; usable on one event loop at a time, made anew after a fork.
+
+    Args:
+        endpoint: where to; None with `openai_client`.
+        timeout_s: longest silence; None is `FIRST_BYTE_S` before the first byte of an answer, `SILENCE_S` after it.
+        max_retries: how often a request is repeated before its first byte.
+        openai_client: adopt the settings of a configured client instead of `endpoint`.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint | None,
+        *,
+        timeout_s: float | None = None,
+        max_retries: int = 2,
+        openai_client: Any = None,
+    ) -> None:
+        if endpoint is None:
+            endpoint = resolve_endpoint(ChatParameters(openai_client=openai_client), {})
+        self.endpoint = endpoint
+        self.max_retries = max_retries
+        self.first_byte_s = timeout_s or FIRST_BYTE_S
+        self.silence_s = timeout_s or SILENCE_S
+        self._client: Any = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._abandoned: list[Any] = []
+        self._closed = False
+        self._secrets = [endpoint.api_key] if isinstance(endpoint.api_key, str) else []
+
+    def __repr__(self) -> str:
+        return f"Transport({self.endpoint.base_url!r}{', closed' if self._closed else ''})"
+
+    @contextlib.asynccontextmanager
+    async def stream(
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        *,
+        on_retry: OnRetry | None = None,
+        max_retries: int | None = None,
+    ) -> AsyncIterator[ByteStream]:
+        """POST a request; the block is entered when the first byte of the answer has come.
+
+        Args:
+            path: below the base URL (``/chat/completions``).
+            body: what is sent as JSON.
+            on_retry: called on the loop with ``(attempt, error, wait_s)`` before each wait.
+            max_retries: other than the transport's.
+
+        Yields:
+            The body, an event stream or one JSON document; closed when the block is left.
+
+        Raises:
+            APIError: no answer, a refusal, or an answer that is not the API's; after the retries.
+            CredentialsError: the function that returns the key did not.
+            ParameterError: the body cannot be written as JSON.
+            ClientClosedError: after `aclose`.
+        """
+        opened = await self._open("POST", path, body, on_retry=on_retry, max_retries=max_retries)
+        try:
+            yield opened
+        finally:
+            await opened.aclose()
+
+    async def post(
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        *,
+        on_retry: OnRetry | None = None,
+        max_retries: int | None = None,
+        at_root: bool = False,
+    ) -> dict[str, Any]:
+        """POST a request that is answered with one JSON object.
+
+        Args:
+            path: below the base URL.
+            body: what is sent as JSON.
+            on_retry: see `stream`.
+            max_retries: see `stream`.
+            at_root: the path is below `Endpoint.root` instead.
+
+        Raises:
+            APIError: see `stream`; also an error that was sent with status 200.
+        """
+        opened = await self._open(
+            "POST", path, body, on_retry=on_retry, max_retries=max_retries, at_root=at_root, streamed=False
+        )
+        async with contextlib.aclosing(opened):
+            found = await opened.read_json()
+        refused = self.payload_error(found, model=body.get("model"))
+        if refused is not None:
+            raise refused
+        return found
+
+    async def get(self, path: str, *, max_retries: int | None = None, at_root: bool = False) -> dict[str, Any] | None:
+        """GET one JSON object; None where the server has nothing there.
+
+        Args:
+            path: below the base URL.
+            max_retries: see `stream`.
+            at_root: the path is below `Endpoint.root` instead.
+
+        Raises:
+            APIError: see `stream`.
+        """
+        try:
+            opened = await self._open("GET", path, None, max_retries=max_retries, at_root=at_root, streamed=False)
+        except APIStatusError as error:
+            if error.status_code in _NOT_THERE:
+                return None
+            raise
+        async with contextlib.aclosing(opened):
+            return await opened.read_json()
+
+    async def aclose(self) -> None:
+        """Close the connections; idempotent. Streams that are read still end with an error."""
+        self._closed = True
+        client, self._client = self._client, None
+        if client is not None and self._loop is asyncio.get_running_loop():
+            await client.close()
+
+    def payload_error(self, payload: Mapping[str, Any], *, model: str | None = None) -> APIStatusError | None:
+        """The error in a decoded body or ``data:`` of a stream that came with status 200; None where it is none."""
+        return payload_refusal(payload, endpoint=self.endpoint, model=model, secrets=self._secrets)
+
+    def hide(self, text: str) -> str:
+        """The text without keys."""
+        return hide_in_text(text, self._secrets)
+
+    def broken(self, error: Exception, *, started: bool) -> APIConnectionError:
+        """What an exception while reading means; it is cleaned, to be the cause."""
+        import httpx2
+
+        clean_cause(error, self._secrets)
+        if isinstance(error, httpx2.TimeoutException):
+            return silence(self.endpoint, self.first_byte_s)
+        found = connection_error(error, self.endpoint)
+        if not started:
+            return found
+        host = self.endpoint.host
+        return StreamBrokenError(f"the answer of {host} stopped half way: {found}", host=host)
+
+    async def _open(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None,
+        *,
+        on_retry: OnRetry | None = None,
+        max_retries: int | None = None,
+        at_root: bool = False,
+        streamed: bool = True,
+    ) -> ByteStream:
+        """Ask until an answer begins, a refusal is final, or the retries are used up."""
+        most = self.max_retries if max_retries is None else max_retries
+        attempt = 0
+        while True:
+            try:
+                return await self._attempt(method, path, body, attempt=attempt, at_root=at_root, streamed=streamed)
+            except APIError as error:
+                wait_s = wait_before_retry(error, attempt=attempt + 1) if attempt < most else None
+                if wait_s is None:
+                    raise _counted(error, attempt) from error.__cause__
+                attempt += 1
+                if on_retry is not None:
+                    on_retry(attempt, error, wait_s)
+            await asyncio.sleep(wait_s)
+
+    async def _attempt(
+        self, method: str, path: str, body: Mapping[str, Any] | None, *, attempt: int, at_root: bool, streamed: bool
+    ) -> ByteStream:
+        client = await self._sdk()
+        path = f"/{path.lstrip('/')}"
+        response = await self._send(
+            client, method, f"{self.endpoint.root}{path}" if at_root else path, body=body, attempt=attempt
+        )
+        opened = ByteStream(response, transport=self, retries=attempt)
+        try:
+            is_json = opened.content_type == "application/json" or opened.content_type.endswith("+json")
+            if not (is_json or (streamed and opened.is_streamed)):
+                raise opened.unexpected(await opened.read(most_bytes=_SHOWN_BYTES))
+            await opened.wait_for_first()
+        except BaseException:
+            await opened.aclose()
+            raise
+        return opened
+
+    async def _send(self, client: Any, method: str, path: str, *, body: Mapping[str, Any] | None, attempt: int) -> Any:
+        import httpx2
+        import openai
+
+        headers: dict[str, Any] = {"x-stainless-retry-count": str(attempt)}
+        if self.endpoint.api_key is None and not _names_a_key(self.endpoint.headers):
+            headers |= {"Authorization": openai.Omit(), "api-key": openai.Omit()}
+        # Asked for as a stream and cast to the HTTP library's own response: then the SDK returns it unread.
+        wanted: dict[str, Any] = {"cast_to": httpx2.Response, "stream": True, "stream_cls": openai.AsyncStream}
+        wanted["options"] = {"headers": headers, "max_retries": 0}
+        model = body.get("model") if body else None
+        try:
+            if body is None:
+                return await client.get(path, **wanted)
+            return await client.post(path, body=body, **wanted)
+        except VoxnbError:
+            raise
+        except openai.APIStatusError as error:
+            raise self._refused(error, model=model if isinstance(model, str) else None) from clean_cause(
+                error, self._secrets
+            )
+        except openai.APITimeoutError as error:
+            raise timeout_error(error, self.endpoint, connect_s=self._connect_s, read_s=self.first_byte_s) from (
+                clean_cause(error, self._secrets)
+            )
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ParameterError(
+                f"the request cannot be written as JSON: {self.hide(str(error))}; give plain text, numbers and dicts",
+                name="request",
+            ) from clean_cause(error, self._secrets)
+        except Exception as error:  # whatever else the libraries raise: no answer has come
+            raise connection_error(error, self.endpoint) from clean_cause(error, self._secrets)
+
+    def _refused(self, error: Any, *, model: str | None) -> APIStatusError:
+        headers = {k.lower(): v for k, v in error.response.headers.items()}
+        return refusal(
+            error.status_code,
+            body=error.body,
+            headers=headers,
+            endpoint=self.endpoint,
+            url=str(error.response.url),
+            model=model,
+            secrets=self._secrets,
+        )
+
+    @property
+    def _connect_s(self) -> float:
+        return min(CONNECT_S, self.first_byte_s)
+
+    async def _sdk(self) -> Any:
+        """The SDK's client of this loop."""
+        if self._closed:
+            raise ClientClosedError("the client is closed; make a new one")
+        loop = asyncio.get_running_loop()
+        if self._client is None or self._loop is not loop:
+            made = await asyncio.to_thread(self._make_client)
+            if self._client is None or self._loop is not loop:  # another request may have been quicker
+                # Connections of another loop (before a fork) are neither used nor closed: they are the parent's.
+                self._abandoned += [self._client]
+                self._client, self._loop = made, loop
+        return self._client
+
+    def _make_client(self) -> Any:
+        import openai
+
+        endpoint = self.endpoint
+        timeout = openai.Timeout(self.first_byte_s, connect=self._connect_s)
+        settings: dict[str, Any] = {
+            "base_url": endpoint.base_url,
+            "timeout": timeout,
+            "max_retries": 0,
+            "default_headers": dict(endpoint.headers),
+            "default_query": dict(endpoint.query),
+        }
+        if endpoint.is_loopback:
+            # A proxy of the environment cannot reach this machine's own ports, and is none of its business.
+            settings["http_client"] = openai.DefaultAsyncHttpxClient(timeout=timeout, trust_env=False)
+        key: Any = _NO_KEY if endpoint.api_key is None else self._key
+        if endpoint.api_version is None:
+            client = _own_headers_only(openai.AsyncOpenAI, endpoint.headers)(api_key=key, **settings)
+        else:
+            auth = {"azure_ad_token_provider": key} if endpoint.bearer else {"api_key": key}
+            azure = _own_headers_only(openai.AsyncAzureOpenAI, endpoint.headers)
+            client = azure(api_version=endpoint.api_version, **auth, **settings)
+        # The constructor takes these from the environment, for whatever server.
+        client.organization, client.project, client.admin_api_key = endpoint.organization, endpoint.project, None
+        return client
+
+    async def _key(self) -> str:
+        """The key of the next request; the SDK asks before each."""
+        given, source = self.endpoint.api_key, self.endpoint.key_source
+        if not callable(given):
+            return given or ""
+        try:
+            found = given() if inspect.iscoroutinefunction(given) else await asyncio.to_thread(given)
+            if inspect.isawaitable(found):
+                found = await found
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # a function of the user's: what it raises must not end the loop
+            raise CredentialsError(f"the function given as {source} raised {type(error).__name__}") from error
+        if not isinstance(found, str) or not found.strip():
+            raise CredentialsError(f"the function given as {source} returned {type(found).__name__}, expected a key")
+        key = str(check_key(found, source=source))
+        if key not in self._secrets:
+            self._secrets = [*self._secrets[-3:], key]
+        return key
+
+
+def _own_headers_only(kind: Any, own: Mapping[str, str]) -> Any:
+    """The SDK's client class without the headers of ``OPENAI_CUSTOM_HEADERS``.
+
+    It sends them, credentials among them, to every server; here `resolve_endpoint` decides.
+    """
+    lines = os.environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n")
+    ambient = {line.partition(":")[0].strip().lower() for line in lines if ":" in line}
+    if not ambient:
+        return kind
+
+    def default_headers(self: Any) -> dict[str, Any]:
+        found = kind.default_headers.fget(self)
+        return {k: v for k, v in found.items() if k.lower() not in ambient} | dict(own)
+
+    # The class keeps its name: it is part of the User-Agent.
+    return type(kind.__name__, (kind,), {"default_headers": property(default_headers)})
+
+
+def _names_a_key(headers: Mapping[str, str]) -> bool:
+    return any(name.lower() in SECRET_HEADERS for name in headers)
+
+
+def _counted(error: APIError, retries: int) -> APIError:
+    """The error with the number of retries, which is known only at the end."""
+    error.retries = retries
+    if retries:
+        error.message += f" (after {retries} {'retry' if retries == 1 else 'retries'})"
+        error.args = (error.message,)
+    return error

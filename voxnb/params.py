@@ -1,0 +1,230 @@
+"""Client parameters: both spellings, documented defaults, nearest names for misspelt ones.
+
+Source: VoxEngine reference, ``ChatCompletionsAPIClientParameters`` (July 2026); the
+names after ``on_web_socket_close`` are voxnb's own.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, Final, Literal
+
+from voxnb.errors import ParameterError
+
+DEFAULT_SUMMARY_MODEL: Final = "gpt-4o"
+
+DEFAULT_SUMMARY_PROMPT: Final = """\
+You are maintaining a running summary of an ongoing conversation.
+
+Below is:
+1. The previous summary
+2. The messages between user and assistant you need to summarize
+
+Provide a summary to reflect the information.
+
+### Instructions:
+- Preserve important existing context from the previous summary
+- Integrate new key information, decisions, and developments
+- Remove outdated or redundant details
+- Avoid repeating unchanged information
+- Keep the summary concise and context-efficient
+- Maintain a neutral and factual tone"""
+"""The documented default, to the letter. Source: VoxEngine reference, ``summaryPrompt``."""
+
+IfExists = Literal["append", "reuse", "fail"]
+
+
+def camel_case(name: str) -> str:
+    """``summary_model`` → ``summaryModel``.
+
+    >>> camel_case("on_web_socket_close")
+    'onWebSocketClose'
+    """
+    head, *rest = name.split("_")
+    return head + "".join(part.capitalize() for part in rest)
+
+
+def snake_case(name: str) -> str:
+    """``summaryModel`` → ``summary_model``.
+
+    >>> snake_case("onWebSocketClose"), snake_case("model")
+    ('on_web_socket_close', 'model')
+    """
+    return re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", name).lower()
+
+
+def nearest(name: str, known: Iterable[str], *, n: int = 3) -> tuple[str, ...]:
+    """The closest known names, best first."""
+    return tuple(difflib.get_close_matches(name, list(known), n=n, cutoff=0.6))
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """``"; did you mean 'x'?"`` or an empty text.
+
+    >>> did_you_mean("summry_model", ["summary_model", "model"])
+    "; did you mean 'summary_model'?"
+    """
+    close = nearest(name, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatParameters:
+    """What a chat completions client is made of; every field in VoxEngine's spelling too.
+
+    Attributes:
+        api_key: the key, or a callable that returns it; else ``OPENAI_API_KEY`` where that may be used.
+        store_context: keep the conversation in the store and send what fits.
+        base_url: another OpenAI-compatible server, ``"local"`` (the embedded model) or ``"ollama"``.
+        project: OpenAI project.
+        summary_model: model that writes summaries; `DEFAULT_SUMMARY_MODEL` on api.openai.com, elsewhere the turn's.
+        summary_prompt: instruction for it: a str (literal) or a saved `Prompt`.
+        statistics: add VoxEngine's statistics field to the created event.
+        trace: write every message sent and received to a file.
+        privacy: keep what was said out of logs and traces; the store defaults to memory.
+        on_web_socket_close: called once when the client closes.
+        model: model of a request that names none.
+        instructions: the conversation's instructions, sent first with every request.
+        store: a `ContextStore` or a path.
+        conversation: name or id.
+        if_exists: ``append``, ``reuse`` or ``fail``.
+        policy: a `ContextPolicy`.
+        summary_request: merged into every request to the summary model.
+        summary_client: another client that writes the summaries.
+        openai_client: a configured ``OpenAI``/``AsyncOpenAI``/``AzureOpenAI`` whose settings are adopted.
+        api_version: Azure's.
+        timeout_s: longest silence; None means 600 before the first byte and 60 after it.
+        max_retries: repeats before the first token.
+        max_parallel: requests under way at once.
+        metadata: a dict stored with the conversation.
+    """
+
+    api_key: str | Callable[[], str] | None = field(default=None, repr=False)
+    store_context: bool = False
+    base_url: str | None = None
+    project: str | None = None
+    summary_model: str | None = None
+    summary_prompt: Any = None
+    statistics: bool = False
+    trace: bool = False
+    privacy: bool = False
+    on_web_socket_close: Callable[[Any], Any] | None = None
+    model: str | None = None
+    instructions: str | None = None
+    store: Any = None
+    conversation: str | None = None
+    if_exists: IfExists = "append"
+    policy: Any = None
+    summary_request: Mapping[str, Any] = field(default_factory=dict)
+    summary_client: Any = None
+    openai_client: Any = field(default=None, repr=False)
+    api_version: str | None = None
+    timeout_s: float | None = None
+    max_retries: int = 2
+    max_parallel: int = 8
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, given: Mapping[str, Any]) -> ChatParameters:
+        """Read parameters in either spelling.
+
+        Raises:
+            ParameterError: an unknown name, a name given in both spellings, a wrong type or range.
+        """
+        return cls(**spelled(given, [f.name for f in fields(cls)]))
+
+    def __post_init__(self) -> None:
+        for name in ("store_context", "statistics", "trace", "privacy"):
+            _expect(self, name, bool)
+        for name in (
+            "base_url",
+            "project",
+            "summary_model",
+            "model",
+            "instructions",
+            "conversation",
+            "api_version",
+        ):
+            _expect(self, name, str, optional=True)
+        if self.api_key is not None and not isinstance(self.api_key, str) and not callable(self.api_key):
+            raise ParameterError("api_key must be a string or a function that returns one", name="api_key")
+        if self.on_web_socket_close is not None and not callable(self.on_web_socket_close):
+            raise ParameterError("on_web_socket_close must be callable", name="on_web_socket_close")
+        if not (
+            self.summary_prompt is None or isinstance(getattr(self.summary_prompt, "text", self.summary_prompt), str)
+        ):
+            kind = type(self.summary_prompt).__name__
+            raise ParameterError(f"summary_prompt is {kind}, expected str or a saved Prompt", name="summary_prompt")
+        if self.if_exists not in ("append", "reuse", "fail"):
+            raise ParameterError(
+                f"if_exists is {self.if_exists!r}, expected 'append', 'reuse' or 'fail'", name="if_exists"
+            )
+        if self.timeout_s is not None:
+            _expect_number(self, "timeout_s", whole=False, what="seconds above 0", accept=lambda v: v > 0)
+        _expect_number(self, "max_retries", whole=True, what="a whole number, 0 or more", accept=lambda v: v >= 0)
+        _expect_number(self, "max_parallel", whole=True, what="a whole number, 1 or more", accept=lambda v: v >= 1)
+        if self.trace and self.privacy:
+            raise ParameterError(
+                "trace and privacy contradict each other: a trace is a full dump; leave one out", name="trace"
+            )
+        for name in ("summary_request", "metadata"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise ParameterError(f"{name} is {type(getattr(self, name)).__name__}, expected a dict", name=name)
+
+
+def spelled(given: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:
+    """Bring names to snake_case and refuse unknown ones.
+
+    >>> spelled({"summaryModel": "m"}, ["summary_model"])
+    {'summary_model': 'm'}
+
+    Raises:
+        ParameterError: unknown name, or both spellings of one.
+    """
+    if not isinstance(given, Mapping):
+        raise ParameterError(f"the parameters are {type(given).__name__}, expected a dict", name="")
+    names = list(known)
+    accepted = {camel_case(n): n for n in names} | {n: n for n in names}
+    out: dict[str, Any] = {}
+    for key, value in given.items():
+        name = accepted.get(key)
+        if name is None:
+            raise ParameterError(
+                f"unknown parameter {key!r}{did_you_mean(snake_case(str(key)), names)}",
+                name=key,
+                nearest=nearest(snake_case(str(key)), names),
+            )
+        if name in out:
+            raise ParameterError(f"{key!r} is given in both spellings; keep one", name=key)
+        out[name] = value
+    return out
+
+
+def _expect(owner: Any, name: str, kind: type, *, optional: bool = False) -> None:
+    value = getattr(owner, name)
+    if isinstance(value, kind) or (optional and value is None):
+        return
+    raise ParameterError(
+        f"{name} is {value!r} ({type(value).__name__}), expected {kind.__name__}{' or None' if optional else ''}",
+        name=name,
+    )
+
+
+def _expect_number(owner: Any, name: str, *, whole: bool, what: str, accept: Callable[[Any], bool]) -> None:
+    value = getattr(owner, name)
+    kinds = int if whole else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds) or not accept(value):
+        raise ParameterError(f"{name} is {value!r}, expected {what}", name=name)
+
+
+def defaults(cls: type) -> dict[str, Any]:
+    """Field name → default of a parameter class, for tables of the API."""
+    return {
+        f.name: f.default
+        if f.default is not MISSING
+        else (f.default_factory() if f.default_factory is not MISSING else None)
+        for f in fields(cls)
+    }

@@ -1,0 +1,61 @@
+"""What is looked up at run time: the one upward table, project paths, and the one place that prints."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+UPWARD: Final[dict[str, str]] = {
+    "event_table": "voxnb.store.tables:event_table",
+    "local": "voxnb.local.model:serve_default",
+    "show_turn": "voxnb.notebook.render:show_turn",
+    "show_reply": "voxnb.notebook.render:reply_html",
+}
+"""Name → ``module:attribute`` of everything that a lower room reaches in a higher one."""
+
+
+def load(name: str) -> Any:
+    """Import and return an entry of `UPWARD`.
+
+    Args:
+        name: a key of `UPWARD`.
+
+    Raises:
+        KeyError: there is no such entry.
+    """
+    module, _, attribute = UPWARD[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def project_root() -> Path:
+    """The nearest folder at or above the working directory with ``.git`` or ``pyproject.toml``, else the working directory."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / ".git").exists() or (folder / "pyproject.toml").exists():
+            return folder
+    return here
+
+
+def default_store_path() -> Path | None:
+    """The path in ``VOXNB_STORE``, or None where it is unset or empty."""
+    text = os.environ.get("VOXNB_STORE", "")
+    return Path(text).expanduser() if text else None
+
+
+def report(text: str) -> None:
+    """Print one line on standard error: the only way in which background code speaks.
+
+    In a notebook the line goes to the cell whose context the caller runs in.
+
+    Args:
+        text: what happened; line breaks become spaces.
+    """
+    if sys.stderr is None:  # type: ignore[unreachable,unused-ignore]  # pythonw and some services have none
+        return
+    # A report about trouble must not make more of it: the stream may be closed already.
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write("voxnb: " + " ".join(text.split()) + "\n")

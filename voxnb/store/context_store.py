@@ -1,0 +1,337 @@
+"""`ContextStore`: conversations in one SQLite file, as tables, by name, from any thread."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
+
+from voxnb.errors import StoreError, UnknownConversationError
+from voxnb.messages import group_turns, parse_messages, split_instructions
+from voxnb.runtime import config
+from voxnb.store import ledger
+from voxnb.store.database import MEMORY, Database, create_private, mapped
+from voxnb.store.ids import new_id
+from voxnb.store.journal import append_turn
+from voxnb.store.verify import Verdict, verify
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from voxnb.store.conversation import Conversation
+    from voxnb.store.planner import Planner
+    from voxnb.store.prompts import Prompt
+
+FOLDER: Final = ".voxnb"
+FILE: Final = "store.db"
+
+
+class ContextStore:
+    """Conversations in SQLite: every turn, every summary with what it was made from, every call.
+
+    Usable from any thread and from several processes at once. ``store["name"]`` is a conversation; the tables are
+    methods that give DataFrames.
+
+    Args:
+        path: the file; default ``VOXNB_STORE``, else ``.voxnb/store.db`` at the project root (the nearest parent with
+            ``.git`` or ``pyproject.toml``, else the working directory). ``":memory:"`` keeps nothing.
+        read_only: open an existing file without the right to write.
+
+    Raises:
+        StoreFormatError: another program's database, damaged, or newer than this voxnb.
+        StoreReadOnlyError: not writable, or read-only and not there.
+
+    >>> store = ContextStore(":memory:")
+    >>> _ = store.append("iris", [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}])
+    >>> store["iris"].turns()[["seq", "user_text", "reply_text"]].values.tolist()
+    [[1, 'Hi', 'Hello.']]
+    """
+
+    def __init__(self, path: str | Path | None = None, *, read_only: bool = False) -> None:
+        file = default_path() if path is None else path
+        if str(file) != MEMORY:
+            file = Path(file).expanduser().absolute()
+            if not read_only and file.parent.name == FOLDER:
+                with mapped(str(file)):
+                    ignore_in_git(file.parent)
+        self.database = Database(file, read_only=read_only)
+        self._local = threading.local()
+
+    # -- one instance per file, for clients that name a path ----------------------------------
+
+    _shared: ClassVar[weakref.WeakValueDictionary[tuple[int, str], ContextStore]] = weakref.WeakValueDictionary()
+    _shared_lock = threading.Lock()
+
+    @classmethod
+    def shared(cls, path: str | Path | None = None) -> ContextStore:
+        """The store of a path that this process has open already, else a new one."""
+        if path is not None and str(path) == MEMORY:
+            return cls(MEMORY)
+        file = str(Path(default_path() if path is None else path).expanduser().absolute())
+        with cls._shared_lock:
+            key = (os.getpid(), file)
+            store = cls._shared.get(key)
+            if store is None or store.database.closed:
+                store = cls._shared[key] = cls(file)
+            return store
+
+    # -- facts --------------------------------------------------------------------------------
+
+    @property
+    def path(self) -> str:
+        """The file, or ``:memory:``."""
+        return self.database.path
+
+    @property
+    def read_only(self) -> bool:
+        """Whether writes are refused."""
+        return self.database.read_only
+
+    def __repr__(self) -> str:
+        if self.database.closed:
+            return f"<ContextStore {self.path!r}, closed>"
+        (conversations,) = self.database.read("SELECT count(*) FROM conversation")[0]
+        (turns,) = self.database.read("SELECT count(*) FROM turn")[0]
+        mode = ", read-only" if self.read_only else ""
+        return f"<ContextStore {self.path!r}: {conversations:,} conversations, {turns:,} turns{mode}>"
+
+    def __len__(self) -> int:
+        return int(self.database.read("SELECT count(*) FROM conversation")[0][0])
+
+    def __bool__(self) -> bool:
+        return True  # an empty store is a store
+
+    # -- conversations ------------------------------------------------------------------------
+
+    def __getitem__(self, name: str) -> Conversation:
+        """A conversation by name or id.
+
+        Raises:
+            UnknownConversationError: there is none; the message names the nearest.
+        """
+        from voxnb.store.conversation import Conversation
+
+        with self.database.reader() as c:
+            row = ledger.need(c, name)
+        return Conversation(self, uid=row.uid, name=row.name)
+
+    def __contains__(self, name: object) -> bool:
+        with self.database.reader() as c:
+            return isinstance(name, str) and ledger.find(c, name) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names())
+
+    def _names(self) -> list[str]:
+        return [name for (name,) in self.database.read("SELECT name FROM conversation ORDER BY id")]
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return self._names()
+
+    def latest(self) -> Conversation:
+        """The conversation that was spoken in last.
+
+        Raises:
+            UnknownConversationError: the store is empty.
+        """
+        rows = self.database.read("SELECT uid FROM conversation ORDER BY last_turn_at DESC, id DESC LIMIT 1")
+        if not rows:
+            raise UnknownConversationError("the store has no conversation yet; ask something first", name="latest")
+        return self[rows[0][0]]
+
+    def append(self, conversation: str, messages: Iterable[Mapping[str, Any]], /) -> Conversation:
+        """Add messages without a model: history from elsewhere, one turn per user message and its answers.
+
+        Args:
+            conversation: name or id; made if it is not there.
+            messages: dicts as in a request. Leading system messages become the instructions.
+
+        Raises:
+            MessageError: not a message list.
+        """
+        from voxnb.store.conversation import Conversation
+
+        instructions, rest = split_instructions(parse_messages(messages))
+        measure = self.planner(None).measure
+        counted = {id(m): measure(m) for m in (*instructions, *rest)}
+        now = time.time()
+
+        def work(c: Any) -> tuple[str, str]:
+            row = ledger.find(c, conversation)
+            if row is None:
+                row = ledger.create(c, uid=new_id("k"), name=conversation, now=now)
+            if instructions:
+                row = ledger.set_instructions(c, row, [counted[id(m)] for m in instructions])
+            for group in group_turns(rest):
+                row = append_turn(c, row, group, measure=lambda m: counted[id(m)], now=now)
+            return row.uid, row.name
+
+        uid, name = self.database.write(work, durable=True).result()
+        return Conversation(self, uid=uid, name=name)
+
+    def planner(self, model: str | None, /) -> Planner:
+        """How requests are counted and laid out where no client says it."""
+        from voxnb.store.planner import default_planner
+
+        return default_planner(model)
+
+    # -- tables -------------------------------------------------------------------------------
+
+    def _table(self, table: str, conversation: Any, **filters: Any) -> pd.DataFrame:
+        from voxnb.store import tables
+
+        row_id = None
+        if conversation is not None:
+            with self.database.reader() as c:
+                row_id = ledger.need(c, getattr(conversation, "id", conversation)).id
+        return getattr(tables, table)(self.database, conversation=row_id, **filters)
+
+    def conversations(self, conversation: Any = None, **filters: Any) -> pd.DataFrame:
+        """Conversations; like every table takes ``since, until, limit, columns``."""
+        return self._table("conversations", conversation, **filters)
+
+    def turns(self, conversation: Any = None, **filters: Any) -> pd.DataFrame:
+        """Turns: number, state, what was asked and answered, tokens, what covers it."""
+        return self._table("turns", conversation, **filters)
+
+    def messages(self, conversation: Any = None, **filters: Any) -> pd.DataFrame:
+        """Messages, in order, with their token counts and content hashes."""
+        return self._table("messages", conversation, **filters)
+
+    def summaries(self, conversation: Any = None, **filters: Any) -> pd.DataFrame:
+        """Summaries with their rounds, prompts, models and tokens."""
+        return self._table("summaries", conversation, **filters)
+
+    def coverage(self, conversation: Any = None, **filters: Any) -> pd.DataFrame:
+        """The coverage ledger: which turns each summary was made from."""
+        return self._table("coverage", conversation, **filters)
+
+    def calls(self, conversation: Any = None, **filters: Any) -> pd.DataFrame:
+        """Calls to models, with estimated and reported tokens."""
+        return self._table("calls", conversation, **filters)
+
+    def events(self, conversation: Any = None, **filters: Any) -> pd.DataFrame:
+        """Events that were kept."""
+        return self._table("events", conversation, **filters)
+
+    def media(self, conversation: Any = None, **filters: Any) -> pd.DataFrame:
+        """Media streams of spoken conversations."""
+        return self._table("media", conversation, **filters)
+
+    def prompts(self, conversation: Any = None, **filters: Any) -> pd.DataFrame:
+        """Saved prompts with their versions."""
+        return self._table("prompts", conversation, **filters)
+
+    def notes(self, conversation: Any = None, **filters: Any) -> pd.DataFrame:
+        """Notes on conversations, turns and summaries."""
+        return self._table("notes", conversation, **filters)
+
+    # -- looking ------------------------------------------------------------------------------
+
+    def search(self, text: str, /, *, conversation: Any = None, **options: Any) -> pd.DataFrame:
+        """Messages that hold the words, newest first.
+
+        Args:
+            text: words; ``"a phrase"`` in quotes, ``begin*`` for a prefix. Nothing in it is an operator.
+            conversation: only in this one.
+            **options: ``limit``, ``rank=True`` (best first), ``since``, ``until``.
+        """
+        from voxnb.store import search
+
+        row_id = None
+        if conversation is not None:
+            with self.database.reader() as c:
+                row_id = ledger.need(c, getattr(conversation, "id", conversation)).id
+        return search.search(self.database, text, conversation=row_id, **options)
+
+    def sql(self, query: str, params: Sequence[Any] | Mapping[str, Any] = (), /) -> pd.DataFrame:
+        """Any SELECT on the tables, as a DataFrame; writing is refused."""
+        from voxnb.store import search
+
+        return search.sql(self.database, query, params)
+
+    def verify(self) -> Verdict:
+        """Check that nothing is lost: truthy when all holds, else see ``.problems``."""
+        with self.database.snapshot() as c:
+            return verify(c)
+
+    @property
+    def db(self) -> Any:
+        """A read-only ``sqlite_utils.Database`` of this thread."""
+        from sqlite_utils import Database as SqliteUtilsDatabase
+
+        with self.database.reader() as c:
+            return SqliteUtilsDatabase(c, recursive_triggers=False, execute_plugins=False)
+
+    # -- prompts and notes --------------------------------------------------------------------
+
+    def save_prompt(self, name: str, text: str, /) -> Prompt:
+        """Save a prompt; another text under the same name is its next version."""
+        from voxnb.store import prompts
+
+        return prompts.save_prompt(self.database, name, text)
+
+    def prompt(self, name: str, /) -> Prompt:
+        """A saved prompt: ``"name"`` is the newest, ``"name@3"`` the third."""
+        from voxnb.store import prompts
+
+        return prompts.get_prompt(self.database, name)
+
+    def note(self, target: Any, text: str, /, *, label: str | None = None) -> None:
+        """Write a note on a conversation, a turn or a summary (its id, or the object)."""
+        from voxnb.store import prompts
+
+        prompts.note(self.database, getattr(target, "id", target), text, label=label)
+
+    # -- the file -----------------------------------------------------------------------------
+
+    def backup(self, path: str | Path, /) -> Path:
+        """Copy the store, while it is in use, to a new file with mode 0600.
+
+        Raises:
+            StoreError: the file exists.
+        """
+        target = Path(path).expanduser().absolute()
+        if target.exists():
+            raise StoreError(f"{str(target)!r} exists; choose a new path for the backup", path=str(target))
+        with mapped(str(target)):
+            create_private(target)
+            with self.database.reader() as c:
+                copy = Database.plain_connection(str(target))
+                try:
+                    c.backup(copy)
+                finally:
+                    copy.close()
+        return target
+
+    def checkpoint(self) -> bool:
+        """Write the log back into the file and empty it; False if a reader of another process prevents it."""
+        return self.database.perform(lambda c: not c.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]).result()
+
+    def close(self) -> None:
+        """Finish waiting writes and close the file; a second call does nothing."""
+        self.database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def default_path() -> Path | str:
+    """Where a store is kept that nobody named."""
+    named = config.default_store_path()
+    return named if named is not None else config.project_root() / FOLDER / FILE
+
+
+def ignore_in_git(folder: Path) -> None:
+    """Make the folder with a ``.gitignore`` of its own: conversations do not belong into a repository."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with contextlib.suppress(FileExistsError), (folder / ".gitignore").open("x", encoding="utf-8") as file:
+        file.write("*\n")

@@ -1,0 +1,356 @@
+"""`Conversation`: the verbs over one conversation. Widgets, magics and the command line only call these."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from voxnb.errors import ConversationError, UnknownConversationError
+from voxnb.memory.plan import PastTurn
+from voxnb.messages import parse_messages, split_instructions
+from voxnb.store import erase, explain, folding, journal, ledger
+from voxnb.store.ids import new_id
+from voxnb.store.rows import ConversationRow
+from voxnb.store.schema import MAX_SEQ
+from voxnb.store.views import Plan, Summary, load_summary
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from voxnb.store.context_store import ContextStore
+    from voxnb.store.planner import Planner
+
+
+class Conversation:
+    """One conversation of a store: its turns, its summaries, and what can be done with them.
+
+    From ``chat.conversation`` or ``store["name"]``. Verbs that call a model (`fold`, `retry`) need the client it came
+    from, or one passed in; the rest work on the store alone. Turns are named by number (1, -1), id, `Turn` or `Reply`.
+
+    Attributes:
+        store: its store.
+        id: public id.
+        client: the client it came from, or None.
+    """
+
+    def __init__(self, store: ContextStore, *, uid: str, name: str, client: Any = None) -> None:
+        self.store = store
+        self.id = uid
+        self.client = client
+        self._name = name
+
+    # -- facts --------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """Its name in the store."""
+        row = self._find()
+        return row.name if row else self._name
+
+    @property
+    def exists(self) -> bool:
+        """Whether it has been written: a conversation's row comes with its first turn."""
+        return self._find() is not None
+
+    def _find(self) -> ConversationRow | None:
+        with self.store.database.reader() as c:
+            return ledger.find(c, self.id)
+
+    def row(self) -> ConversationRow:
+        """Its row as it is now.
+
+        Raises:
+            UnknownConversationError: nothing was said yet, or it was deleted.
+        """
+        row = self._find()
+        if row is None:
+            raise UnknownConversationError(
+                f"the conversation {self._name!r} has no turn yet; ask something", name=self._name
+            )
+        return row
+
+    def __len__(self) -> int:
+        row = self._find()
+        return row.last_seq if row else 0
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __repr__(self) -> str:
+        row = self._find()
+        if row is None:
+            return f"<Conversation {self._name!r}, nothing said yet>"
+        folded = f", {row.folded_to} folded" if row.folded_to else ""
+        return f"<Conversation {row.name!r}: {row.last_seq} turns{folded}, {row.uid}>"
+
+    # -- looking ------------------------------------------------------------------------------
+
+    def plan(self, messages: Iterable[Mapping[str, Any]] | str | None = None, /) -> Plan:
+        """What would be sent next; nothing is sent or stored.
+
+        Args:
+            messages: what would be asked; None shows the part that is there already.
+        """
+        planner = self._planner()
+        new = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
+        leading, rest = split_instructions(parse_messages(new or []))
+        with self.store.database.snapshot() as c:
+            row = ledger.find(c, self.id)
+            fresh = list(rest)
+            if row is not None and rest:
+                fresh, _ = journal.new_messages(c, row, rest)
+            said = tuple(planner.measure(m).said(n) for n, m in enumerate(fresh))
+            current = PastTurn(0, "", row.last_seq + 1 if row else 1, "running", said) if said else None
+            snapshot = ledger.load_snapshot(c, row, current=current) if row else planner.empty_snapshot(current)
+        if leading or (row is None and planner.instructions):
+            wanted = leading or planner.instructions
+            instructions = tuple(planner.measure(m).said(n) for n, m in enumerate(wanted))
+            snapshot = planner.with_instructions(snapshot, instructions)
+        return Plan(planner.lay_out(snapshot), planner.parameters, tools=None)
+
+    def explain(self, which: Any = -1, /) -> Plan:
+        """The request of a past turn, rebuilt exactly and checked by its hash; or what a summary was shown.
+
+        Args:
+            which: a turn, or a `Summary`.
+
+        Raises:
+            ConversationError: the turn was not asked of a model here (it was imported or appended).
+        """
+        if isinstance(which, Summary):
+            return self._explain_summary(which)
+        with self.store.database.snapshot() as c:
+            seq, turn_id = self._turn(c, which)
+            call = explain.last_call(c, turn_id)
+            if call is None:
+                raise ConversationError(f"turn {seq} was not asked of a model here; it was appended or never sent")
+            rebuilt = explain.rebuild(c, call)
+        return Plan(rebuilt.layout, rebuilt.parameters, tools=rebuilt.tools, seq=seq, exact=rebuilt.exact)
+
+    def _explain_summary(self, summary: Summary) -> Plan:
+        planner = self._planner()
+        with self.store.database.snapshot() as c:
+            turns = [
+                ledger.whole_turn(c, turn)
+                for (turn,) in c.execute(
+                    "SELECT turn FROM coverage WHERE summary = ? ORDER BY seq", (summary.row_id,)
+                ).fetchall()
+            ]
+        previous = summary.previous
+        return planner.explain_summary(summary, turns, previous.text if previous else None)
+
+    def summary(self, n: int = -1, /) -> Summary | None:
+        """The n-th summary of the current chain; -1 is the one that is sent. None if nothing was folded."""
+        chain: list[int] = []
+        row = self._find()
+        with self.store.database.snapshot() as c:
+            head = row.head if row else None
+            while head is not None:
+                chain.append(head)
+                (head,) = c.execute("SELECT previous FROM summary WHERE id = ?", (head,)).fetchone()
+        chain.reverse()
+        try:
+            return load_summary(self.store, chain[n])
+        except IndexError:
+            if n in (-1, 0):
+                return None
+            raise ConversationError(f"there are {len(chain)} summaries, none is number {n}") from None
+
+    def turns(self, **filters: Any) -> pd.DataFrame:
+        """Its turns, inherited ones of a fork included."""
+        return self.store.turns(self.row().uid, **filters)
+
+    def messages(self, **filters: Any) -> pd.DataFrame:
+        """Its messages."""
+        return self.store.messages(self.row().uid, **filters)
+
+    def summaries(self, **filters: Any) -> pd.DataFrame:
+        """Its summaries."""
+        return self.store.summaries(self.row().uid, **filters)
+
+    def coverage(self, **filters: Any) -> pd.DataFrame:
+        """Which turns each of its summaries was made from."""
+        return self.store.coverage(self.row().uid, **filters)
+
+    def calls(self, **filters: Any) -> pd.DataFrame:
+        """Calls made for it."""
+        return self.store.calls(self.row().uid, **filters)
+
+    def events(self, **filters: Any) -> pd.DataFrame:
+        """Events that were kept of it."""
+        return self.store.events(self.row().uid, **filters)
+
+    def search(self, text: str, /, **options: Any) -> pd.DataFrame:
+        """Search in it; see `ContextStore.search`."""
+        return self.store.search(text, conversation=self.row().uid, **options)
+
+    # -- folding ------------------------------------------------------------------------------
+
+    def fold(self, through: int | None = None, *, client: Any = None) -> Any:
+        """Fold now: all turns up to ``through``, or all but the newest `keep_last_turns`.
+
+        Returns at once; wait with ``.result()`` or ``await``. The result is the new `Summary`, or None if there was
+        nothing to fold.
+
+        Args:
+            through: number of the last turn to fold.
+            client: the client whose summary model writes; default the one this came from.
+
+        Raises:
+            ConversationError: there is no client.
+            SummaryError: (on waiting) the summary was not accepted; the conversation is as it was.
+        """
+        return self._need_client(client, "fold").fold_conversation(self, through=through)
+
+    def unfold(self) -> Summary | None:
+        """Take the newest summary back: its turns are sent verbatim again. The summary stays in the store.
+
+        Returns:
+            The summary that was taken back, or None.
+        """
+        row_id = self.row().id
+        undone = self.store.database.write(lambda c: folding.unfold(c, row_id), durable=True).result()
+        return None if undone is None else load_summary(self.store, undone)
+
+    # -- going back ---------------------------------------------------------------------------
+
+    def undo(self, n: int = 1, /) -> Conversation:
+        """Go back before the last ``n`` turns; they stay in the store. The next turn takes their place."""
+        row = self.row()
+        if not 1 <= n <= row.last_seq:
+            raise ConversationError(f"cannot undo {n!r} of {row.last_seq} turns")
+        self._move(row.last_seq - n)
+        return self
+
+    def _move(self, seq: int) -> None:
+        uid = self.id
+        self.store.database.write(
+            lambda c: ledger.move(c, ledger.need(c, uid), seq=seq, now=time.time()), durable=True
+        ).result()
+
+    def retry(self, *, client: Any = None) -> Any:
+        """Ask the last turn again; the earlier answer stays in the store. Returns a `Turn`."""
+        return self._need_client(client, "retry").retry_turn(self)
+
+    def fork(self, at: Any = -1, *, name: str | None = None) -> Conversation:
+        """A new conversation that shares this one up to and including turn ``at``; takes constant time.
+
+        Args:
+            at: last shared turn; 0 shares nothing.
+            name: of the fork; default the name with a number.
+        """
+        uid, now = new_id("k"), time.time()
+
+        def work(c: Any) -> str:
+            row = ledger.need(c, self.id)
+            seq = 0 if at == 0 else self._turn(c, at)[0]
+            fork_name = name or _free_name(c, row.name)
+            fork = ledger.create(c, uid=uid, name=fork_name, now=now, model=row.model, parent=row.id, fork_seq=seq)
+            ledger.adopt(c, fork, row, seq=seq)
+            return fork_name
+
+        chosen = self.store.database.write(work, durable=True).result()
+        return Conversation(self.store, uid=uid, name=chosen, client=None)
+
+    # -- keeping ------------------------------------------------------------------------------
+
+    def pin(self, turn: Any, /) -> None:
+        """Keep a turn verbatim in every request, also once it is folded."""
+
+        def work(c: Any) -> None:
+            row = ledger.need(c, self.id)
+            ledger.add_pin(c, row, self._turn(c, turn)[1], position=None)
+
+        self.store.database.write(work, durable=True).result()
+
+    def unpin(self, turn: Any, /) -> bool:
+        """No longer keep a turn verbatim; False if it was not pinned."""
+
+        def work(c: Any) -> bool:
+            row = ledger.need(c, self.id)
+            return ledger.remove_pin(c, row, self._turn(c, turn)[1])
+
+        return self.store.database.write(work, durable=True).result()
+
+    def rename(self, name: str, /) -> None:
+        """Give it another name.
+
+        Raises:
+            ConversationError: the name is taken or empty.
+        """
+        if not name.strip():
+            raise ConversationError("a conversation's name cannot be empty")
+
+        def work(c: Any) -> None:
+            row = ledger.need(c, self.id)
+            other = ledger.find(c, name)
+            if other is not None and other.id != row.id:
+                raise ConversationError(f"the name {name!r} is taken by {other.uid}; choose another")
+            c.execute("UPDATE conversation SET name = ? WHERE id = ?", (name, row.id))
+
+        self.store.database.write(work, durable=True).result()
+        self._name = name
+
+    def export(self, path: str | Path, /, **options: Any) -> Path:
+        """Write it to a file: ``.jsonl`` (everything), ``.csv``, ``.parquet``, ``.md``."""
+        from voxnb.store import transfer
+
+        written: Path = transfer.export_conversation(self.store.database, self.row().id, path, **options)
+        return written
+
+    def delete(self, *, forks: bool = False) -> list[str]:
+        """Delete it for good: rows, search entries and free pages.
+
+        Args:
+            forks: also delete conversations that share turns with it; without, they are named in the error.
+
+        Returns:
+            The names that were deleted.
+        """
+        return erase.erase(self.store.database, self.row(), forks=forks)
+
+    # -- naming turns -------------------------------------------------------------------------
+
+    def _turn(self, c: Any, which: Any) -> tuple[int, int]:
+        """(seq, row id) of a turn named by number, id, `Turn` or `Reply`."""
+        row = ledger.need(c, self.id)
+        if isinstance(which, int) and not isinstance(which, bool):
+            seq = which if which > 0 else row.last_seq + 1 + which
+            turn = ledger.turn_at(c, row.branch, seq) if 0 < seq <= row.last_seq else None
+            if turn is None:
+                raise ConversationError(f"there is no turn {which}; {row.name!r} has {row.last_seq}")
+            return turn.seq, turn.id
+        uid = which if isinstance(which, str) else getattr(which, "turn", None) or getattr(which, "id", None)
+        found = c.execute("SELECT seq, id, branch FROM turn WHERE uid = ?", (uid,)).fetchone()
+        if found is None:
+            raise ConversationError(f"{which!r} is no turn of {row.name!r}; name it by number, id, Turn or Reply")
+        on_path = ledger.turn_at(c, row.branch, found[0])
+        if on_path is None or on_path.id != found[1]:
+            raise ConversationError(f"turn {uid!r} is not on the current path of {row.name!r} (undone, or of another)")
+        return int(found[0]), int(found[1])
+
+    def _need_client(self, client: Any, verb: str) -> Any:
+        client = client if client is not None else self.client
+        if client is None:
+            raise ConversationError(
+                f"{verb}() calls a model and this conversation came from the store alone; "
+                f"pass client=… or use voxnb.chat(conversation={self._name!r}).conversation"
+            )
+        return client
+
+    def _planner(self) -> Planner:
+        if self.client is not None:
+            planner: Planner = self.client.planner()
+            return planner
+        row = self._find()
+        return self.store.planner(row.model if row else None)
+
+
+def _free_name(c: Any, name: str) -> str:
+    for n in range(2, MAX_SEQ):
+        candidate = f"{name}-{n}"
+        if ledger.find(c, candidate) is None:
+            return candidate
+    raise AssertionError("unreachable: a free number exists")

@@ -1,0 +1,438 @@
+"""The SQLite file: opening, one writer thread, one reader connection per thread, and errors by name.
+
+Rule 1: all writes go through `Database.write`, which runs a function on the writer
+thread inside ``BEGIN IMMEDIATE``; what it raises rolls everything back.
+Rule 2: readers never wait for the writer (WAL); where the file system has no WAL, writes and reads
+share one lock of the file and the busy timeout.
+Rule 3: after a fork, connections of the parent are neither used nor closed; the child opens its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from voxnb.errors import (
+    StoreBusyError,
+    StoreError,
+    StoreFormatError,
+    StoreFullError,
+    StoreReadOnlyError,
+)
+from voxnb.store import schema
+
+T = TypeVar("T")
+
+BUSY_TIMEOUT_S: Final = 30.0
+"""How long a write waits for another process; folds and imports hold the lock for milliseconds."""
+
+OPEN_TIMEOUT_S: Final = 60.0
+"""How long opening waits while others switch the journal or migrate."""
+
+MEMORY: Final = ":memory:"
+
+
+class Database:
+    """One SQLite file (or memory), usable from any thread.
+
+    Args:
+        path: the file, or ``":memory:"``. Made with mode 0600 where it does not exist.
+        read_only: open an existing file without the right to write.
+
+    Raises:
+        StoreFormatError: not SQLite, another program's database, or newer than this code.
+        StoreReadOnlyError: read-only and not there, or not writable.
+        StoreFullError: no room for the file.
+    """
+
+    def __init__(self, path: str | Path, *, read_only: bool = False) -> None:
+        self.path = str(path)
+        self.read_only = read_only
+        self.memory = self.path == MEMORY
+        self._start()
+        with mapped(self.path):
+            self._open()
+
+    def _start(self) -> None:
+        self._pid = os.getpid()
+        self._local = threading.local()
+        self._readers: list[sqlite3.Connection] = []
+        self._lock = threading.RLock()
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._writer: threading.Thread | None = None
+        self._writer_connection: sqlite3.Connection | None = None
+        self._shared: sqlite3.Connection | None = None
+        self.closed = False
+
+    # -- opening ------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        if self.memory:
+            self._shared = self._connect()
+            migrate(self._shared, self.path, backup=False)
+            self.journal_mode = "memory"
+            return
+        file = Path(self.path)
+        if not self.read_only:
+            create_private(file)
+        elif not file.exists():
+            raise StoreReadOnlyError(
+                f"{self.path!r} does not exist and read_only=True cannot make it; open it once without",
+                path=self.path,
+            )
+        connection = self._connect()
+        try:
+            check_ours(connection, self.path)
+            if not self.read_only:
+                self.journal_mode = switch_on_wal(connection)
+                migrate(connection, self.path, backup=True)
+            else:
+                check_version(connection, self.path)
+                self.journal_mode = str(connection.execute("PRAGMA journal_mode").fetchone()[0])
+        finally:
+            connection.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        uri = Path(self.path).absolute().as_uri() + ("?mode=ro" if self.read_only else "?mode=rw")
+        connection = sqlite3.connect(
+            MEMORY if self.memory else uri,
+            uri=not self.memory,
+            timeout=BUSY_TIMEOUT_S,
+            # Transactions are ours to begin and end; the module's own rules change between versions.
+            isolation_level=None,
+            # Readers are closed by close(), which may run in another thread.
+            check_same_thread=False,
+            cached_statements=256,
+        )
+        connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        return connection
+
+    @staticmethod
+    def plain_connection(path: str) -> sqlite3.Connection:
+        """A connection of its own, for copies."""
+        return sqlite3.connect(path)
+
+    def _after_fork(self) -> None:
+        if self._pid == os.getpid():
+            return
+        if self.memory:
+            raise StoreError("a store in memory does not survive a fork; open a file instead", path=self.path)
+        self._leak = (
+            self._readers,
+            self._writer_connection,
+        )  # kept alive: closing them would harm the parent
+        self._start()
+
+    # -- reading ------------------------------------------------------------------------------
+
+    def read(self, sql: str, params: Sequence[Any] | dict[str, Any] = ()) -> list[tuple[Any, ...]]:
+        """All rows of a query, on this thread's reader connection."""
+        with self.reader() as connection:
+            return connection.execute(sql, params).fetchall()
+
+    @contextlib.contextmanager
+    def reader(self) -> Iterator[sqlite3.Connection]:
+        """This thread's reader connection; with ``:memory:`` the shared one, locked meanwhile."""
+        self._after_fork()
+        with mapped(self.path):
+            self._check_open()
+            if self._shared is not None:
+                with self._lock:
+                    yield self._shared
+                return
+            connection = getattr(self._local, "connection", None)
+            if connection is None:
+                connection = self._connect()
+                connection.execute("PRAGMA query_only=ON")
+                with self._lock:
+                    self._readers.append(connection)
+                self._local.connection = connection
+            yield connection
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """A reader in one read transaction: several queries see the same state."""
+        with self.reader() as connection:
+            if connection.in_transaction:
+                yield connection
+                return
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                connection.rollback()
+
+    # -- writing ------------------------------------------------------------------------------
+
+    def write(self, work: Callable[[sqlite3.Connection], T], *, durable: bool = False) -> Future[T]:
+        """Run ``work(connection)`` in one transaction on the writer thread.
+
+        Args:
+            work: does its statements and returns a value; any exception rolls back and is set on the future.
+            durable: wait for the disk (``synchronous=FULL``), which makes all earlier commits durable too.
+
+        Returns:
+            A future; wait with ``.result()`` from a thread, or wrap it for asyncio.
+        """
+        return self.perform(lambda connection: self.transaction(connection, work, durable=durable))
+
+    def perform(self, job: Callable[[sqlite3.Connection], T]) -> Future[T]:
+        """Run ``job(connection)`` on the writer thread outside a transaction of ours."""
+        self._after_fork()
+        future: Future[T] = Future()
+
+        def run() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                with mapped(self.path):
+                    result = self._with_writer(job)
+            except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits on the future
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        with self._lock:
+            self._check_open()
+            if self._writer is None:
+                self._writer = threading.Thread(target=self._work, args=(self._jobs,), name="voxnb-writer", daemon=True)
+                self._writer.start()
+            self._jobs.put(run)
+        return future
+
+    def _with_writer(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        if self.read_only:
+            raise StoreReadOnlyError(f"{self.path!r} was opened read-only; open it without read_only", path=self.path)
+        if self._shared is not None:
+            with self._lock:
+                return job(self._shared)
+        if self._writer_connection is None:
+            self._writer_connection = self._connect()
+        return job(self._writer_connection)
+
+    def transaction(
+        self, connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T], *, durable: bool
+    ) -> T:
+        """One write transaction on the writer's connection; see `write`."""
+        if durable and self.journal_mode == "wal":
+            connection.execute("PRAGMA synchronous=FULL")
+        begin_immediate(connection)
+        try:
+            result = work(connection)
+            connection.execute("COMMIT")
+        except BaseException:
+            # A full disk or an interrupt may have ended the transaction already.
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        finally:
+            if durable and self.journal_mode == "wal" and not connection.in_transaction:
+                connection.execute("PRAGMA synchronous=NORMAL")
+        return result
+
+    @staticmethod
+    def _work(jobs: queue.SimpleQueue[Callable[[], None] | None]) -> None:
+        while (job := jobs.get()) is not None:
+            job()
+            del job  # a waiting thread must not keep the last job's values alive
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise StoreError(f"the store {self.path!r} was closed; open it again", path=self.path)
+
+    def close(self) -> None:
+        """Finish waiting writes, then close every connection; a second call does nothing."""
+        with self._lock:
+            if self.closed or self._pid != os.getpid():
+                self.closed = True
+                return
+            self.closed = True
+            writer = self._writer
+            self._jobs.put(None)
+        if writer is not None and writer is not threading.current_thread():
+            writer.join()
+        with self._lock:
+            for connection in (*self._readers, self._writer_connection, self._shared):
+                if connection is not None:
+                    connection.close()
+            self._readers.clear()
+
+
+# -- opening, step by step --------------------------------------------------------------------
+
+
+def create_private(file: Path) -> None:
+    """Make the file with mode 0600 before SQLite can make it with the umask's."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+
+
+def check_ours(connection: sqlite3.Connection, path: str) -> None:
+    """Refuse a database that another program made, before anything is changed in it."""
+    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+    if application_id == schema.APPLICATION_ID:
+        check_version(connection, path)
+        return
+    foreign = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table' LIMIT 1").fetchone()
+    if application_id or foreign:
+        # Another process may have been between two steps of making it ours.
+        (again,) = connection.execute("PRAGMA application_id").fetchone()
+        if again != schema.APPLICATION_ID:
+            raise StoreFormatError(
+                f"{path!r} is another program's database (it has a table {foreign[0]!r}); choose another path"
+                if foreign
+                else f"{path!r} is another program's database (application_id {application_id}); choose another path",
+                path=path,
+            )
+
+
+def check_version(connection: sqlite3.Connection, path: str) -> None:
+    """Refuse a store that was written by a newer voxnb."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > schema.VERSION:
+        raise StoreFormatError(
+            f"{path!r} has schema version {version}, this voxnb knows {schema.VERSION}; update voxnb",
+            path=path,
+        )
+
+
+def switch_on_wal(connection: sqlite3.Connection) -> str:
+    """Switch to write-ahead logging where the file system has it, else keep a rollback journal.
+
+    Returns:
+        ``"wal"``, or ``"truncate"`` where shared memory does not work (network file systems).
+    """
+    deadline = time.monotonic() + OPEN_TIMEOUT_S
+    while True:
+        try:
+            (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
+            if mode == "wal":
+                # The probe: WAL can be switched on where its shared memory then fails.
+                connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+                return "wal"
+            (mode,) = connection.execute("PRAGMA journal_mode=TRUNCATE").fetchone()
+            return str(mode)
+        except sqlite3.OperationalError as error:
+            # Switching takes an exclusive lock for which SQLite does not wait: many first opens meet here.
+            if not is_busy(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.005)
+
+
+def begin_immediate(connection: sqlite3.Connection) -> None:
+    """``BEGIN IMMEDIATE``, waiting through the busy timeout and the recovery of a crashed process."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            return
+        except sqlite3.OperationalError as error:
+            # BUSY_RECOVERY and BUSY_SNAPSHOT come back at once, whatever the timeout says.
+            if not is_busy(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.002)
+
+
+def migrate(connection: sqlite3.Connection, path: str, *, backup: bool) -> None:
+    """Bring the schema up to date: under one write lock, so that a hundred first opens are one migration."""
+    if current(connection):
+        return
+    begin_immediate(connection)
+    try:
+        if not current(connection):
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if backup and version:
+                copy_before(path, version)
+            from sqlite_utils import Database as SqliteUtilsDatabase
+
+            connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+            # Plugins off: a store must not run code that some other package registered.
+            schema.migrations().apply(SqliteUtilsDatabase(connection, recursive_triggers=False, execute_plugins=False))
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def current(connection: sqlite3.Connection) -> bool:
+    """Whether the schema is the one this code knows."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+    return bool(version == schema.VERSION and application_id == schema.APPLICATION_ID)
+
+
+def copy_before(path: str, version: int) -> None:
+    """Keep the file as it was beside itself, as ``store.v3.backup.db``."""
+    target = Path(path).with_suffix(f".v{version}.backup.db")
+    if target.exists():
+        return
+    create_private(target)
+    # Through a connection of its own: a backup cannot run on the one that holds the write transaction.
+    source = sqlite3.connect(Path(path).absolute().as_uri() + "?mode=ro", uri=True)
+    copy = sqlite3.connect(target)
+    try:
+        source.backup(copy)
+    finally:
+        copy.close()
+        source.close()
+
+
+# -- errors -----------------------------------------------------------------------------------
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    """Whether SQLite says that somebody else holds the file."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+@contextlib.contextmanager
+def mapped(path: str) -> Iterator[None]:
+    """Turn sqlite and file system errors into voxnb's, with what to do."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise store_error(error, path) from error
+    except OSError as error:
+        raise StoreError(
+            f"cannot open the store {path!r}: {error.strerror or error}; choose another path (store=… or VOXNB_STORE)",
+            path=path,
+        ) from error
+
+
+def store_error(error: sqlite3.Error, path: str) -> StoreError:
+    """The voxnb error for a sqlite one."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_FULL:
+        return StoreFullError(
+            f"the disk with {path!r} is full; nothing of this write was kept, make room and repeat", path=path
+        )
+    if code == sqlite3.SQLITE_NOTADB:
+        return StoreFormatError(f"{path!r} is not a SQLite database; choose another path", path=path)
+    if code == sqlite3.SQLITE_CORRUPT:
+        return StoreFormatError(f"{path!r} is damaged ({error}); copy it away and restore a backup", path=path)
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
+        return StoreReadOnlyError(
+            f"{path!r} cannot be written ({error}); check its permissions or open it with read_only=True",
+            path=path,
+        )
+    if is_busy(error):
+        return StoreBusyError(
+            f"{path!r} was held by another process for {BUSY_TIMEOUT_S:.0f} s; close what holds it and repeat",
+            path=path,
+        )
+    if code == sqlite3.SQLITE_CANTOPEN:
+        return StoreError(f"cannot open {path!r} ({error}); check the folder and its permissions", path=path)
+    if code == sqlite3.SQLITE_IOERR:
+        return StoreError(f"reading or writing {path!r} failed ({error}); check the disk", path=path)
+    return StoreError(f"the store {path!r} refused a statement ({error})", path=path)

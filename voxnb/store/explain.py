@@ -1,0 +1,109 @@
+"""Past requests, rebuilt: the exact messages the model saw, each with the reason why it was there.
+
+A plan (see `journal.plan_call`) names what a request was made of. Turns are never
+changed, so the same pure layout over the same rows gives the same bytes; the hash
+says whether it did.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from voxnb.errors import StoreError
+from voxnb.memory.plan import Layout, PastTurn, Snapshot, assemble
+from voxnb.memory.policy import Limits
+from voxnb.store import ledger
+from voxnb.store.journal import request_hash
+
+ANY = 1 << 40
+NO_LIMITS = Limits(
+    window_tokens=ANY,
+    reserve_output_tokens=0,
+    hard_tokens=ANY,
+    fold_at_tokens=ANY,
+    fold_at_turns=None,
+    fold_to_tokens=ANY,
+    keep_last_turns=0,
+    summary_max_tokens=ANY,
+)
+"""A request that was sent did fit; its limits are not looked at again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """A past request.
+
+    Attributes:
+        layout: its messages with reasons; tokens are counts of our encoding.
+        parameters: the rest of the body.
+        tools: tools and response format, or None.
+        estimated_tokens: what the planner had estimated.
+        exact: whether the hash is the one that was stored when it was sent.
+    """
+
+    layout: Layout
+    parameters: Mapping[str, Any]
+    tools: Any
+    estimated_tokens: int | None
+    exact: bool
+
+
+def rebuild(c: sqlite3.Connection, call_id: int) -> Rebuilt:
+    """Rebuild a request from its plan.
+
+    Raises:
+        StoreError: the call has no plan.
+    """
+    row = c.execute(
+        "SELECT k.conversation, k.turn, k.plan, k.estimated_prompt_tokens, t.branch, t.seq "
+        "FROM call k JOIN turn t ON t.id = k.turn WHERE k.id = ?",
+        (call_id,),
+    ).fetchone()
+    if row is None or row[2] is None:
+        raise StoreError("this call has no plan: it was not a turn's request")
+    conversation, turn_id, text, estimated, branch, seq = row
+    plan = json.loads(text)
+    snapshot = past_snapshot(c, conversation, branch, seq, turn_id, plan)
+    layout = assemble(snapshot, limits=NO_LIMITS, weigh=lambda tokens, _: tokens, summary_role=plan["role"])
+    parameters = json.loads(ledger.get_value(c, plan["parameters"]) or "{}")
+    tools_text = ledger.get_value(c, plan["tools"])
+    tools = None if tools_text is None else json.loads(tools_text)
+    exact = request_hash(layout.messages, parameters, tools) == plan["hash"]
+    return Rebuilt(layout, parameters, tools, estimated, exact)
+
+
+def past_snapshot(
+    c: sqlite3.Connection, conversation: int, branch: int, seq: int, turn_id: int, plan: Mapping[str, Any]
+) -> Snapshot:
+    """The store as it was when a request was planned."""
+    horizon, first, running = plan["horizon"], plan["first"], set(plan["running"])
+    pinned, pins = ledger.load_pins(c, conversation, branch, version=plan["pins"], folded_to=first - 1, horizon=horizon)
+    tail = ledger.turns_between(c, branch, first, seq - 1, horizon=horizon, pinned=pinned)
+    return Snapshot(
+        instructions=ledger.load_instructions(c, plan["instructions"]),
+        summary=ledger.load_summary(c, plan["summary"]),
+        pins=pins,
+        tail=tuple(_as_it_was(c, turn, running=turn.seq in running, horizon=horizon) for turn in tail),
+        current=ledger.whole_turn(c, turn_id, first_messages=plan["upto"]),
+        folded_to=first - 1,
+    )
+
+
+def _as_it_was(c: sqlite3.Connection, turn: PastTurn, *, running: bool, horizon: int) -> PastTurn:
+    if running:
+        return turn._replace(state="running")
+    grown = c.execute("SELECT 1 FROM message WHERE turn = ? AND id > ? LIMIT 1", (turn.id, horizon)).fetchone()
+    # It went on afterwards (a tool loop), so it had ended before.
+    return turn._replace(state="complete") if grown or turn.state in ("queued", "running") else turn
+
+
+def last_call(c: sqlite3.Connection, turn_id: int) -> int | None:
+    """The newest planned request of a turn."""
+    row = c.execute(
+        "SELECT id FROM call WHERE turn = ? AND plan IS NOT NULL ORDER BY id DESC LIMIT 1", (turn_id,)
+    ).fetchone()
+    return None if row is None else int(row[0])

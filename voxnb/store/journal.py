@@ -1,0 +1,517 @@
+"""The transactions of a request: begin it with its plan, keep its draft, store its reply.
+
+Rule 1: what the user said is committed before the call, with the plan of the request;
+the reply is committed after it. In between the turn carries its owner and a lease.
+Rule 2: the plan has constant size and names what the request was made of; `explain` rebuilds from it.
+Rule 3: a turn whose owner is gone is closed by the next planner, with the text it had.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from voxnb.errors import ConversationExistsError, HistoryConflictError, MessageError
+from voxnb.memory.plan import Layout, PastTurn, Snapshot, open_tool_calls
+from voxnb.messages import Message, canonical, digest, group_turns, split_instructions, unpaired
+from voxnb.store import ledger
+from voxnb.store.ids import new_id
+from voxnb.store.owner import LEASE_S, is_gone
+from voxnb.store.rows import CallRecord, ConversationRow, Counted, TurnRow, dump
+
+DIED: Final = "the process that asked ended before a reply came; retry() asks again"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """What a request brings to the store.
+
+    Attributes:
+        ref: the conversation's name or id as the user gave it, or None for a new one.
+        uid: id to give it if it must be made.
+        name: name to give it if it must be made.
+        must_be_new: refuse an existing one.
+        model: model of the request.
+        metadata: of the conversation, if it must be made.
+        messages: the request's messages, checked.
+        measure: message → counts; what is surely new was measured before.
+        instructions: used where the messages bring none.
+        parameters: the request's body without messages and tools.
+        tools: its tools and response format, or None.
+        lay_out: snapshot → layout.
+        owner: this process.
+        host: whom it goes to.
+        reuse_after: (seq, position) up to which this client was answered from the store; None: never.
+    """
+
+    ref: str | None
+    uid: str
+    name: str
+    must_be_new: bool
+    model: str | None
+    metadata: Mapping[str, Any]
+    messages: Sequence[Message]
+    measure: Callable[[Message], Counted]
+    instructions: Sequence[Message]
+    parameters: Mapping[str, Any]
+    tools: Any
+    lay_out: Callable[[Snapshot], Layout]
+    owner: str
+    host: str
+    reuse_after: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A turn that was begun.
+
+    Attributes:
+        conversation: as it is now.
+        turn: the turn.
+        call_id: row of the planned call, or None where the request does not fit yet.
+        layout: the request.
+        recognised: how many messages were already stored.
+        created: whether the conversation was made for it.
+    """
+
+    conversation: ConversationRow
+    turn: TurnRow
+    call_id: int | None
+    layout: Layout
+    recognised: int = 0
+    created: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reused:
+    """A request that the store answers.
+
+    Attributes:
+        conversation: as it is.
+        turn: the stored turn.
+        message: the stored reply.
+        cursor: (seq, position) after it.
+        finish_reason: as stored.
+        model: as stored.
+    """
+
+    conversation: ConversationRow
+    turn: TurnRow
+    message: dict[str, Any]
+    cursor: tuple[int, int]
+    finish_reason: str | None = None
+    model: str | None = None
+    usage: Mapping[str, int | None] = field(default_factory=dict)
+
+
+def begin(c: sqlite3.Connection, ask: Ask, *, now: float) -> Begun | Reused:
+    """Store what the user said and plan the request; see the module's rules.
+
+    Raises:
+        ConversationExistsError: ``if_exists="fail"`` and it exists.
+        HistoryConflictError: the messages contradict the stored history.
+        MessageError: nothing new, or tool results and calls that do not pair.
+    """
+    row, created = open_conversation(c, ask, now=now)
+    close_expired(c, row, now=now)
+    leading, rest = split_instructions(ask.messages)
+    if ask.reuse_after is not None:
+        reused = find_reply(c, row, ask, leading=leading, rest=rest)
+        if reused is not None:
+            return reused
+        if ask.reuse_after[0] < row.last_seq:
+            row = ledger.move(c, row, seq=ask.reuse_after[0], now=now)
+    instructions = leading or list(ask.instructions)
+    if instructions:
+        row = ledger.set_instructions(c, row, [ask.measure(m) for m in instructions])
+    new, recognised = new_messages(c, row, rest)
+    row, turn = place(c, row, ask, new, now=now)
+    current = ledger.whole_turn(c, turn.id)
+    layout, call_id = plan_call(c, row, turn, current, ask, now=now)
+    if call_id is None and turn.state != "queued":
+        c.execute("UPDATE turn SET state = 'queued' WHERE id = ?", (turn.id,))
+    return Begun(row, turn, call_id, layout, recognised, created)
+
+
+def open_conversation(c: sqlite3.Connection, ask: Ask, *, now: float) -> tuple[ConversationRow, bool]:
+    """The conversation asked for, made if it is not there."""
+    row = ledger.find(c, ask.uid) or (ledger.find(c, ask.ref) if ask.ref else None)
+    if row is not None:
+        if ask.must_be_new and row.uid != ask.uid:
+            raise ConversationExistsError(
+                f'the conversation {row.name!r} exists and if_exists="fail"; choose another name or "append"'
+            )
+        return row, False
+    return ledger.create(c, uid=ask.uid, name=ask.name, now=now, model=ask.model, metadata=ask.metadata), True
+
+
+# -- what is new ------------------------------------------------------------------------------
+
+
+def new_messages(
+    c: sqlite3.Connection, row: ConversationRow, rest: Sequence[Message], *, last_seq: int | None = None
+) -> tuple[list[Message], int]:
+    """The messages that are not stored yet, and how many are.
+
+    A list that holds an answer is taken for the whole conversation: it must begin with what is stored.
+    """
+    if not rest:
+        raise MessageError("the request has no message but instructions; add what the user says", index=None)
+    last = row.last_seq if last_seq is None else last_seq
+    if not any(m.role == "assistant" for m in rest) or last == 0:
+        return list(rest), 0
+    at = match_history(ledger.history_hashes(c, row.branch, last), rest)
+    if at == len(rest):
+        raise MessageError(
+            "the messages hold nothing that is not stored already; add what the user says next", index=None
+        )
+    return list(rest[at:]), at
+
+
+def match_history(stored: Sequence[tuple[int, str, list[tuple[str, str]]]], given: Sequence[Message]) -> int:
+    """How many of the given messages are the stored conversation.
+
+    Failed turns may be left out of the list or stand in it without a reply; so may the reply of a partial one.
+
+    Raises:
+        HistoryConflictError: they differ, or end before the stored ones do.
+    """
+    hashes = [m.content_hash for m in given]
+    at = 0
+    for seq, state, messages in stored:
+        keys = [key for _, key in messages]
+        asked = [key for role, key in messages if role not in ("assistant", "tool", "function")]
+        forms = [keys] if state == "complete" else [keys, asked, []]
+        form = next((f for f in forms if hashes[at : at + len(f)] == f), None)
+        if form is None:
+            index = at + next((n for n, (a, b) in enumerate(zip(keys, hashes[at:], strict=False)) if a != b), 0)
+            raise HistoryConflictError(
+                f"message {index} differs from turn {seq} of the stored conversation; send only what is new, or "
+                f"continue from there with conversation.fork(at={seq - 1}, name=…)",
+                index=index,
+            )
+        at += len(form)
+    return at
+
+
+def place(
+    c: sqlite3.Connection, row: ConversationRow, ask: Ask, new: Sequence[Message], *, now: float
+) -> tuple[ConversationRow, TurnRow]:
+    """Put new messages into the turn they belong to: the open one for tool results, else the next."""
+    last = ledger.turn_at(c, row.branch, row.last_seq) if row.last_seq else None
+    held = ledger.whole_turn(c, last.id).messages if last and new[0].role in ("tool", "function") else ()
+    waiting = open_tool_calls(held)
+    orphans, unanswered = unpaired(new, open_ids=waiting)
+    if orphans:
+        index, call_id = orphans[0]
+        raise MessageError(
+            f"message {index} is the result of {call_id!r}, which no assistant message called"
+            + (f"; waiting are {', '.join(map(repr, waiting))}" if waiting else ""),
+            index=index,
+        )
+    if unanswered:
+        raise MessageError(
+            f"the tool call {unanswered[0]!r} has no result; send the results of all calls together", index=None
+        )
+    lease = now + LEASE_S
+    if last is not None and held and waiting:
+        c.execute(
+            "UPDATE turn SET state = 'running', owner = ?, lease_until = ? WHERE id = ?", (ask.owner, lease, last.id)
+        )
+        turn, groups = last._replace(state="running"), [list(new)]
+        first = len(held)
+    else:
+        groups = list(group_turns(new))
+        for group in groups[:-1]:
+            row = append_turn(c, row, group, measure=ask.measure, now=now)
+        turn = ledger.insert_turn(c, row, state="running", now=now, model=ask.model, owner=ask.owner, lease_until=lease)
+        first = 0
+    ledger.insert_messages(
+        c, row, turn.id, messages=[ask.measure(m) for m in groups[-1]], first_position=first, now=now
+    )
+    ledger.seal_turn(c, turn.id)
+    return ledger.by_id(c, row.id), turn
+
+
+def append_turn(
+    c: sqlite3.Connection,
+    row: ConversationRow,
+    group: Sequence[Message],
+    *,
+    measure: Callable[[Message], Counted],
+    now: float,
+) -> ConversationRow:
+    """Add a turn that was answered elsewhere; the conversation as it is afterwards."""
+    turn = ledger.insert_turn(c, row, state="complete", now=now)
+    ledger.insert_messages(c, row, turn.id, messages=[measure(m) for m in group], first_position=0, now=now)
+    ledger.seal_turn(c, turn.id)
+    return ledger.by_id(c, row.id)
+
+
+def find_reply(
+    c: sqlite3.Connection, row: ConversationRow, ask: Ask, *, leading: Sequence[Message], rest: Sequence[Message]
+) -> Reused | None:
+    """The stored reply to the same request at the same place, or None where it differs."""
+    assert ask.reuse_after is not None
+    seq, position = ask.reuse_after
+    try:
+        new, _ = new_messages(c, row, rest, last_seq=seq) if position == 0 else (list(rest), 0)
+    except HistoryConflictError:
+        return None
+    if position and any(m.role == "assistant" for m in new):
+        # A whole list resent inside a tool loop: the open turn's messages are its end.
+        new = new[max(n for n, m in enumerate(new) if m.role == "assistant") + 1 :]
+    at_seq = seq if position else seq + 1
+    turn = ledger.turn_at(c, row.branch, at_seq)
+    if turn is None or turn.state != "complete":
+        return None
+    stored = ledger.whole_turn(c, turn.id).messages[position:]
+    keys = [
+        key for (key,) in c.execute(
+            "SELECT hash FROM message WHERE turn = ? AND position >= ? ORDER BY position", (turn.id, position)
+        )
+    ]  # fmt: skip
+    if len(stored) <= len(new) or stored[len(new)].role != "assistant":
+        return None
+    if keys[: len(new)] != [m.content_hash for m in new] or not _same_request(c, ask, turn, leading, position):
+        return None
+    reply_at = position + len(new)
+    message = ledger.load_message(c, turn.id, reply_at)
+    assert message is not None
+    more = len(stored) > len(new) + 1
+    cursor = (at_seq, reply_at + 1) if more else (at_seq, 0)
+    finish_reason, model = c.execute("SELECT finish_reason, model FROM turn WHERE id = ?", (turn.id,)).fetchone()
+    return Reused(row, turn, message, cursor, "tool_calls" if more else finish_reason, model)
+
+
+def _same_request(c: sqlite3.Connection, ask: Ask, turn: TurnRow, leading: Sequence[Message], position: int) -> bool:
+    """Whether model, parameters, tools and instructions are those of the stored turn's request."""
+    plans = c.execute("SELECT plan FROM call WHERE turn = ? AND plan IS NOT NULL ORDER BY id", (turn.id,)).fetchall()
+    plan = next((p for (text,) in plans if (p := json.loads(text))["upto"] > position), None)
+    if plan is None:
+        return True  # imported or appended: nobody asked for it
+    wanted = leading or list(ask.instructions)
+    if wanted:
+        have = [s.to_dict() for s in ledger.load_instructions(c, plan["instructions"])]
+        if [Message.from_dict(m) for m in have] != list(wanted):
+            return False
+    return bool(
+        ledger.get_value(c, plan["parameters"]) == canonical(dict(ask.parameters))
+        and ledger.get_value(c, plan["tools"]) == (None if ask.tools is None else canonical(ask.tools))
+    )
+
+
+# -- the plan ---------------------------------------------------------------------------------
+
+
+def plan_call(
+    c: sqlite3.Connection, row: ConversationRow, turn: TurnRow, current: PastTurn, ask: Ask, *, now: float
+) -> tuple[Layout, int | None]:
+    """Lay the request out; if it fits, write the call with its plan.
+
+    Returns:
+        The layout, and the call's row (None where it does not fit).
+    """
+    snapshot = ledger.load_snapshot(c, row, current=current)
+    layout = ask.lay_out(snapshot)
+    if not layout.fits:
+        return layout, None
+    plan = {
+        "v": 1,
+        "instructions": row.instructions,
+        "summary": row.head,
+        "first": row.folded_to + 1,
+        "running": [drop.seq for drop in layout.drops if drop.reason.startswith("still running")],
+        "pins": row.pin_version,
+        "tools": None if ask.tools is None else ledger.put_value(c, canonical(ask.tools)),
+        "parameters": ledger.put_value(c, canonical(dict(ask.parameters))),
+        "upto": len(current.messages),
+        "horizon": ledger.horizon(c),
+        "role": next((i.message["role"] for i in layout.items if i.kind == "summary"), "system"),
+        "hash": request_hash(layout.messages, ask.parameters, ask.tools),
+    }
+    cursor = c.execute(
+        "INSERT INTO call (uid, conversation, turn, purpose, model, base_url_host, estimated_prompt_tokens, status, plan, "
+        "created_at) VALUES (?, ?, ?, 'turn', ?, ?, ?, 'running', ?, ?)",
+        (new_id("c"), row.id, turn.id, ask.model, ask.host, layout.total_tokens, dump(plan), now),
+    )
+    c.execute(
+        "UPDATE turn SET state = 'running', owner = ?, lease_until = ? WHERE id = ?",
+        (ask.owner, now + LEASE_S, turn.id),
+    )
+    return layout, int(cursor.lastrowid or 0)
+
+
+def request_hash(messages: Sequence[Mapping[str, Any]], parameters: Mapping[str, Any], tools: Any) -> str:
+    """The hash by which a rebuilt request is known to be the one that was sent."""
+    return digest(canonical([list(messages), dict(parameters), tools]))
+
+
+# -- while it runs, and its end ---------------------------------------------------------------
+
+
+def renew(c: sqlite3.Connection, *, turn_id: int, owner: str, draft: Mapping[str, Any] | None, now: float) -> None:
+    """A sign of life, with the reply so far."""
+    cursor = c.execute(
+        "UPDATE turn SET lease_until = ? WHERE id = ? AND owner = ? AND state IN ('queued', 'running')",
+        (now + LEASE_S, turn_id, owner),
+    )
+    if cursor.rowcount and draft is not None:
+        c.execute("INSERT OR REPLACE INTO draft (turn, message) VALUES (?, ?)", (turn_id, dump(draft)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How a request ended.
+
+    Attributes:
+        state: ``complete``, ``partial`` or ``failed``.
+        message: the reply, if anything came.
+        finish_reason: of the reply.
+        error: what went wrong.
+        call: the call as it was.
+        events: (name, payload) to keep.
+    """
+
+    state: str
+    message: Counted | None
+    finish_reason: str | None
+    error: str | None
+    call: CallRecord
+    events: Sequence[tuple[str, Mapping[str, Any]]] = ()
+
+
+def finish(
+    c: sqlite3.Connection, row: ConversationRow, turn_id: int, call_id: int | None, *, ending: Ending, now: float
+) -> None:
+    """Store how a request ended: the reply, the turn's state, the call and its events."""
+    if ending.message is not None:
+        (position,) = c.execute("SELECT count(*) FROM message WHERE turn = ?", (turn_id,)).fetchone()
+        ledger.insert_messages(c, row, turn_id, messages=[ending.message], first_position=position, now=now)
+        ledger.seal_turn(c, turn_id)
+    call = ending.call
+    c.execute(
+        "UPDATE turn SET state = ?, finish_reason = ?, error = ?, owner = NULL, lease_until = NULL, model = coalesce(?, model), "
+        "cost_usd = CASE WHEN ? IS NULL THEN cost_usd ELSE coalesce(cost_usd, 0) + ? END, "
+        "first_token_ms = coalesce(first_token_ms, ?), duration_ms = coalesce(duration_ms, 0) + ? WHERE id = ?",
+        (
+            ending.state,
+            ending.finish_reason,
+            ending.error,
+            call.model,
+            call.cost_usd,
+            call.cost_usd,
+            call.first_token_ms,
+            call.duration_ms or 0.0,
+            turn_id,
+        ),
+    )
+    c.execute(
+        "UPDATE conversation SET last_turn_at = ?, model = coalesce(?, model) WHERE id = ?", (now, call.model, row.id)
+    )
+    c.execute("DELETE FROM draft WHERE turn = ?", (turn_id,))
+    if call_id is not None:
+        end_call(c, call_id, call)
+    add_events(c, row.id, turn_id, ending.events, now=now)
+
+
+def end_call(c: sqlite3.Connection, call_id: int, call: CallRecord) -> None:
+    """Fill in what is known of a call once it ended."""
+    c.execute(
+        "UPDATE call SET request_id = ?, prompt_tokens = ?, completion_tokens = ?, cached_tokens = ?, cost_usd = ?, "
+        "retries = ?, first_token_ms = ?, duration_ms = ?, status = ?, error = ? WHERE id = ?",
+        (
+            call.request_id,
+            call.usage.get("prompt_tokens"),
+            call.usage.get("completion_tokens"),
+            call.usage.get("cached_tokens"),
+            call.cost_usd,
+            call.retries,
+            call.first_token_ms,
+            call.duration_ms,
+            call.status,
+            call.error,
+            call_id,
+        ),
+    )
+
+
+def add_call(
+    c: sqlite3.Connection, call: CallRecord, *, conversation: int, turn: int | None, summary: int | None, now: float
+) -> int:
+    """A call that is written once, after it ended (folds, trials)."""
+    cursor = c.execute(
+        "INSERT INTO call (uid, conversation, turn, summary, purpose, model, base_url_host, estimated_prompt_tokens, status, "
+        "created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'running', ?)",
+        (
+            call.uid,
+            conversation,
+            turn,
+            summary,
+            call.purpose,
+            call.model,
+            call.host,
+            call.estimated_prompt_tokens,
+            now,
+        ),
+    )
+    call_id = int(cursor.lastrowid or 0)
+    end_call(c, call_id, call)
+    return call_id
+
+
+def add_events(
+    c: sqlite3.Connection,
+    conversation: int,
+    turn_id: int | None,
+    events: Sequence[tuple[str, Mapping[str, Any]]],
+    *,
+    now: float,
+) -> None:
+    """Keep events; deltas come as one row with their count."""
+    c.executemany(
+        "INSERT INTO event (uid, conversation, turn, seq, name, payload, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [
+            (new_id("e"), conversation, turn_id, n, name, dump(payload), now)
+            for n, (name, payload) in enumerate(events, 1)
+        ],
+    )
+
+
+def close_expired(c: sqlite3.Connection, row: ConversationRow, *, now: float) -> list[int]:
+    """Close the running turns of this path whose owner is gone; the seqs that were closed."""
+    rows = c.execute(
+        "SELECT t.id, t.seq, t.owner, t.lease_until FROM lineage l JOIN turn t ON t.branch = l.source "
+        "AND t.state IN ('queued', 'running') AND t.seq BETWEEN l.first_seq AND l.last_seq WHERE l.branch = ?",
+        (row.branch,),
+    ).fetchall()
+    closed = []
+    for turn_id, seq, owner, lease_until in rows:
+        if (lease_until or 0) > now and not is_gone(owner):
+            continue
+        close_turn(c, row, turn_id, now=now)
+        closed.append(seq)
+    return closed
+
+
+def close_turn(c: sqlite3.Connection, row: ConversationRow, turn_id: int, *, now: float) -> None:
+    """End a turn for its owner: its draft becomes the reply."""
+    draft = c.execute("SELECT message FROM draft WHERE turn = ?", (turn_id,)).fetchone()
+    if draft:
+        message = Message.from_dict(json.loads(draft[0]))
+        tokens = max(1, len(message.text.encode()) // 4)  # sealed for real when it is next measured
+        encoding, features = "estimated", None
+        said = Counted(message, tokens, features, encoding, message.content_hash)
+        (position,) = c.execute("SELECT count(*) FROM message WHERE turn = ?", (turn_id,)).fetchone()
+        ledger.insert_messages(c, row, turn_id, messages=[said], first_position=position, now=now)
+        c.execute("DELETE FROM draft WHERE turn = ?", (turn_id,))
+    ledger.seal_turn(c, turn_id)
+    answered = c.execute("SELECT 1 FROM message WHERE turn = ? AND role = 'assistant'", (turn_id,)).fetchone()
+    state = "partial" if answered else "failed"
+    c.execute(
+        "UPDATE turn SET state = ?, error = ?, owner = NULL, lease_until = NULL WHERE id = ?", (state, DIED, turn_id)
+    )
+    c.execute("UPDATE call SET status = ?, error = ? WHERE turn = ? AND status = 'running'", (state, DIED, turn_id))

@@ -1,0 +1,434 @@
+"""Statements on one connection: conversations, paths, turns, messages, pins.
+
+Every function runs inside a transaction that somebody else began (`Database.write`
+or `Database.snapshot`); none commits. All reads are index searches.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from voxnb.errors import ConversationExistsError, UnknownConversationError
+from voxnb.memory.plan import PastSummary, PastTurn, Said, Snapshot
+from voxnb.messages import canonical, digest
+from voxnb.params import nearest
+from voxnb.store.ids import new_id
+from voxnb.store.rows import (
+    CONVERSATION_COLUMNS,
+    TURN_AND_MESSAGES,
+    ConversationRow,
+    Counted,
+    TurnRow,
+    dump,
+    load_extra,
+    load_features,
+    past_turns,
+    split_message,
+    turn_hash,
+)
+from voxnb.store.schema import MAX_SEQ
+
+PATH: Final = "FROM lineage l JOIN turn t ON t.branch = l.source AND t.seq BETWEEN max(l.first_seq, :low) AND min(l.last_seq, :high) WHERE l.branch = :branch AND l.first_seq <= :high"
+"""Turns of a path between two seqs: one search per stretch."""
+
+
+# -- values -----------------------------------------------------------------------------------
+
+
+def put_value(c: sqlite3.Connection, text: str) -> int:
+    """Store a long text once; its id."""
+    key = digest(text)
+    row = c.execute("SELECT id FROM value WHERE hash = ?", (key,)).fetchone()
+    if row:
+        return int(row[0])
+    cursor = c.execute("INSERT INTO value (hash, text) VALUES (?, ?)", (key, text))
+    return int(cursor.lastrowid or 0)
+
+
+def get_value(c: sqlite3.Connection, value_id: int | None) -> str | None:
+    """A stored text by id."""
+    if value_id is None:
+        return None
+    row = c.execute("SELECT text FROM value WHERE id = ?", (value_id,)).fetchone()
+    return None if row is None else str(row[0])
+
+
+# -- conversations ----------------------------------------------------------------------------
+
+
+def find(c: sqlite3.Connection, ref: str) -> ConversationRow | None:
+    """A conversation by id or name."""
+    for column in ("uid", "name"):
+        row = c.execute(f"SELECT {CONVERSATION_COLUMNS} FROM conversation WHERE {column} = ?", (ref,)).fetchone()
+        if row:
+            return ConversationRow(*row)
+    return None
+
+
+def need(c: sqlite3.Connection, ref: str) -> ConversationRow:
+    """A conversation by id or name, or an error that names the nearest."""
+    row = find(c, ref)
+    if row is None:
+        names = [name for (name,) in c.execute("SELECT name FROM conversation ORDER BY id DESC LIMIT 1000")]
+        close = nearest(ref, names)
+        hint = f"; did you mean {close[0]!r}?" if close else f"; there are {len(names)}: see store.conversations()"
+        raise UnknownConversationError(f"no conversation {ref!r}{hint}", name=ref, nearest=close)
+    return row
+
+
+def by_id(c: sqlite3.Connection, row_id: int) -> ConversationRow:
+    """A conversation by row id."""
+    row = c.execute(f"SELECT {CONVERSATION_COLUMNS} FROM conversation WHERE id = ?", (row_id,)).fetchone()
+    if row is None:
+        raise UnknownConversationError("the conversation was deleted meanwhile", name=str(row_id))
+    return ConversationRow(*row)
+
+
+def create(
+    c: sqlite3.Connection,
+    *,
+    uid: str,
+    name: str,
+    now: float,
+    model: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    parent: int | None = None,
+    fork_seq: int | None = None,
+    api: str = "chat",
+) -> ConversationRow:
+    """A new conversation with an empty branch."""
+    if find(c, name) is not None:
+        raise ConversationExistsError(f"a conversation {name!r} exists already; choose another name")
+    cursor = c.execute(
+        "INSERT INTO conversation (uid, name, api, model, parent, fork_seq, branch, metadata, created_at) "
+        "VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?)",
+        (uid, name, api, model, parent, fork_seq, dump(dict(metadata or {})), now),
+    )
+    row_id = int(cursor.lastrowid or 0)
+    branch = new_branch(c, row_id, stretches=[], now=now)
+    c.execute("UPDATE conversation SET branch = ? WHERE id = ?", (branch, row_id))
+    return by_id(c, row_id)
+
+
+def new_branch(
+    c: sqlite3.Connection, conversation: int, *, stretches: Sequence[tuple[int, int, int]], now: float
+) -> int:
+    """A branch that shares ``stretches`` (first, last, source) and goes on after them; its id."""
+    cursor = c.execute("INSERT INTO branch (conversation, created_at) VALUES (?, ?)", (conversation, now))
+    branch = int(cursor.lastrowid or 0)
+    own_first = max((last for _, last, _ in stretches), default=0) + 1
+    c.executemany(
+        "INSERT INTO lineage (branch, first_seq, last_seq, source) VALUES (?, ?, ?, ?)",
+        [(branch, *s) for s in stretches] + [(branch, own_first, MAX_SEQ, branch)],
+    )
+    return branch
+
+
+def stretches_to(c: sqlite3.Connection, branch: int, seq: int) -> list[tuple[int, int, int]]:
+    """The lineage of a branch cut after ``seq``."""
+    rows = c.execute(
+        "SELECT first_seq, last_seq, source FROM lineage WHERE branch = ? AND first_seq <= ? ORDER BY first_seq",
+        (branch, seq),
+    ).fetchall()
+    return [(first, min(last, seq), source) for first, last, source in rows]
+
+
+def head_at(c: sqlite3.Connection, head: int | None, seq: int) -> tuple[int | None, int]:
+    """The newest summary of a chain that covers nothing after ``seq``, and what it covers."""
+    while head is not None:
+        last_seq, previous = c.execute("SELECT last_seq, previous FROM summary WHERE id = ?", (head,)).fetchone()
+        if last_seq <= seq:
+            return head, last_seq
+        head = previous
+    return None, 0
+
+
+def move(c: sqlite3.Connection, row: ConversationRow, *, seq: int, now: float) -> ConversationRow:
+    """Point the conversation at its path cut after ``seq``; the turns after it stay in the store."""
+    branch = new_branch(c, row.id, stretches=stretches_to(c, row.branch, seq), now=now)
+    head, folded_to = head_at(c, row.head, seq)
+    c.execute(
+        "UPDATE conversation SET branch = ?, last_seq = ?, head = ?, folded_to = ?, fold_after_seq = 0, "
+        "fold_owner = NULL, fold_lease_until = NULL WHERE id = ?",
+        (branch, seq, head, folded_to, row.id),
+    )
+    return by_id(c, row.id)
+
+
+def set_instructions(c: sqlite3.Connection, row: ConversationRow, messages: Sequence[Counted]) -> ConversationRow:
+    """Make these the instructions from now on; the earlier version stays in the store."""
+    text = canonical([[m.message.to_dict(), m.tokens, list(m.features or ())] for m in messages])
+    value = put_value(c, text)
+    if value == row.instructions:
+        return row
+    c.execute("UPDATE conversation SET instructions = ? WHERE id = ?", (value, row.id))
+    return row._replace(instructions=value)
+
+
+def load_instructions(c: sqlite3.Connection, value_id: int | None) -> tuple[Said, ...]:
+    """Instructions by version."""
+    text = get_value(c, value_id)
+    if text is None:
+        return ()
+    out = []
+    for n, (message, tokens, features) in enumerate(json.loads(text)):
+        content = message.get("content")
+        extra = {k: v for k, v in message.items() if k not in ("role", "content")}
+        if not isinstance(content, str):
+            extra["content"] = content
+        text = content if isinstance(content, str) else ""
+        out.append(Said(n, message["role"], text, extra or None, tokens, tuple(features) or None))
+    return tuple(out)
+
+
+# -- turns and messages -----------------------------------------------------------------------
+
+
+def turn_at(c: sqlite3.Connection, branch: int, seq: int) -> TurnRow | None:
+    """The turn of a path by number."""
+    row = c.execute(
+        f"SELECT t.id, t.uid, t.branch, t.seq, t.state, t.owner, t.lease_until {PATH}",
+        {"branch": branch, "low": seq, "high": seq},
+    ).fetchone()
+    return TurnRow(*row) if row else None
+
+
+def insert_turn(
+    c: sqlite3.Connection,
+    row: ConversationRow,
+    *,
+    state: str,
+    now: float,
+    model: str | None = None,
+    owner: str | None = None,
+    lease_until: float | None = None,
+    uid: str | None = None,
+) -> TurnRow:
+    """The next turn of the conversation's path, still without messages."""
+    seq = row.last_seq + 1
+    uid = uid or new_id("t")
+    cursor = c.execute(
+        "INSERT INTO turn (uid, branch, seq, state, model, owner, lease_until, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (uid, row.branch, seq, state, model, owner, lease_until, now),
+    )
+    c.execute("UPDATE conversation SET last_seq = ?, last_turn_at = ? WHERE id = ?", (seq, now, row.id))
+    return TurnRow(int(cursor.lastrowid or 0), uid, row.branch, seq, state, owner, lease_until)
+
+
+def insert_messages(
+    c: sqlite3.Connection,
+    conversation: ConversationRow,
+    turn_id: int,
+    *,
+    messages: Iterable[Counted],
+    first_position: int,
+    now: float,
+) -> None:
+    """Append messages to a turn, with their search entries; system messages in between are pinned."""
+    for position, counted in enumerate(messages, start=first_position):
+        text, extra = split_message(counted.message)
+        cursor = c.execute(
+            "INSERT INTO message (turn, position, role, text, extra, tokens, features, encoding, hash, created_at) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                turn_id,
+                position,
+                counted.message.role,
+                text,
+                None if extra is None else dump(extra),
+                counted.tokens,
+                None if counted.features is None else dump(counted.features),
+                counted.encoding,
+                counted.hash,
+                now,
+            ),
+        )
+        if text:
+            c.execute("INSERT INTO message_fts (rowid, text) VALUES (?, ?)", (cursor.lastrowid, text))
+        if counted.message.role in ("system", "developer"):
+            add_pin(c, conversation, turn_id, position=position)
+
+
+def seal_turn(c: sqlite3.Connection, turn_id: int) -> None:
+    """Bring a turn's token count and content hash up to date with its messages."""
+    rows = c.execute("SELECT hash, tokens FROM message WHERE turn = ? ORDER BY position", (turn_id,)).fetchall()
+    c.execute(
+        "UPDATE turn SET hash = ?, tokens = ? WHERE id = ?",
+        (turn_hash(h for h, _ in rows), sum(t for _, t in rows), turn_id),
+    )
+
+
+def turns_between(
+    c: sqlite3.Connection, branch: int, low: int, high: int, *, horizon: int | None = None, pinned: frozenset[int] = frozenset()
+) -> list[PastTurn]:  # fmt: skip
+    """Turns of a path with their messages, in order.
+
+    Args:
+        c: connection.
+        branch: whose path.
+        low: first seq.
+        high: last seq.
+        horizon: only messages stored up to this row, for a look at the past.
+        pinned: row ids of pinned turns.
+    """
+    if high < low:
+        return []
+    limit = "" if horizon is None else f" AND m.id <= {int(horizon)}"
+    rows = c.execute(
+        f"SELECT {TURN_AND_MESSAGES} {PATH.replace(' WHERE ', f' LEFT JOIN message m ON m.turn = t.id{limit} WHERE ')} "
+        "ORDER BY l.first_seq, t.seq, m.position",
+        {"branch": branch, "low": low, "high": high},
+    )
+    return past_turns(rows, pinned=pinned)
+
+
+def whole_turn(c: sqlite3.Connection, turn_id: int, *, first_messages: int | None = None, horizon: int | None = None) -> PastTurn:  # fmt: skip
+    """One turn with its messages."""
+    limit = "" if horizon is None else f" AND m.id <= {int(horizon)}"
+    limit += "" if first_messages is None else f" AND m.position < {int(first_messages)}"
+    rows = c.execute(
+        f"SELECT {TURN_AND_MESSAGES} FROM turn t LEFT JOIN message m ON m.turn = t.id{limit} "
+        "WHERE t.id = ? ORDER BY m.position",
+        (turn_id,),
+    )
+    return past_turns(rows)[0]
+
+
+def history_hashes(c: sqlite3.Connection, branch: int, last_seq: int) -> list[tuple[int, str, list[tuple[str, str]]]]:
+    """(seq, state, [(role, hash)]) of a path's turns up to ``last_seq``: what a resent list is compared with."""
+    rows = c.execute(
+        f"SELECT t.seq, t.state, m.role, m.hash {PATH.replace(' WHERE ', ' JOIN message m ON m.turn = t.id WHERE ')} "
+        "ORDER BY l.first_seq, t.seq, m.position",
+        {"branch": branch, "low": 1, "high": last_seq},
+    )
+    out: list[tuple[int, str, list[tuple[str, str]]]] = []
+    for seq, state, role, key in rows:
+        if not out or out[-1][0] != seq:
+            out.append((seq, state, []))
+        out[-1][2].append((role, key))
+    return out
+
+
+# -- pins -------------------------------------------------------------------------------------
+
+
+def add_pin(c: sqlite3.Connection, row: ConversationRow, turn_id: int, *, position: int | None) -> None:
+    """Keep a turn (or one of its messages) verbatim from the next request on."""
+    held = c.execute(
+        "SELECT 1 FROM pin WHERE conversation = ? AND turn = ? AND position IS ? AND removed IS NULL",
+        (row.id, turn_id, position),
+    ).fetchone()
+    if held:
+        return
+    c.execute("UPDATE conversation SET pin_version = pin_version + 1 WHERE id = ?", (row.id,))
+    c.execute(
+        "INSERT INTO pin (conversation, turn, position, added) "
+        "SELECT id, ?, ?, pin_version FROM conversation WHERE id = ?",
+        (turn_id, position, row.id),
+    )
+
+
+def remove_pin(c: sqlite3.Connection, row: ConversationRow, turn_id: int) -> bool:
+    """No longer keep a turn verbatim; False if it was not pinned."""
+    c.execute("UPDATE conversation SET pin_version = pin_version + 1 WHERE id = ?", (row.id,))
+    cursor = c.execute(
+        "UPDATE pin SET removed = (SELECT pin_version FROM conversation WHERE id = pin.conversation) "
+        "WHERE conversation = ? AND turn = ? AND position IS NULL AND removed IS NULL",
+        (row.id, turn_id),
+    )
+    return cursor.rowcount > 0
+
+
+def load_pins(
+    c: sqlite3.Connection, conversation: int, branch: int, *, version: int, folded_to: int, horizon: int | None = None
+) -> tuple[frozenset[int], tuple[PastTurn, ...]]:  # fmt: skip
+    """Row ids of the pinned turns, and what is pinned of the folded ones.
+
+    Pins made on turns that are no longer on the path do not count.
+    """
+    rows = c.execute(
+        "SELECT p.turn, p.position, t.seq, t.branch FROM pin p JOIN turn t ON t.id = p.turn "
+        "WHERE p.conversation = ? AND p.added <= ? AND (p.removed IS NULL OR p.removed > ?)",
+        (conversation, version, version),
+    ).fetchall()
+    if not rows:
+        return frozenset(), ()
+    stretches = c.execute("SELECT first_seq, last_seq, source FROM lineage WHERE branch = ?", (branch,)).fetchall()
+    on_path = [r for r in rows if any(f <= r[2] <= last and r[3] == source for f, last, source in stretches)]
+    whole = frozenset(turn for turn, position, _, _ in on_path if position is None)
+    folded: dict[int, set[int]] = {}
+    for turn, position, seq, _ in on_path:
+        if seq <= folded_to:
+            folded.setdefault(turn, set()).add(-1 if position is None else position)
+    pins = []
+    for turn, positions in folded.items():
+        past = whole_turn(c, turn, horizon=horizon)
+        if turn not in whole:
+            past = past._replace(messages=tuple(m for m in past.messages if m.position in positions))
+        pins.append(past._replace(pinned=turn in whole))
+    return whole, tuple(sorted(pins, key=lambda p: p.seq))
+
+
+# -- summaries --------------------------------------------------------------------------------
+
+
+def load_summary(c: sqlite3.Connection, summary_id: int | None) -> PastSummary | None:
+    """A summary as the planner sees it."""
+    if summary_id is None:
+        return None
+    row = c.execute(
+        "SELECT id, uid, mark, text, last_seq, tokens, features, round FROM summary WHERE id = ?", (summary_id,)
+    ).fetchone()
+    return PastSummary._make((*row[:6], load_features(row[6]), row[7]))
+
+
+def load_snapshot(c: sqlite3.Connection, row: ConversationRow, *, current: PastTurn | None = None) -> Snapshot:
+    """Everything the planner needs, as it is now."""
+    pinned, pins = load_pins(c, row.id, row.branch, version=row.pin_version, folded_to=row.folded_to)
+    last = row.last_seq if current is None else current.seq - 1
+    return Snapshot(
+        instructions=load_instructions(c, row.instructions),
+        summary=load_summary(c, row.head),
+        pins=pins,
+        tail=tuple(turns_between(c, row.branch, row.folded_to + 1, last, pinned=pinned)),
+        current=current,
+        folded_to=row.folded_to,
+    )
+
+
+def horizon(c: sqlite3.Connection) -> int:
+    """The newest message row: what was stored later did not exist yet."""
+    return int(c.execute("SELECT coalesce(max(id), 0) FROM message").fetchone()[0])
+
+
+def load_message(c: sqlite3.Connection, turn_id: int, position: int) -> dict[str, Any] | None:
+    """One stored message as the API's dict."""
+    row = c.execute(
+        "SELECT role, text, extra FROM message WHERE turn = ? AND position = ?", (turn_id, position)
+    ).fetchone()
+    return None if row is None else {"role": row[0], "content": row[1], **(load_extra(row[2]) or {})}
+
+
+def adopt(c: sqlite3.Connection, fork: ConversationRow, source: ConversationRow, *, seq: int) -> None:
+    """Make a fork share its source's path up to ``seq``, with the summaries and pins of that part."""
+    stretches = stretches_to(c, source.branch, seq) if seq else []
+    branch = new_branch(c, fork.id, stretches=stretches, now=0.0)
+    c.execute(
+        "UPDATE branch SET created_at = (SELECT created_at FROM conversation WHERE id = ?) WHERE id = ?",
+        (fork.id, branch),
+    )
+    head, folded_to = head_at(c, source.head, seq)
+    c.execute(
+        "UPDATE conversation SET branch = ?, last_seq = ?, head = ?, folded_to = ?, instructions = ?, last_turn_at = created_at "
+        "WHERE id = ?",
+        (branch, seq, head, folded_to, source.instructions, fork.id),
+    )
+    for turn, position in c.execute(
+        "SELECT p.turn, p.position FROM pin p JOIN turn t ON t.id = p.turn "
+        "WHERE p.conversation = ? AND p.removed IS NULL AND t.seq <= ?",
+        (source.id, seq),
+    ).fetchall():
+        add_pin(c, fork, turn, position=position)

@@ -1,0 +1,153 @@
+"""How a conversation's requests are counted and laid out: policy, window, encoding and calibration together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from voxnb.memory import plan, summary, tokens, window
+from voxnb.memory.calibration import Calibration
+from voxnb.memory.plan import CUT_OFF, Layout, PastTurn, Said, Snapshot, Weigh
+from voxnb.memory.policy import DEFAULT_WINDOW_TOKENS, ContextPolicy, Limits
+from voxnb.messages import Message, digest
+from voxnb.runtime import encodings
+from voxnb.store.explain import NO_LIMITS
+from voxnb.store.rows import Counted
+from voxnb.store.views import Plan, Summary
+
+ONE_SYSTEM_MESSAGE: Final = ("gemma", "mistral", "mixtral", "codestral")
+"""Model families whose chat template takes system text only at the start, if at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """Message → counts, as they are stored.
+
+    Attributes:
+        count: text → tokens.
+        encoding: its name, stored beside every count.
+        model: whose rules for images apply.
+    """
+
+    count: Callable[[str], int]
+    encoding: str
+    model: str | None = None
+
+    def __call__(self, message: Message) -> Counted:
+        """Count a message, whole: overhead, name, tool calls and parts included."""
+        counted = tokens.count_message(message.to_dict(), self.count, model=self.model)
+        return Counted(message, counted.tokens, tuple(counted.features), self.encoding, message.content_hash)
+
+    def text_message(self, role: str, text: str) -> Counted:
+        """Count a plain message."""
+        return self(Message(role, text, {}))
+
+
+@dataclass(frozen=True, slots=True)
+class Planner:
+    """What turns a snapshot into a request.
+
+    Attributes:
+        limits: the policy's numbers for the model's window.
+        measure: how messages are counted.
+        calibration: how the server counts, or None where our encoding is its own.
+        conversation: whose requests these are.
+        summary_role: role of the summary's message.
+        tools_tokens: what tools and response format cost, in our encoding.
+        parameters: the body without messages and tools, for plans.
+        instructions: the client's own, where a conversation has none yet.
+    """
+
+    limits: Limits
+    measure: Measure
+    calibration: Calibration | None = None
+    conversation: str = ""
+    summary_role: str = "system"
+    tools_tokens: int = 0
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    instructions: tuple[Message, ...] = ()
+
+    def lay_out(self, snapshot: Snapshot) -> Layout:
+        """The next request."""
+        known, prefix = self.calibration, ""
+        fixed, tools_tokens = tokens.PRIMER_TOKENS, self.tools_tokens
+        if known is not None:
+            prefix = prefix_of(snapshot, self.tools_tokens)
+            fixed = known.fixed_tokens(conversation=self.conversation, prefix=prefix)
+            tools_tokens = known.weigh_tools(tools_tokens)
+        return plan.assemble(
+            snapshot,
+            limits=self.limits,
+            weigh=self.weigh,
+            fixed_tokens=fixed,
+            tools_tokens=tools_tokens,
+            own_tools_tokens=self.tools_tokens,
+            summary_role=self.summary_role,
+            cut_off=(self.measure.count(CUT_OFF), None),
+            prefix=prefix,
+        )
+
+    @property
+    def weigh(self) -> Weigh:
+        """Stored counts → the server's tokens."""
+        return unscaled if self.calibration is None else self.calibration.weigh
+
+    def empty_snapshot(self, current: PastTurn | None) -> Snapshot:
+        """A conversation in which nothing was said yet."""
+        return Snapshot((), None, (), (), current, 0)
+
+    def with_instructions(self, snapshot: Snapshot, instructions: tuple[Said, ...]) -> Snapshot:
+        """The same with other instructions."""
+        return replace(snapshot, instructions=instructions)
+
+    def explain_summary(self, made: Summary, turns: Sequence[PastTurn], previous: str | None) -> Plan:
+        """What the summary model was shown."""
+        lines = "\n".join(summary.transcript(turns))
+        mark = made.id[-8:]
+        messages = summary.request_messages(made.prompt or "", previous=previous, lines=lines, mark=mark)
+        items = tuple(
+            plan.Item("summary request", None, dict(m), self.measure.text_message(m["role"], m["content"]).tokens, why)
+            for m, why in zip(messages, ("summary prompt", "previous summary and messages"), strict=True)
+        )
+        counts = {"summary": sum(item.tokens for item in items)}
+        return Plan(Layout(items, (), counts, NO_LIMITS), made.request)
+
+    def fenced_counts(self, text: str, *, mark: str, last_seq: int) -> Counted:
+        """Counts of the message that will carry a summary."""
+        return self.measure.text_message(self.summary_role, plan.fence(text, mark=mark, last_seq=last_seq))
+
+
+def prefix_of(snapshot: Snapshot, tools_tokens: int) -> str:
+    """A text that stays the same as long as requests only grow at their end."""
+    said = [s.text for s in snapshot.instructions]
+    pins = [turn.id for turn in snapshot.pins]
+    return digest(repr((said, tools_tokens, pins, snapshot.folded_to, snapshot.summary and snapshot.summary.uid)))
+
+
+def measure_for(model: str | None, *, count: Callable[[str], int] | None = None) -> Measure:
+    """Counting for a model: its own encoding where it has one of OpenAI's, or the policy's ``count``."""
+    if count is not None:
+        return Measure(count, "custom", model)
+    choice = encodings.encoding_for(model)
+    return Measure(encodings.counter(choice.name), choice.name, model)
+
+
+def summary_role_for(model: str | None, policy: ContextPolicy) -> str:
+    """The role that carries the summary."""
+    if policy.summary_role is not None:
+        return policy.summary_role
+    name = (model or "").lower()
+    return "user" if any(family in name for family in ONE_SYSTEM_MESSAGE) else "system"
+
+
+def default_planner(model: str | None) -> Planner:
+    """For a store without a client: the known window, uncalibrated counts."""
+    policy = ContextPolicy()
+    limits = policy.limits(window.known_window(model) or DEFAULT_WINDOW_TOKENS)
+    return Planner(limits, measure_for(model), summary_role=summary_role_for(model, policy))
+
+
+def unscaled(count: int, features: tuple[int, ...] | None) -> int:  # noqa: ARG001 - a `Weigh`
+    """Our encoding is the server's."""
+    return count

@@ -1,0 +1,144 @@
+"""Rows as values: what the transactions read and write."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from voxnb.memory.plan import PastTurn, Said
+from voxnb.messages import Message, digest
+
+ENDED: Final = frozenset({"complete", "partial", "failed"})
+
+CONVERSATION_COLUMNS: Final = (
+    "id, uid, name, model, parent, fork_seq, branch, last_seq, instructions, head, folded_to, pin_version, "
+    "fold_failures, fold_after_seq, fold_owner, fold_lease_until, metadata"
+)
+
+
+class ConversationRow(NamedTuple):
+    """A conversation as it stands; see the schema for each field."""
+
+    id: int
+    uid: str
+    name: str
+    model: str | None
+    parent: int | None
+    fork_seq: int | None
+    branch: int
+    last_seq: int
+    instructions: int | None
+    head: int | None
+    folded_to: int
+    pin_version: int
+    fold_failures: int
+    fold_after_seq: int
+    fold_owner: str | None
+    fold_lease_until: float | None
+    metadata: str
+
+
+class TurnRow(NamedTuple):
+    """A turn without its messages."""
+
+    id: int
+    uid: str
+    branch: int
+    seq: int
+    state: str
+    owner: str | None
+    lease_until: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """A message with its counts, ready to be stored."""
+
+    message: Message
+    tokens: int
+    features: tuple[int, ...] | None
+    encoding: str
+    hash: str
+
+    def said(self, position: int) -> Said:
+        """As the planner sees it."""
+        text, extra = split_message(self.message)
+        return Said(position, self.message.role, text, extra, self.tokens, self.features)
+
+
+def split_message(message: Message) -> tuple[str, dict[str, Any] | None]:
+    """A message as the text that is searched and what the text does not say."""
+    extra = dict(message.extra)
+    if isinstance(message.content, tuple):
+        extra["content"] = list(message.content)
+    elif message.content is None:
+        extra["content"] = None
+    return message.text, extra or None
+
+
+def dump(value: Any) -> str:
+    """JSON as it is stored."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def load_extra(text: str | None) -> dict[str, Any] | None:
+    """The inverse of `dump` for a message's extra."""
+    return None if text is None else json.loads(text)
+
+
+def load_features(text: str | None) -> tuple[int, ...] | None:
+    """Stored counts for calibration."""
+    return None if text is None else tuple(json.loads(text))
+
+
+def past_turns(rows: Iterable[tuple[Any, ...]], *, pinned: frozenset[int] = frozenset()) -> list[PastTurn]:
+    """Group joined rows (turn columns, then message columns) into turns."""
+    out: list[PastTurn] = []
+    turn_id = None
+    head: tuple[Any, ...] = ()
+    messages: list[Said] = []
+    for row in rows:
+        if row[0] != turn_id:
+            if turn_id is not None:
+                out.append(_past_turn(head, messages, pinned))
+            turn_id, head, messages = row[0], row, []
+        if row[5] is not None:
+            messages.append(Said(row[5], row[6], row[7], load_extra(row[8]), row[9], load_features(row[10])))
+    if turn_id is not None:
+        out.append(_past_turn(head, messages, pinned))
+    return out
+
+
+def _past_turn(row: tuple[Any, ...], messages: list[Said], pinned: frozenset[int]) -> PastTurn:
+    return PastTurn(row[0], row[1], row[2], row[3], tuple(messages), row[0] in pinned, row[4] or "")
+
+
+TURN_AND_MESSAGES: Final = (
+    "t.id, t.uid, t.seq, t.state, t.hash, m.position, m.role, m.text, m.extra, m.tokens, m.features"
+)
+"""The columns that `past_turns` expects."""
+
+
+def turn_hash(message_hashes: Iterable[str]) -> str:
+    """The content hash of a turn."""
+    return digest("\n".join(message_hashes))
+
+
+class CallRecord(NamedTuple):
+    """What is known of one request to a server, written when it ends."""
+
+    uid: str
+    purpose: str
+    model: str | None
+    host: str | None
+    request_id: str | None
+    estimated_prompt_tokens: int | None
+    usage: Mapping[str, int | None]
+    cost_usd: float | None
+    retries: int
+    first_token_ms: float | None
+    duration_ms: float | None
+    status: str
+    error: str | None

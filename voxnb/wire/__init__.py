@@ -1,0 +1,1 @@
+"""What the provider's bytes and dicts mean: pure readers, no clock, no sockets."""
