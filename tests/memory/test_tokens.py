@@ -105,7 +105,9 @@ def test_a_request_is_the_sum_of_its_parts():
 class TestMessages:
     def test_a_name_costs_one_more_than_its_text(self):
         plain = {"role": "user", "content": "Hi"}
-        assert message_tokens({**plain, "name": "ann"}, O200K) == message_tokens(plain, O200K) + O200K("ann") + NAME_TOKENS
+        assert (
+            message_tokens({**plain, "name": "ann"}, O200K) == message_tokens(plain, O200K) + O200K("ann") + NAME_TOKENS
+        )
 
     @given(texts=st.lists(st.text(max_size=40), max_size=4))
     def test_text_parts_cost_what_their_texts_cost(self, texts):

@@ -42,7 +42,19 @@ def test_a_familys_longest_name_decides(model, window_tokens, output_tokens):
 
 
 @pytest.mark.parametrize(
-    "model", [None, "", "my-deployment", "qwen2.5:7b", "llama3.1:8b", "gpt-5.9", "gpt-4.7-mini", "gpt-5x", "o1x", "claude-opus-5"]
+    "model",
+    [
+        None,
+        "",
+        "my-deployment",
+        "qwen2.5:7b",
+        "llama3.1:8b",
+        "gpt-5.9",
+        "gpt-4.7-mini",
+        "gpt-5x",
+        "o1x",
+        "claude-opus-5",
+    ],
 )
 def test_what_is_not_certain_is_not_known(model):
     assert known_window(model) is None

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 MOST_ANSWER_BYTES: Final = 64 * 1024 * 1024
 """An unstreamed answer longer than this is not an answer."""
 
+_SHOWN_BYTES: Final = 4_096
+
 
 class ByteStream:
     """The body of one answer, as it comes in: ``async for data in stream``.
@@ -68,18 +70,29 @@ class ByteStream:
             raise
         except TimeoutError as error:
             raise silence(self._transport.endpoint, self._transport.silence_s) from error
-        except Exception as error:  # noqa: BLE001 - whatever the HTTP library raises means that the answer broke
+        except Exception as error:
             raise self._transport.broken(error, started=self._started) from error
 
-    async def wait_for_first(self) -> None:
-        """Wait until the first byte has come; an empty body is a refusal to answer."""
+    async def begin(self, *, streamed: bool = True) -> None:
+        """Check what kind of answer it is, and wait until its first byte has come.
+
+        Args:
+            streamed: an event stream will do; otherwise only JSON.
+
+        Raises:
+            APIResponseValidationError: it is neither, or an empty document.
+            APIConnectionError: the stream ended before its first byte.
+        """
+        is_json = self.content_type == "application/json" or self.content_type.endswith("+json")
+        if not (is_json or (streamed and self.is_streamed)):
+            raise self.unexpected(await self.read(most_bytes=_SHOWN_BYTES))
         try:
             while not self._first:
                 self._first = await anext(self)
         except StopAsyncIteration:
             if self.is_streamed:
-                words = f"{self._transport.endpoint.host} ended the answer before its first byte"
-                raise APIConnectionError(words, host=self._transport.endpoint.host) from None
+                host = self._transport.endpoint.host
+                raise APIConnectionError(f"{host} ended the answer before its first byte", host=host) from None
             raise self.unexpected(b"") from None
         self._started = True
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from voxnb.clients.adopted import settings_of
 from voxnb.clients.address import (
     NAMED_SERVERS,
     OPENAI_URL,
@@ -23,6 +22,7 @@ from voxnb.clients.address import (
     ollama_address,
     parse_address,
 )
+from voxnb.clients.adopted import settings_of
 from voxnb.errors import CredentialsError, ParameterError
 from voxnb.params import ChatParameters
 

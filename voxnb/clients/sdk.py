@@ -42,7 +42,6 @@ __all__ = ["ByteStream", "Transport", "overflow_of"]
 FIRST_BYTE_S: Final = 600.0
 SILENCE_S: Final = 60.0
 CONNECT_S: Final = 10.0
-_SHOWN_BYTES: Final = 4_096
 _NOT_THERE: Final = frozenset({404, 405, 501})
 _NO_KEY: Final = "none-is-sent"
 """The SDK insists on a key; where there is none, the headers that would carry this one are left out."""
@@ -109,7 +108,7 @@ class Transport:
             ParameterError: the body cannot be written as JSON.
             ClientClosedError: after `aclose`.
         """
-        opened = await self._open("POST", path, body, on_retry=on_retry, max_retries=max_retries)
+        opened = await self._open(path, body, on_retry=on_retry, max_retries=max_retries)
         try:
             yield opened
         finally:
@@ -137,7 +136,7 @@ class Transport:
             APIError: see `stream`; also an error that was sent with status 200.
         """
         opened = await self._open(
-            "POST", path, body, on_retry=on_retry, max_retries=max_retries, at_root=at_root, streamed=False
+            path, body, on_retry=on_retry, max_retries=max_retries, at_root=at_root, streamed=False
         )
         async with contextlib.aclosing(opened):
             found = await opened.read_json()
@@ -158,13 +157,17 @@ class Transport:
             APIError: see `stream`.
         """
         try:
-            opened = await self._open("GET", path, None, max_retries=max_retries, at_root=at_root, streamed=False)
+            opened = await self._open(path, None, max_retries=max_retries, at_root=at_root, streamed=False)
         except APIStatusError as error:
             if error.status_code in _NOT_THERE:
                 return None
             raise
         async with contextlib.aclosing(opened):
             return await opened.read_json()
+
+    async def prepare(self) -> None:
+        """Import the SDK and make its client; the first request does so otherwise."""
+        await self._sdk()
 
     async def aclose(self) -> None:
         """Close the connections; idempotent. Streams that are read still end with an error."""
@@ -196,7 +199,6 @@ class Transport:
 
     async def _open(
         self,
-        method: str,
         path: str,
         body: Mapping[str, Any] | None,
         *,
@@ -210,7 +212,7 @@ class Transport:
         attempt = 0
         while True:
             try:
-                return await self._attempt(method, path, body, attempt=attempt, at_root=at_root, streamed=streamed)
+                return await self._attempt(path, body, attempt=attempt, at_root=at_root, streamed=streamed)
             except APIError as error:
                 wait_s = wait_before_retry(error, attempt=attempt + 1) if attempt < most else None
                 if wait_s is None:
@@ -221,25 +223,23 @@ class Transport:
             await asyncio.sleep(wait_s)
 
     async def _attempt(
-        self, method: str, path: str, body: Mapping[str, Any] | None, *, attempt: int, at_root: bool, streamed: bool
+        self, path: str, body: Mapping[str, Any] | None, *, attempt: int, at_root: bool, streamed: bool
     ) -> ByteStream:
         client = await self._sdk()
         path = f"/{path.lstrip('/')}"
         response = await self._send(
-            client, method, f"{self.endpoint.root}{path}" if at_root else path, body=body, attempt=attempt
+            client, f"{self.endpoint.root}{path}" if at_root else path, body=body, attempt=attempt
         )
         opened = ByteStream(response, transport=self, retries=attempt)
         try:
-            is_json = opened.content_type == "application/json" or opened.content_type.endswith("+json")
-            if not (is_json or (streamed and opened.is_streamed)):
-                raise opened.unexpected(await opened.read(most_bytes=_SHOWN_BYTES))
-            await opened.wait_for_first()
+            await opened.begin(streamed=streamed)
         except BaseException:
             await opened.aclose()
             raise
         return opened
 
-    async def _send(self, client: Any, method: str, path: str, *, body: Mapping[str, Any] | None, attempt: int) -> Any:
+    async def _send(self, client: Any, path: str, *, body: Mapping[str, Any] | None, attempt: int) -> Any:
+        """One request; GET where there is no body. The answer is returned unread."""
         import httpx2
         import openai
 
@@ -269,7 +269,7 @@ class Transport:
                 f"the request cannot be written as JSON: {self.hide(str(error))}; give plain text, numbers and dicts",
                 name="request",
             ) from clean_cause(error, self._secrets)
-        except Exception as error:  # whatever else the libraries raise: no answer has come
+        except Exception as error:  # noqa: BLE001 - whatever else the libraries raise: no answer has come
             raise connection_error(error, self.endpoint) from clean_cause(error, self._secrets)
 
     def _refused(self, error: Any, *, model: str | None) -> APIStatusError:

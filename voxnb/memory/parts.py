@@ -13,7 +13,6 @@ Source: developers.openai.com/api/docs/guides/images-vision ("Model sizing behav
 from __future__ import annotations
 
 import base64
-import binascii
 import math
 import re
 from collections.abc import Iterator
@@ -63,11 +62,8 @@ class Blob(NamedTuple):
         """The first bytes; less where the base64 is broken."""
         text = self.base64[: length_bytes * 4 // 3 + 64].translate(_URL_SAFE)
         text = _NOT_BASE64.sub("", text)
-        text = text[: len(text) // 4 * 4] or text
-        try:
-            return base64.b64decode(text + "=" * (-len(text) % 4))[:length_bytes]
-        except binascii.Error:
-            return b""
+        text = text[: len(text) - (len(text) % 4 == 1)]  # a lone last character says less than a byte
+        return base64.b64decode(text + "=" * (-len(text) % 4))[:length_bytes]
 
 
 _URL_SAFE: Final = str.maketrans("-_", "+/")

@@ -115,11 +115,11 @@ def render(turn: PastTurn) -> tuple[list[tuple[dict[str, Any], Said]], list[Drop
     out: list[tuple[dict[str, Any], Said]] = []
     drops: list[Drop] = []
     for n, said in enumerate(turn.messages):
-        if said.extra is None:
-            out.append((said.to_dict(), said))
-            continue
         if n in orphans:
             drops.append(Drop(turn.seq, "a tool result without its call"))
+            continue
+        if said.extra is None:
+            out.append((said.to_dict(), said))
             continue
         message = {k: v for k, v in said.to_dict().items() if k not in PROVIDER_KEYS}
         calls = message.pop("tool_calls", None) or ()

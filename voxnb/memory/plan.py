@@ -37,6 +37,7 @@ from voxnb.memory.policy import Limits
 
 __all__ = [
     "CUT_OFF",
+    "Counts",
     "Drop",
     "Fold",
     "Item",
@@ -51,10 +52,12 @@ __all__ = [
     "choose_fold",
     "choose_forced_fold",
     "fence",
+    "fenced",
     "foldable",
     "older_than_last",
     "open_tool_calls",
     "reducible_tokens",
+    "render",
     "turn_weight",
 ]
 
@@ -190,19 +193,12 @@ def assemble(
         drops.extend(dropped)
         part = "pinned" if turn.pinned else "tail"
         for message, said in shown:
-            cut = isinstance(message.get("content"), str) and message["content"].endswith(CUT_OFF)
-            more = cut_off[0] if cut and not said.text.endswith(CUT_OFF) else 0
-            put(
-                "verbatim",
-                part,
-                turn.seq,
-                message,
-                (said.tokens + more, said.features),
-                "pinned turn" if turn.pinned else "not covered yet",
-            )
+            more = cut_off[0] if message.get("content") == said.text + CUT_OFF else 0
+            why = "pinned turn" if turn.pinned else "not covered yet"
+            put("verbatim", part, turn.seq, message, (said.tokens + more, said.features), why)
     if snapshot.current is not None:
         for said in snapshot.current.messages:
-            message = said.to_dict()
+            message = {k: v for k, v in said.to_dict().items() if k not in SDK_KEYS}
             put("current", "current turn", snapshot.current.seq, message, (said.tokens, said.features), "this turn")
     return Layout(tuple(items), tuple(drops), tokens, limits, tuple(counted), own_tools_tokens, prefix)
 

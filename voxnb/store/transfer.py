@@ -13,22 +13,24 @@ import os
 import re
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, TypeVar
 
 from voxnb.errors import ParameterError, StoreError, StoreFullError
 from voxnb.params import did_you_mean, nearest
 from voxnb.store import ledger, tables
-from voxnb.store.database import Database, mapped
+from voxnb.store.columns import CHAIN, TABLES
+from voxnb.store.database import Database
 from voxnb.store.rows import load_extra
 from voxnb.store.schema import MAX_SEQ
 
 FORMAT_VERSION: Final = 1
 
 Row = dict[str, Any]
+T = TypeVar("T")
 
 
 def export_conversation(
@@ -58,7 +60,7 @@ def export_conversation(
     # In a block of its own: what goes wrong with this file is not the store's doing.
     try:
         _check_free(target, overwrite=overwrite)
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        handle, name = tempfile.mkstemp(prefix=".voxnb-export-", dir=target.parent)
         try:
             with open(handle, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
                 write(db, conversation, file)
@@ -99,10 +101,18 @@ def _writer(target: Path, given: str | None) -> Callable[[Database, int, IO[byte
 
 
 def _write_jsonl(db: Database, conversation: int, file: IO[bytes]) -> None:
-    with mapped(db.path), db.snapshot() as c:
-        for line in lines(c, conversation):
+    with closing(_read(db, conversation, lines)) as rows:
+        for line in rows:
             text = json.dumps(line, ensure_ascii=False, separators=(",", ":"))
             file.write(text.encode() + b"\n")
+
+
+def _read(
+    db: Database, conversation: int, what: Callable[[sqlite3.Connection, int], Iterator[T]]
+) -> Generator[T, None, None]:
+    """What comes out of one state of the store; errors of whoever consumes it stay outside, they are not the store's."""
+    with db.snapshot() as c:
+        yield from what(c, conversation)
 
 
 def lines(c: sqlite3.Connection, conversation: int) -> Iterator[Row]:
@@ -120,7 +130,7 @@ def lines(c: sqlite3.Connection, conversation: int) -> Iterator[Row]:
         conversation,
     )
     names = ("note_id", "target_id", "label", "text", "created_at")
-    sql = tables.statement(tables.TABLES["notes"], names, conversation=True)
+    sql = tables.statement(TABLES["notes"], names, conversation=True)
     for row in c.execute(sql, {"conversation": conversation}).fetchall():
         yield {"type": "note", "id": row[0], **dict(zip(names[1:], row[1:], strict=True))}
 
@@ -195,7 +205,7 @@ def _messages(c: sqlite3.Connection, turn: int) -> Iterator[Row]:
 
 def _summaries(c: sqlite3.Connection, conversation: int) -> Iterator[Row]:
     sql = (
-        f"WITH RECURSIVE {tables.CHAIN.format(only=' WHERE k.id = ?')} SELECT s.uid AS id, k.uid AS conversation_id, s.round, "
+        f"WITH RECURSIVE {CHAIN.format(only=' WHERE k.id = ?')} SELECT s.uid AS id, k.uid AS conversation_id, s.round, "
         "o.uid AS previous_id, s.mark, s.text, s.tokens, s.features, s.first_seq, s.last_seq, s.turn_count, p.text AS prompt, "
         "s.prompt_name, s.prompt_version, r.text AS request, s.model, s.reason, s.quality, s.flags, s.tokens_before, "
         "s.tokens_after, s.cost_usd, s.duration_ms, s.created_at, s.id AS row FROM chain JOIN summary s ON s.id = chain.id "
@@ -234,9 +244,9 @@ def _write_parquet(db: Database, conversation: int, file: IO[bytes]) -> None:
 
 
 def _write_md(db: Database, conversation: int, file: IO[bytes]) -> None:
-    with mapped(db.path), db.snapshot() as c:
-        for block in blocks(c, conversation):
-            file.write(block.encode() + b"\n\n")
+    with closing(_read(db, conversation, blocks)) as texts:
+        for text in texts:
+            file.write(text.encode() + b"\n\n")
 
 
 def blocks(c: sqlite3.Connection, conversation: int) -> Iterator[str]:

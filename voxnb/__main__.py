@@ -1,0 +1,7 @@
+"""``python -m voxnb``."""
+
+import sys
+
+from voxnb.cli import main
+
+sys.exit(main())
