@@ -21,9 +21,9 @@ NO_RUN_AT_MOST = 2
 
 # As a notebook cell runs: inside a running event loop, `await` allowed at the top, the last expression shown.
 DRIVER = r"""
-import ast, asyncio, contextlib, inspect, io, json, sys, warnings
+import ast, asyncio, contextlib, inspect, io, json, pathlib, sys
 
-readme, blocks = sys.argv[1], json.load(open(sys.argv[2], encoding="utf-8"))
+readme, blocks = sys.argv[1], json.loads(pathlib.Path(sys.argv[2]).read_text(encoding="utf-8"))
 space = {"__name__": "__main__"}
 
 async def run(block):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib
 import inspect
 from itertools import pairwise
@@ -84,7 +85,8 @@ def public_callables():
         elif inspect.isclass(value) and value.__module__.startswith("voxnb"):
             for attribute, raw in vars(value).items():
                 inner = getattr(raw, "__func__", raw)
-                if inspect.isfunction(inner) and (attribute == "__init__" or not attribute.startswith("_")):
+                made = attribute == "__init__" and not dataclasses.is_dataclass(value)  # a value's fields are its own
+                if inspect.isfunction(inner) and (made or not attribute.startswith("_")):
                     yield f"{name}.{attribute}", inner, not isinstance(raw, staticmethod)
 
 

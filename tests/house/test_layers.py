@@ -14,7 +14,7 @@ LINES: tuple[tuple[str, ...], ...] = (
     ("store",),
     ("clients", "media"),
     ("notebook", "local", "lab"),
-    ("testing", "voxengine", "cli"),
+    ("testing", "voxengine", "demo", "cli"),
     ("voxnb", "__main__"),
 )
 HEIGHT = {room: height for height, line in enumerate(LINES) for room in line}

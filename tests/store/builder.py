@@ -192,9 +192,7 @@ class Builder:
 
     def _stamped(self, table: str, letter: str, conversation: int, columns: dict[str, Any]) -> int:
         number = self.one(f"SELECT count(*) FROM {table}") + 1
-        return self.insert(
-            table, uid=f"{letter}-{number}", conversation=conversation, created_at=self.now(), **columns
-        )
+        return self.insert(table, uid=f"{letter}-{number}", conversation=conversation, created_at=self.now(), **columns)
 
     # -- many ---------------------------------------------------------------------------------
 
@@ -212,7 +210,17 @@ class Builder:
                 ((turn + n, f"t-{branch}-{s}", branch, s, "complete", 20, f"b2:{branch}-{s}", at + s) for n, s in enumerate(seqs, 1)),
             )  # fmt: skip
             said = [
-                (row + 2 * n + p - 1, turn + n, p, role, f"{role} {words} town{s}", 10, "o200k_base", f"b2:{s}{p}", at + s)
+                (
+                    row + 2 * n + p - 1,
+                    turn + n,
+                    p,
+                    role,
+                    f"{role} {words} town{s}",
+                    10,
+                    "o200k_base",
+                    f"b2:{s}{p}",
+                    at + s,
+                )
                 for n, s in enumerate(seqs, 1)
                 for p, role in enumerate(("user", "assistant"))
             ]

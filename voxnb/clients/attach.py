@@ -45,7 +45,7 @@ _MEANT: Final = "a path, bytes, a DataFrame or Series, a PIL image, a matplotlib
 
 
 def render_attachments(attach: Any, *, count: Count, limit_tokens: int) -> list[Part]:
-    """Turn what is attached into the parts of a user message.
+    r"""Turn what is attached into the parts of a user message.
 
     - A **path** (``str`` or ``Path``) or **bytes**: by what is inside, not by the file's name. Text goes as text under
       its name, PNG, JPEG, GIF and WebP as ``image_url``, WAV and MP3 as ``input_audio``, PDF as ``file``.
@@ -66,7 +66,7 @@ def render_attachments(attach: Any, *, count: Count, limit_tokens: int) -> list[
             model takes; a table of which not one row fits. The message says which one and what to do.
 
     >>> render_attachments({"answer": 42}, count=len, limit_tokens=100)
-    [{'type': 'text', 'text': 'JSON:\\n```json\\n{"answer": 42}\\n```'}]
+    [{'type': 'text', 'text': 'JSON:\n```json\n{"answer": 42}\n```'}]
     """
     single = not isinstance(attach, list | tuple)
     things = [attach] if single else list(attach)
@@ -123,7 +123,7 @@ def _file(text: str | bytes, *, where: str) -> Part:
     given = os.fsdecode(text)
     if "\n" in given or len(given) > 4_096:
         raise _bad(where, f"is a text of {len(given):,} characters, expected a path; put text into the question itself")
-    if re.match(r"[a-z][a-z0-9+]*:(//|[^\\/])", given):
+    if re.match(r"(https?|ftp|file|s3|gs)://|data:[a-z]+/", given):
         raise _bad(where, f"is the URL {given[:80]!r}; load it first and attach the bytes")
     path = Path(given).expanduser()
     try:
@@ -188,9 +188,6 @@ def _sniffed(data: bytes, *, name: str | None, where: str) -> Part:
     if data[:1024].lstrip().startswith(b"%PDF-"):
         url = f"data:application/pdf;base64,{_base64(data)}"
         return {"type": "file", "file": {"filename": name or "attachment.pdf", "file_data": url}}
-    foreign = next((f for f in _FOREIGN if data.startswith(f[0])), None)
-    if foreign is not None:
-        raise _bad(where, f"is {foreign[1]} ({shown}), which models do not read; {foreign[2]}")
     return _text_file(data, name=name, shown=shown, where=where)
 
 
@@ -198,7 +195,7 @@ def _audio_kind(data: bytes) -> str | None:
     if data[:4] == b"RIFF" and data[8:12] == b"WAVE":
         return "wav"
     # ID3, or a frame of MPEG layer III: eleven bits set, a version and layer that exist, a bit rate that does.
-    if data[:3] == b"ID3":
+    if data[:3] == b"ID3" and data[3:4] in b"\x02\x03\x04":
         return "mp3"
     if (
         len(data) > 3
@@ -219,17 +216,24 @@ def _text_file(data: bytes, *, name: str | None, shown: str, where: str) -> Part
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
-        if b"\x00" in data[:8192]:
-            raise _bad(where, f"is of an unknown binary format ({shown}); give {_MEANT}") from error
+        if b"\x00" in data[:8192] or data.startswith(b"\x1f\x8b"):
+            raise _binary(data, shown=shown, where=where) from error
         raise _bad(
             where,
             f"is text that is not UTF-8 ({shown}, byte {error.start:,}); read it in its own encoding, "
             "Path(…).read_text(encoding='cp1252'), and put it into the question",
         ) from error
     if "\x00" in text:
-        raise _bad(where, f"is of an unknown binary format ({shown}); give {_MEANT}")
+        raise _binary(data, shown=shown, where=where)
     kind = Path(name).suffix.lstrip(".").lower() if name else ""
     return _text(fenced(text.replace("\r\n", "\n"), heading=f"File {name!r}:" if name else "Attached text:", kind=kind))
+
+
+def _binary(data: bytes, *, shown: str, where: str) -> ParameterError:
+    for mark, kind, advice in _FOREIGN:
+        if data.startswith(mark):
+            return _bad(where, f"is {kind} ({shown}), which models do not read; {advice}")
+    return _bad(where, f"is of an unknown binary format ({shown}); give {_MEANT}")
 
 
 # -- objects --------------------------------------------------------------------------------------
@@ -269,10 +273,10 @@ def _json(thing: Any, *, where: str) -> Part:
 
 
 def fenced(text: str, *, heading: str, kind: str = "") -> str:
-    """A text between fences longer than any within it, under a heading.
+    r"""A text between fences longer than any within it, under a heading.
 
-    >>> fenced("x = 1\\n", heading="File 'a.py':", kind="py")
-    "File 'a.py':\\n```py\\nx = 1\\n```"
+    >>> fenced("x = 1\n", heading="File 'a.py':", kind="py")
+    "File 'a.py':\n```py\nx = 1\n```"
     """
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)

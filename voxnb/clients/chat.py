@@ -124,6 +124,7 @@ class ChatCompletionsAPIClient:
         self.knowledge = Knowledge(self)
         self._warned: set[str] = set()
         self._running: set[Turn] = set()
+        self._served: set[asyncio.Task[Any]] = set()
         self._folds: set[asyncio.Task[Any]] = set()
         self._fold_due: ConversationRow | None = None
         self._closing = False
@@ -289,10 +290,12 @@ class ChatCompletionsAPIClient:
 
     async def _serve(self, turn: Turn, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
+        self._served.add(task)
         turn._attach(task)  # noqa: SLF001 - the client drives its turns
         try:
             await asyncio.wait({task})
         finally:
+            self._served.discard(task)
             self._running.discard(turn)
 
     # -- the conversation ---------------------------------------------------------------------
@@ -324,9 +327,8 @@ class ChatCompletionsAPIClient:
         return Handle(loop.submit(self._idle()), name="idle")
 
     async def _idle(self) -> None:
-        while self._running or self._folds:
-            turns = [asyncio.wrap_future(t._progress.stored) for t in list(self._running)]  # noqa: SLF001
-            await asyncio.wait([*turns, *self._folds], timeout=0.05)
+        while busy := self._served | self._folds:
+            await asyncio.wait(busy)
 
     def fold_conversation(self, conversation: Conversation, *, through: int | None = None) -> Handle[Summary | None]:
         """`Conversation.fold` with this client's summary model."""

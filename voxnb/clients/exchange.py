@@ -112,6 +112,8 @@ class Streaming:
             self.request_id = stream.request_id
             if stream.is_streamed:
                 done = await self._read(stream)
+                if done:
+                    self.reader.done()
             else:
                 self._emit(self.reader.feed_completion(await stream.read_json()))
                 self._text()
@@ -208,7 +210,7 @@ class Streaming:
             message=message,
             tool_calls=tuple(message.get("tool_calls") or ()),
             refusal=message.get("refusal"),
-            parsed=message.get("parsed"),
+            parsed=self.reader.parsed,
             usage=Usage.from_dict(self.reader.usage),
             finish_reason=finish_reason or self.reader.finish_reason,
             turn=turn_id,

@@ -6,6 +6,7 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from voxnb.errors import APIError
@@ -13,7 +14,7 @@ from voxnb.memory import tokens
 from voxnb.memory.calibration import MARGIN, Calibration, RequestCounts, kind_of
 from voxnb.memory.plan import Layout
 from voxnb.memory.policy import DEFAULT_WINDOW_TOKENS
-from voxnb.memory.window import known_window
+from voxnb.memory.window import known_input_limit, known_window
 from voxnb.store.planner import Measure, Planner, summary_role_for
 from voxnb.store.rows import dump
 
@@ -97,6 +98,9 @@ class Knowledge:
         window = self.window_tokens(model)
         margin = 0.0 if own or kind_of(model) == "ours" else MARGIN
         limits = client.policy.limits(window, reserve_output_tokens=_limit(parameters), margin=margin)
+        input_limit = known_input_limit(model)
+        if input_limit is not None and limits.hard_tokens > input_limit:
+            limits = replace(limits, hard_tokens=input_limit)
         return Planner(
             limits=limits,
             measure=measure,

@@ -26,26 +26,26 @@ def render_table(table: Any, *, count: Count, limit_tokens: int, where: str = "a
     Raises:
         ParameterError: not even the header and one row fit.
     """
-    frame = table.to_frame() if not hasattr(table, "columns") else table
+    frame = table.to_frame() if table.ndim == 1 else table
     rows = len(frame)
 
-    def fits(shown: int) -> bool:
-        return count(_text(frame, rows=rows, shown=shown, limit_tokens=limit_tokens)) <= limit_tokens
+    def tokens(shown: int) -> int:
+        return count(_text(frame, rows=rows, shown=shown, limit_tokens=limit_tokens))
 
-    # No row takes less than a token, so no more than limit_tokens rows can fit: the search starts small.
-    low, high = 0, min(rows, max(limit_tokens, 1))
-    step = 16
-    while low < high:
-        middle = min(high, low + step)
-        if fits(middle):
-            low, step = middle, step * 2
-        else:
-            high, step = middle - 1, max(1, (middle - low) // 2)
-    if (low == 0 and rows) or (rows == 0 and not fits(0)):
-        needed = count(_text(frame, rows=rows, shown=min(rows, 1), limit_tokens=limit_tokens))
+    # Doubled while it fits, then halved: of a long table only about twice the limit is ever written out.
+    low, high = 0, min(rows, 16)
+    while tokens(high) <= limit_tokens:
+        if high == rows:
+            return _text(frame, rows=rows, shown=rows, limit_tokens=limit_tokens)
+        low, high = high, min(rows, high * 2)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if tokens(middle) <= limit_tokens else (low, middle)
+    if low == 0:
         raise ParameterError(
-            f"{where} is a table of {_shape(rows, frame.shape[1])} whose header and first row take {needed:,} tokens, "
-            f"more than the {limit_tokens:,} a table may have; choose columns: df[['a', 'b']]",
+            f"{where} is a table of {_shape(rows, frame.shape[1])} whose header and first row take "
+            f"{tokens(min(rows, 1)):,} tokens, more than the {limit_tokens:,} a table may have; choose columns: "
+            "df[['a', 'b']]",
             name="attach",
         )
     return _text(frame, rows=rows, shown=low, limit_tokens=limit_tokens)
@@ -53,10 +53,8 @@ def render_table(table: Any, *, count: Count, limit_tokens: int, where: str = "a
 
 def _text(frame: Any, *, rows: int, shown: int, limit_tokens: int) -> str:
     body = frame.iloc[:shown].to_csv(index=_index_says_something(frame.index), lineterminator="\n")
-    if shown < rows:
-        part = f"rows 1-{shown:,} of {rows:,} as CSV, cut to {limit_tokens:,} tokens"
-    else:
-        part = "as CSV"
+    cut = f"rows 1-{shown:,} of {rows:,} as CSV, cut to {limit_tokens:,} tokens"
+    part = cut if shown < rows else "as CSV"
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall(r"`+", body)), default=0))
     return f"Table of {_shape(rows, frame.shape[1])}, {part}:\n{fence}csv\n{body}{fence}"
 

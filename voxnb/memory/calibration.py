@@ -10,9 +10,9 @@ new part.
 Rule 2: a report that no tokenizer would give (a prompt cut by the server, a count without the cached
 part) teaches nothing.
 
-Measured with the real tokenizers of SmolLM2, Llama 3, Qwen, Mistral 7B, Mistral Nemo and cl100k (o200k counts given), worst
-of 25 conversations each: English prose after three calls within 4 % (SmolLM2 2 %), the call that pastes a table of numbers
-within 3 %, JSON 3 % (Mistral 7B 9 %), Python 6 % (Mistral 7B 14 %), long addresses 19 %; the call after any of them within 2 %.
+Measured with the tokenizers of SmolLM2, Llama 3, Qwen, Mistral 7B, Mistral Nemo and cl100k against counts of o200k,
+worst of 25 conversations each: English prose after three calls within 4 % (SmolLM2: 2 %); the call that pastes a table
+of numbers 3 %, JSON 3 % (Mistral 7B: 9 %), Python 6 % (14 %), long addresses 19 %; the call after any of these 2 %.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ _FAMILIES: Final = (
 )
 """Where the tokenizer's pattern is known: ``\\p{N}{1,3}`` groups digits, ``\\p{N}`` splits them.
 
-Source: the tokenizers themselves (mistral-common, llama-models, dashscope, SmolLM2's GGUF); llama.cpp's llama-vocab.cpp.
+Source: the tokenizers themselves (mistral-common, llama-models, dashscope, SmolLM2's GGUF), llama.cpp's vocabularies.
 """
 
 _OURS: Final = re.compile(r"(gpt-[345](\.\d)?|gpt-35|o[134]|chatgpt|codex|computer-use|gpt-audio)(\b|o\b)")
@@ -196,8 +196,10 @@ class Calibration:
             tokens: as stored.
             counts: features as stored, or None.
         """
-        one = RequestCounts.of([(tokens, counts)])
-        return max(0, round(self._sum(one) - self.weights[0] - PRIMER_TOKENS))
+        _, message, text, split, wide, media, _ = self.weights
+        f = NONE if counts is None else Features(*counts[:4])
+        own = message + text * (tokens - f.numeric - f.media) + f.numeric
+        return max(0, round(own + split * f.split + wide * f.wide + media * f.media))
 
     def weigh_tools(self, tokens: int) -> int:
         """What tools and response format add."""

@@ -16,25 +16,36 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from voxnb.errors import SummaryError
-from voxnb.memory.plan import PastTurn, Said
+from voxnb.memory.past import PastTurn, Said, without_mark
+from voxnb.memory.sentence import cut_at_sentence, one_line, sentences, shorten, without_repetition
 
 PREVIOUS: Final = "{{previous_summary}}"
 MESSAGES: Final = "{{messages}}"
 NO_PREVIOUS: Final = "none"
 
-CLOSING: Final = (
-    "Write the updated summary now. Write only the summary: do not answer the messages, and add nothing they do not say."
+CLOSING: Final = "Write the updated summary now. Write only the summary: do not answer the messages, and add nothing they do not say."
+
+_NEAR_MISS: Final = re.compile(
+    r"\{\{?\s*((?:prev(?:ious)?[-_ ]?)?summary|messages?|conversation|transcript|(?:chat[-_ ]?)?history)\s*\}?\}",
+    re.IGNORECASE,
 )
-
-REPEATED_LINES: Final = 3
-"""As often as this in a row, a line is a model that does not stop."""
-
-_NEAR_MISS: Final = re.compile(r"\{\{?\s*(previous[_ ]?summary|messages?|conversation|history)\s*\}?\}", re.IGNORECASE)
-_THINKING: Final = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
-_SENTENCE_END: Final = re.compile(r"[.!?。！？…][\"')\]»”]*(?=\s|$)|\n")
+_THINKING: Final = re.compile(r"\A\s*<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
+# Some chat templates open the thinking for the model: only its end is in the answer.
+_THINKING_END: Final = re.compile(r"\A(?:(?!<think).)*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
 _NUMBER: Final = re.compile(r"(?<![\w.])\d[\d,.:/-]*\d|(?<![\w.])\d")
+_ANY_NUMBER: Final = re.compile(r"\d[\d,.:/-]*\d|\d")
 _RULE: Final = re.compile(r"\b(?:always|never|must(?: not)?|do not|don't)\b", re.IGNORECASE)
-_FACT: Final = re.compile(r"\d|(?<!^)(?<![.!?]\s)\b[A-ZÀ-ÖØ-Þ][\w-]+|[/\\_]\w|@", re.MULTILINE)
+_OPENING: Final = re.compile(
+    r"(?:sure|certainly|of course|i'm sorry|i am sorry|as an ai)\b|(?:great|sorry|yes|no)[,!.]|here is the answer"
+)
+_ADVICE: Final = re.compile(r"you can\b|you should\b|to do this\b|i (?:can|will|would)\b")
+_FACT: Final = re.compile(r"\d|[/\\_]\w|@")
+_NAME: Final = re.compile(r"[^\W\d_][\w-]+")
+
+
+LEAST_SAID_TOKENS: Final = 8
+LEAST_LINE_CHARS: Final = 80
+"""What is left of an answer that only repeated itself must say at least this much."""
 
 
 # -- the request ------------------------------------------------------------------------------
@@ -53,27 +64,41 @@ def transcript(turns: Iterable[PastTurn]) -> Iterator[str]:
 def _lines(said: Said, names: dict[str, str]) -> Iterator[str]:
     extra = said.extra or {}
     who = {"user": "User", "assistant": "Assistant", "system": "System", "developer": "Developer"}.get(said.role)
+    text = " ".join(
+        [said.text.strip(), *(_part(p) for p in extra.get("content") or () if not isinstance(p.get("text"), str))]
+    ).strip()
     if said.role in ("tool", "function"):
         name = names.get(str(extra.get("tool_call_id"))) or extra.get("name") or "tool"
-        yield f"Result of {name}: {said.text}"
+        yield f"Result of {name}: {text}"
         return
-    others = [p for p in (extra.get("content") or ()) if p.get("type") not in ("text", None)]
-    text = said.text + "".join(f" [{_part_name(p)}]" for p in others)
-    if text.strip():
-        yield f"{who or said.role}{' ' + str(extra['name']) if extra.get('name') else ''}: {text.strip()}"
+    if not text and isinstance(audio := extra.get("audio"), Mapping):
+        text = str(audio.get("transcript") or "[audio]")
+    if text:
+        yield f"{who or said.role}{' ' + str(extra['name']) if extra.get('name') else ''}: {text}"
     if extra.get("refusal"):
         yield f"Assistant refused: {extra['refusal']}"
-    for call in extra.get("tool_calls") or ():
+    legacy = extra.get("function_call")
+    for call in (*(extra.get("tool_calls") or ()), *([{"function": legacy}] if isinstance(legacy, Mapping) else [])):
         function = call.get("function") or call.get("custom") or {}
         name = str(function.get("name") or "tool")
         names[str(call.get("id"))] = name
         arguments = function.get("arguments", function.get("input", ""))
-        yield f"Assistant called {name}({arguments if isinstance(arguments, str) else json.dumps(arguments)})"
+        if not isinstance(arguments, str):
+            arguments = json.dumps(arguments, ensure_ascii=False)
+        yield f"Assistant called {name}({arguments})"
 
 
-def _part_name(part: Mapping[str, Any]) -> str:
-    kind = str(part["type"])
-    return {"image_url": "image", "input_image": "image", "input_audio": "audio"}.get(kind, kind)
+def _part(part: Mapping[str, Any]) -> str:
+    """What stands for a part that has no text: what it says in words, else what it is."""
+    kind = str(part.get("type"))
+    held = part.get(kind)
+    if kind == "refusal":
+        return f"(refused: {held})"
+    if isinstance(part.get("transcript"), str):
+        return str(part["transcript"])
+    name = held.get("filename") if isinstance(held, Mapping) else part.get("filename")
+    shown = {"image_url": "image", "input_image": "image", "input_audio": "audio", "input_file": "file"}.get(kind, kind)
+    return f"[{shown} {name}]" if isinstance(name, str) else f"[{shown}]"
 
 
 def prompt_warnings(prompt: str) -> list[str]:
@@ -81,7 +106,11 @@ def prompt_warnings(prompt: str) -> list[str]:
     out = []
     for match in _NEAR_MISS.finditer(prompt):
         if match.group() not in (PREVIOUS, MESSAGES):
-            meant = MESSAGES if match.group(1).lower().startswith(("message", "conv", "hist")) else PREVIOUS
+            meant = (
+                MESSAGES
+                if match.group(1).lower().startswith(("message", "conv", "trans", "hist", "chat"))
+                else PREVIOUS
+            )
             out.append(f"summary_prompt has {match.group()!r}, which is kept as it stands; did you mean {meant!r}?")
     return out
 
@@ -96,8 +125,8 @@ def request_messages(prompt: str, *, previous: str | None, lines: str, mark: str
         lines: the transcript.
         mark: random text that fences both.
     """
-    previous_section = f"### Previous summary\n[{mark}]\n{(previous or NO_PREVIOUS).replace(mark, '')}\n[/{mark}]"
-    message_section = f"### Messages to summarize\n[{mark}]\n{lines.replace(mark, '')}\n[/{mark}]"
+    previous_section = f"### Previous summary\n[{mark}]\n{without_mark(previous or NO_PREVIOUS, mark=mark)}\n[/{mark}]"
+    message_section = f"### Messages to summarize\n[{mark}]\n{without_mark(lines, mark=mark)}\n[/{mark}]"
     if PREVIOUS not in prompt and MESSAGES not in prompt:
         user = f"{previous_section}\n\n{message_section}\n\n{CLOSING}"
         return [{"role": "system", "content": prompt}, {"role": "user", "content": user}]
@@ -187,18 +216,23 @@ def accept(
         count: text → tokens.
 
     Raises:
-        SummaryError: empty, one line repeated, or not shorter than what it replaces.
+        SummaryError: empty, one line repeated, no whole sentence within the budget, or not shorter than what it
+            replaces.
     """
-    text = _THINKING.sub("", answer).strip()
-    if not text:
+    text = _without_thinking(answer)
+    if not re.search(r"\w", text):
         raise SummaryError("the summary model wrote nothing", reason="empty", text=answer)
-    text, repeating = _without_repetition(text)
-    if repeating and (count(text) < 8 or ("\n" not in text and len(text) < 80)):
-        raise SummaryError("the summary model repeated one line until its limit", reason="repeating", text=answer)
+    # A line that was ended is whole, whatever it ends with.
+    text = text.strip() + ("\n" if text.rstrip(" \t").endswith("\n") else "")
+    text, repeating = without_repetition(text)
+    nothing_else = count(text) < LEAST_SAID_TOKENS or ("\n" not in text.strip() and len(text) < LEAST_LINE_CHARS)
     quality = "full"
-    if cut or repeating or count(text) > max_tokens:
+    if cut or repeating or count(text.strip()) > max_tokens:
         text = cut_at_sentence(text, limit_tokens=max_tokens, count=count)
         quality = "cut"
+    text = text.strip()
+    if repeating and (nothing_else or not text):
+        raise SummaryError("the summary model repeated one line until its limit", reason="repeating", text=answer)
     if not text:
         raise SummaryError(
             f"the summary has no whole sentence within {max_tokens:,} tokens; "
@@ -215,43 +249,12 @@ def accept(
     return Accepted(text, quality, tuple(_flags(text, source=source, previous=previous, last_user=last_user)))
 
 
-def _without_repetition(text: str) -> tuple[str, bool]:
-    """The text up to where one line begins to repeat, and whether it does."""
-    lines = text.split("\n")
-    seen: dict[str, int] = {}
-    for n, line in enumerate(lines):
-        key = line.strip().casefold()
-        if not key:
-            continue
-        seen[key] = seen.get(key, 0) + 1
-        if seen[key] >= REPEATED_LINES:
-            first = next(i for i, other in enumerate(lines) if other.strip().casefold() == key)
-            return "\n".join(lines[: first + 1]).strip(), n > 0
-    # The same within one long line.
-    match = re.search(r"(.{12,200}?)\1{3,}", text, re.DOTALL)
-    if match:
-        return text[: match.start() + len(match.group(1))].strip(), True
-    return text, False
-
-
-def cut_at_sentence(text: str, *, limit_tokens: int, count: Callable[[str], int]) -> str:
-    """The longest run of whole sentences (or lines) within a token limit; "" if there is none."""
-    ends = [match.end() for match in _SENTENCE_END.finditer(text)]
-    if text and (not ends or ends[-1] != len(text)) and not _open_ended(text) and count(text) <= limit_tokens:
-        return text
-    low, high = 0, len(ends)
-    while low < high:  # the longest prefix that fits: counts grow with length
-        middle = (low + high + 1) // 2
-        if count(text[: ends[middle - 1]]) <= limit_tokens:
-            low = middle
-        else:
-            high = middle - 1
-    return text[: ends[low - 1]].strip() if low else ""
-
-
-def _open_ended(text: str) -> bool:
-    """Whether the text stops in the middle of a sentence."""
-    return not re.search(r"[.!?。！？…\"')\]»”:]\s*$", text)
+def _without_thinking(answer: str) -> str:
+    """The answer without what a reasoning model thought first, also where that never ended."""
+    text = answer
+    while match := _THINKING.match(text) or _THINKING_END.match(text):
+        text = text[match.end() :]
+    return text
 
 
 def _flags(text: str, *, source: str, previous: str | None, last_user: str) -> Iterator[str]:
@@ -260,17 +263,16 @@ def _flags(text: str, *, source: str, previous: str | None, last_user: str) -> I
         yield "answers_last_message"
     if any(_RULE.search(line) and not _RULE.search(known) for line in text.split("\n")):
         yield "invented_rule"
-    numbers = {_plain(n) for n in _NUMBER.findall(known)}
+    numbers = {_plain(n) for n in _ANY_NUMBER.findall(known)} | set(re.findall(r"\d+", known))
     if any(_plain(n) not in numbers and len(_plain(n)) > 1 for n in _NUMBER.findall(text)):
         yield "unsupported_number"
 
 
 def _answers(text: str, last_user: str) -> bool:
     """Whether the text talks to the user instead of about the conversation."""
-    opening = text[:80].casefold()
-    if re.match(r"(sure|certainly|of course|great|i'm sorry|i am sorry|sorry|as an ai|here is the answer|yes,|no,)", opening):
-        return True
-    return bool(last_user.strip().endswith("?") and re.match(r"(you can|you should|to do this|i (can|will|would)\b)", opening))
+    opening = text[:80].casefold().replace("’", "'")
+    asked = last_user.strip().endswith(("?", "？", "؟"))
+    return bool(_OPENING.match(opening) or (asked and _ADVICE.match(opening)))
 
 
 def _plain(number: str) -> str:
@@ -280,23 +282,21 @@ def _plain(number: str) -> str:
 # -- without a model --------------------------------------------------------------------------
 
 
-def extract(
-    turns: Sequence[PastTurn], *, previous: str | None, limit_tokens: int, count: Callable[[str], int]
-) -> str:
+def extract(turns: Sequence[PastTurn], *, previous: str | None, limit_tokens: int, count: Callable[[str], int]) -> str:
     """A summary without a model: the lines that hold names, numbers and dates, newest first, within a budget.
 
-    User lines and tool results are taken; the previous summary gives its own lines after them. The result is in the
-    order in which things were said.
+    User lines and tool results are taken (the assistant's where there are none); the previous summary gives its own
+    sentences after them. The result is in the order in which things were said.
 
     Returns:
-        At least one line, also where nothing holds a fact; "" only if the budget holds not even a cut line.
+        At least one line, also where nothing holds a fact; "" only if nothing was said or the budget holds not even a
+        cut line.
     """
-    lines = [(f"User: {said.text}" if said.role == "user" else f"Result: {said.text}").strip()
-             for turn in turns for said in turn.messages
-             if said.role in ("user", "tool", "function") and said.text.strip()]  # fmt: skip
-    old = [line for line in (previous or "").split("\n") if line.strip()]
-    pool = [*old, *(one_line(line) for line in lines)]
-    with_fact = [(n, line) for n, line in enumerate(pool) if n < len(old) or _FACT.search(line.split(": ", 1)[-1])]
+    shown = [line for turn in turns for line in transcript([turn])]
+    said = [line for line in shown if line.startswith(("User", "Result of "))] or shown
+    old = sentences(previous or "")
+    pool = [*old, *map(one_line, said)]
+    with_fact = [(n, line) for n, line in enumerate(pool) if n < len(old) or _holds_fact(line.split(": ", 1)[-1])]
     chosen: dict[int, str] = {}
     left = limit_tokens
     for n, line in reversed(with_fact or list(enumerate(pool))):
@@ -312,21 +312,17 @@ def extract(
     return "\n".join(chosen[n] for n in sorted(chosen))
 
 
-def one_line(text: str, *, limit_chars: int = 400) -> str:
-    """White space folded, and the middle left out where it is long."""
-    text = " ".join(text.split())
-    if len(text) <= limit_chars:
-        return text
-    return text[: limit_chars * 2 // 3] + " … " + text[-limit_chars // 3 :]
+def _holds_fact(text: str) -> bool:
+    """Whether a line holds a number, a path, an address or a name.
 
-
-def shorten(text: str, *, limit_tokens: int, count: Callable[[str], int]) -> str:
-    """The start of a text within a token limit, marked as shortened; "" if nothing fits."""
-    low, high = 0, len(text)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if count(text[:middle] + " …") <= limit_tokens:
-            low = middle
-        else:
-            high = middle - 1
-    return text[:low].rstrip() + " …" if low else ""
+    A name is a capital after the first word of a sentence; in scripts without capitals nothing tells it, so that every
+    line of theirs may hold one.
+    """
+    if _FACT.search(text):
+        return True
+    for match in _NAME.finditer(text):
+        first = match.group()[0]
+        inside = text[: match.start()].rstrip()
+        if not (first.islower() or first.isupper()) or (first.isupper() and inside and inside[-1] not in ".!?"):
+            return True
+    return False

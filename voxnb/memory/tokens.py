@@ -18,14 +18,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from voxnb.memory.parts import (
-    ASSISTANT_AUDIO_TOKENS_PER_S,
-    Blob,
-    audio_tokens,
-    blob,
-    file_tokens,
-    image_tokens,
-)
+from voxnb.memory.parts import ASSISTANT_AUDIO_TOKENS_PER_S, Blob, audio_tokens, blob, file_tokens, image_tokens
 from voxnb.memory.window import base_name
 
 MESSAGE_TOKENS: Final = 3
