@@ -170,12 +170,18 @@ class APIStatusError(APIError):
         request_id: the server's id of the request, or None.
         code: the error code of the body (``context_length_exceeded``), or None.
         body: the decoded body, or None.
+        context_limit_tokens: the window, where the server refused a request as too long and says it.
+        context_sent_tokens: what it counted, likewise.
+        retry_after_s: what the server asked to wait, or None.
     """
 
     status_code: int
     request_id: str | None = None
     code: str | None = None
     body: Any = None
+    context_limit_tokens: int | None = None
+    context_sent_tokens: int | None = None
+    retry_after_s: float | None = None
 
 
 class BadRequestError(APIStatusError):
@@ -203,13 +209,7 @@ class UnprocessableEntityError(APIStatusError):
 
 
 class RateLimitError(APIStatusError):
-    """HTTP 429, after the retries.
-
-    Attributes:
-        retry_after_s: what the server asked to wait, or None.
-    """
-
-    retry_after_s: float | None = None
+    """HTTP 429, after the retries; see `retry_after_s`."""
 
 
 class InternalServerError(APIStatusError):

@@ -559,3 +559,49 @@ def test_a_namespace_shows_its_own_table():
     found = ChatCompletionsAPIEvents.table().set_index("constant")
     assert found.loc["ContentDelta", "wire_type"] == "content.delta"
     assert pd.isna(found.loc["Unknown", "wire_type"])
+
+
+# -- a law ------------------------------------------------------------------------------------
+
+MOVES = st.lists(
+    st.tuples(st.sampled_from(["say", "undo", "fork", "fold"]), st.integers(0, 99), st.integers(0, 99)), max_size=25
+)
+
+
+@settings(max_examples=60)
+@given(MOVES)
+def test_whatever_is_forked_undone_and_folded_the_tables_know_each_path(moves):
+    store = Database(":memory:")
+    try:
+        build = Builder(store)
+        paths = {build.conversation("c0"): []}
+        said = []
+        covered: dict[int, int] = dict.fromkeys(paths, 0)
+        for n, (move, a, b) in enumerate(moves):
+            key = list(paths)[a % len(paths)]
+            at = b % (len(paths[key]) + 1)
+            if move == "say":
+                build.turn(key, f"said {n}")
+                said.append(f"said {n}")
+                paths[key] = [*paths[key], f"said {n}"]
+            elif move == "undo":
+                build.undo(key, to=at)
+                paths[key] = paths[key][:at]
+            elif move == "fork":
+                fork = build.fork(key, f"fork {n}", at=at)
+                paths[fork] = paths[key][:at]
+            elif at > covered.get(key, 0):
+                build.fold(key, through=at)
+            covered = dict(store.read("SELECT id, folded_to FROM conversation"))
+        every = tables.turns(store)
+        assert sorted(every["user_text"]) == sorted(said)
+        alive = {text for path in paths.values() for text in path}
+        assert set(every.loc[every["live"], "user_text"]) == alive
+        for key, path in paths.items():
+            found = tables.turns(store, conversation=key)
+            assert found["user_text"].tolist() == path
+            assert found["seq"].tolist() == list(range(1, len(path) + 1))
+            assert found["covered_by"].notna().tolist() == [seq <= covered[key] for seq in found["seq"]]
+            assert tables.messages(store, conversation=key)["content"].tolist() == path
+    finally:
+        store.close()

@@ -200,8 +200,8 @@ def _refuse_odd_parts(parts: SplitResult, hostname: str, name: str) -> None:
 
 
 def _shown(text: str) -> str:
-    """A URL for a message: credentials and query left out, at most 200 characters."""
-    clean = re.sub(r"^((?:[a-z+]*:)?//)?[^/?#]*@", r"\1", text, flags=re.IGNORECASE)
+    """A URL for a message: all before the last '@' and the query left out, at most 200 characters."""
+    clean = re.sub(r"^([a-z][a-z0-9+.-]*://)?.*@", r"\1", text, flags=re.IGNORECASE | re.DOTALL)
     return repr(re.sub(r"[?#].*", "", clean, flags=re.DOTALL)[:200])
 
 

@@ -29,7 +29,7 @@ class ByteStream:
         content_type: ``text/event-stream`` or ``application/json``.
         request_id: the server's id of the request, or None.
         retries: how often the request was repeated before this answer.
-        url: what answered (not what was asked, if the server redirects).
+        url: what answered (not what was asked, if the server redirects), without its query.
     """
 
     def __init__(self, response: Any, *, transport: Transport, retries: int) -> None:
@@ -38,7 +38,7 @@ class ByteStream:
         self.content_type = self.headers.get("content-type", "").partition(";")[0].strip().lower()
         self.request_id = self.headers.get("x-request-id") or self.headers.get("apim-request-id")
         self.retries = retries
-        self.url = str(response.url)
+        self.url = str(response.url).partition("?")[0]  # a login page has its tokens in the query
         self._response = response
         self._transport = transport
         self._chunks: AsyncGenerator[bytes, None] = response.aiter_bytes()

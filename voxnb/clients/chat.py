@@ -34,12 +34,12 @@ from voxnb.events import ChatCompletionsAPIEvents, ContextEvents, Event, Events,
 from voxnb.memory.plan import Layout
 from voxnb.memory.policy import ContextPolicy
 from voxnb.memory.summary import prompt_warnings
-from voxnb.messages import Message, parse_messages, split_instructions
+from voxnb.messages import Message, canonical, parse_messages, split_instructions
 from voxnb.params import DEFAULT_SUMMARY_MODEL, DEFAULT_SUMMARY_PROMPT, ChatParameters
 from voxnb.runtime import config, loop
 from voxnb.runtime.dispatch import Dispatcher, EventWait
+from voxnb.store import explain, journal, ledger
 from voxnb.store import folding as fold_ledger
-from voxnb.store import journal, ledger
 from voxnb.store.context_store import ContextStore
 from voxnb.store.conversation import Conversation
 from voxnb.store.ids import new_id
@@ -99,6 +99,11 @@ class ChatCompletionsAPIClient:
         self.policy: ContextPolicy = p.policy or ContextPolicy()
         if not isinstance(self.policy, ContextPolicy):
             raise ParameterError(f"policy is {type(p.policy).__name__}, expected ContextPolicy", name="policy")
+        if not isinstance(p.summary_client, ChatCompletionsAPIClient | None):
+            raise ParameterError(
+                f"summary_client is {type(p.summary_client).__name__}, expected a chat completions client",
+                name="summary_client",
+            )
         self.endpoint: Endpoint = resolve_endpoint(p, os.environ)
         # The embedded model's port changes from start to start; what is learned of it stays.
         self.host = "local" if self.endpoint.is_local else self.endpoint.host
@@ -113,6 +118,7 @@ class ChatCompletionsAPIClient:
         self.max_retries = p.max_retries
         self.metadata = p.metadata
         self.slots = asyncio.Semaphore(p.max_parallel)
+        # Said with the first request; what a later one says instead stays said.
         self.instructions = parse_messages([{"role": "system", "content": p.instructions}] if p.instructions else [])
         self.dispatcher = Dispatcher(
             client=self,
@@ -259,8 +265,15 @@ class ChatCompletionsAPIClient:
     removeEventListener = remove_event_listener  # noqa: N815
     createChatCompletions = create_chat_completions  # noqa: N815
 
-    def _ask(self, messages: list[Message], body: dict[str, Any]) -> Turn:
-        """Start a request in the caller's context."""
+    def _ask(
+        self,
+        messages: list[Message],
+        body: dict[str, Any],
+        *,
+        conversation: Conversation | None = None,
+        again: int | None = None,
+    ) -> Turn:
+        """Start a request in the caller's context, in its own conversation or in the one a verb was given."""
         self._check_open()
         body["model"] = body.get("model") or self._parameters.model or self.default_model
         if not body["model"]:
@@ -268,11 +281,13 @@ class ChatCompletionsAPIClient:
         body.pop("stream", None)
         if self._store is not None and not messages:
             raise ParameterError("messages is empty; add what the user says", name="messages")
+        _check_json(body)
         turn = Turn(client=self)
         if self._store is not None:
             # Loads the encoding in the caller's thread: it takes a moment the first time, and the loop must not.
             self._measure(body["model"])
-            work: Coroutine[Any, Any, None] = Exchange(self, turn, body, messages).run()
+            talk = conversation or self._conversation
+            work: Coroutine[Any, Any, None] = Exchange(self, turn, body, messages, conversation=talk, again=again).run()
         else:
             leading, _ = split_instructions(messages)
             said = messages if leading else [*self.instructions, *messages]
@@ -330,17 +345,20 @@ class ChatCompletionsAPIClient:
         while busy := self._served | self._folds:
             await asyncio.wait(busy)
 
-    def fold_conversation(self, conversation: Conversation, *, through: int | None = None) -> Handle[Summary | None]:
+    def fold_conversation(self, conversation: Conversation, *, through: Any = None) -> Handle[Summary | None]:
         """`Conversation.fold` with this client's summary model."""
         self._check_open()
-        self._measure(None)
+        self._check_store(conversation)
+        seq = None if through is None else conversation.number_of(through)
+        model = self._model() or conversation.row().model
+        self._measure(model)
         context = Context() if loop.on_loop() else _caller_context()
 
         async def work() -> Summary | None:
             row = conversation.row()
-            planner = await self.current_planner({"model": self._model()}, None)
+            planner = await self.current_planner({"model": model}, None, conversation=row.uid)
             choose = fold_ledger.choose_through(
-                through, keep_last_turns=planner.limits.keep_last_turns, weigh=planner.weigh
+                seq, keep_last_turns=planner.limits.keep_last_turns, weigh=planner.weigh
             )
             uid = await self.folder.fold(row, planner, choose=choose, forced=True, context=context)
             if uid is None:
@@ -353,16 +371,32 @@ class ChatCompletionsAPIClient:
     def retry_turn(self, conversation: Conversation) -> Turn:
         """`Conversation.retry` with this client."""
         self._check_open()
+        self._check_store(conversation)
         row = conversation.row()
         with conversation.store.database.snapshot() as c:
             last = ledger.turn_at(c, row.branch, row.last_seq) if row.last_seq else None
             if last is None:
                 raise ConversationError(f"{row.name!r} has no turn to ask again")
             said = list(ledger.whole_turn(c, last.id).messages)
+            body = explain.last_body(c, last.id)
         while said and said[-1].role == "assistant":
             said.pop()
-        conversation._move(row.last_seq - 1)  # noqa: SLF001 - a verb of the conversation, done here
-        return self._ask(parse_messages([m.to_dict() for m in said]), {})
+        if not said:
+            raise ConversationError(f"turn {last.seq} of {row.name!r} is an answer to nothing; there is nothing to ask")
+        if conversation.client is not self:
+            body["model"] = self._model() or body.get("model")
+        messages = parse_messages([m.to_dict() for m in said])
+        return self._ask(messages, body, conversation=conversation, again=last.id)
+
+    def _check_store(self, conversation: Conversation) -> None:
+        """A client writes into its own store alone."""
+        if conversation.store.database is not self.store.database and (
+            conversation.store.path == ":memory:" or conversation.store.path != self.store.path
+        ):
+            raise ConversationError(
+                f"the conversation is in {conversation.store.path!r}, this client's store is {self.store.path!r}; "
+                "make a client with store=… for it"
+            )
 
     # -- what exchanges and folds ask of their client -----------------------------------------
 
@@ -370,7 +404,13 @@ class ChatCompletionsAPIClient:
         """A transaction of the store, awaited."""
         return await asyncio.wrap_future(self.store.database.write(work, durable=durable))
 
-    async def begin(self, ask: Ask) -> Begun | Reused:
+    async def fold_due(self, planner: Planner, *, context: Context) -> None:
+        """With ``background=False``: the fold that the last turn left for this one."""
+        if self._fold_due is not None:
+            row, self._fold_due = self._fold_due, None
+            await self.folder.in_background(row, planner, context=context)
+
+    async def begin(self, ask: Ask, *, own: bool = True) -> Begun | Reused:
         """Begin a turn; messages are counted on the writer thread before its transaction."""
         now = time.time()
         database = self.store.database
@@ -381,15 +421,12 @@ class ChatCompletionsAPIClient:
                 ask.measure(message)
             return database.transaction(c, lambda connection: journal.begin(connection, ask, now=now), durable=False)
 
-        if self._fold_due is not None:
-            row, self._fold_due = self._fold_due, None
-            planner = await self.current_planner({"model": ask.model}, None)
-            await self.folder.in_background(row, planner, context=Context())
         begun = await asyncio.wrap_future(database.perform(job))
-        self.conversation.id = begun.conversation.uid
-        self.must_be_new = False
-        if isinstance(begun, Begun) and self.reuse_cursor is not None:
-            self.reuse_cursor = None
+        if own:
+            self.conversation.id = begun.conversation.uid
+            self.must_be_new, self.instructions = False, []
+            if isinstance(begun, Begun):
+                self.reuse_cursor = None
         return begun
 
     def measured(self, measure: Measure) -> Callable[[Message], Counted]:
@@ -415,37 +452,50 @@ class ChatCompletionsAPIClient:
         return self._parameters.model or self.default_model
 
     @contextlib.asynccontextmanager
-    async def conversation_lock(self) -> AsyncIterator[None]:
-        """The conversation's turn order within this process."""
+    async def conversation_lock(self, conversation: Conversation) -> AsyncIterator[None]:
+        """The conversation's turn order within this process.
+
+        By name, which a conversation has before it is made, and by id, which it keeps when it is renamed.
+        """
+        own = conversation.id == self._conversation.id
+        name = self.conversation_name if own else conversation.name
+        async with self._lock_of(name), self._lock_of(conversation.id):
+            yield
+
+    def _lock_of(self, name: str) -> asyncio.Lock:
         path = self.store.path if self.store.path != ":memory:" else f":memory:{id(self.store)}"
-        key = (os.getpid(), path, self.conversation_name)
+        key = (os.getpid(), path, name)
         lock = _locks.get(key)
         if lock is None:
             lock = _locks[key] = asyncio.Lock()
-        async with lock:
-            yield
+        return lock
 
     def planner(self) -> Planner:
         """How the next request would be laid out, with what is known now."""
-        return self.knowledge.planner({"model": self._model()}, None)
+        return self.knowledge.planner({"model": self._model() or self.knowledge.last_model}, None)
 
-    async def current_planner(self, parameters: Mapping[str, Any], tools: Mapping[str, Any] | None) -> Planner:
+    async def current_planner(
+        self, parameters: Mapping[str, Any], tools: Mapping[str, Any] | None, *, conversation: str | None = None
+    ) -> Planner:
         """The same for a request; asks the server for its window the first time."""
-        await self.knowledge.discover(parameters.get("model"))
-        return self.knowledge.planner(parameters, tools)
+        model = parameters.get("model")
+        await self.knowledge.discover(model)
+        self.knowledge.last_model = model or self.knowledge.last_model
+        return self.knowledge.planner(parameters, tools, conversation=conversation)
 
     def summary_role(self, model: str | None) -> str:
         """Role of the message that carries the summary."""
         return summary_role_for(model, self.policy)
 
-    def summary_writer(self) -> SummaryWriter:
-        """Who writes the summaries."""
+    async def summary_writer(self) -> SummaryWriter:
+        """Who writes the summaries; asks its server for the window the first time."""
         p = self._parameters
         client = p.summary_client or self
         model = p.summary_model
         if model is None and client is self:
             model = DEFAULT_SUMMARY_MODEL if self.endpoint.is_openai else self._model() or self.knowledge.last_model
-        model = model or client.planner_model() or DEFAULT_SUMMARY_MODEL
+        model = str(p.summary_request.get("model") or model or client.planner_model() or DEFAULT_SUMMARY_MODEL)
+        await client.knowledge.discover(model)
         window = client.knowledge.window_tokens(model)
         return SummaryWriter(client, model=model, window_tokens=window, request=p.summary_request)
 
@@ -454,13 +504,24 @@ class ChatCompletionsAPIClient:
         """Sampling that the backend needs to write a summary that ends."""
         return self._summary_sampling
 
-    async def complete(self, body: Mapping[str, Any], *, purpose: str) -> Answer:
-        """One call outside a turn: no events, no store."""
+    async def complete(
+        self, body: Mapping[str, Any], *, purpose: str, estimated_tokens: int | None, calls: list[CallRecord]
+    ) -> Answer:
+        """One call outside a turn, without events; what is known of it is added to ``calls``, however it ends."""
         streaming = Streaming(self, None, model=body.get("model"))
-        await streaming.run(self.request_body(body))
+        status, told = "failed", None
+        try:
+            await streaming.run(self.request_body(body))
+            status = "complete"
+        except BaseException as error:
+            told = str(error) or type(error).__name__
+            raise
+        finally:
+            calls.append(
+                streaming.record(purpose=purpose, estimated_tokens=estimated_tokens, status=status, error=told)
+            )
         reply = streaming.reply(turn_id=None)
-        call = streaming.record(purpose=purpose, estimated_tokens=None, status="complete", error=None)
-        return Answer(reply.text, dict(reply.message), reply.finish_reason, reply.usage, call)
+        return Answer(reply.text, dict(reply.message), reply.finish_reason, reply.usage, calls[-1])
 
     def request_body(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """A body as it is sent: streamed, with usage at the end."""
@@ -475,13 +536,16 @@ class ChatCompletionsAPIClient:
         facts = error if isinstance(error, Mapping) else {"message": str(error)}
         return APIError(f"{self.host} reported an error: {facts.get('message') or facts!r}", host=self.host)
 
-    def learn_overflow(self, error: APIError, layout: Layout) -> int | None:
+    def learn_overflow(self, error: APIError, layout: Layout, *, model: str | None) -> int | None:
         """See `Knowledge.learn_overflow`."""
-        return self.knowledge.learn_overflow(error, layout)
+        return self.knowledge.learn_overflow(error, layout, model=model)
 
-    def learned(self, layout: Layout, record: CallRecord, *, model: str | None) -> Callable[[Any], None] | None:
+    def learned(
+        self, layout: Layout, record: CallRecord, *, model: str | None, conversation: str
+    ) -> Callable[[Any], None] | None:
         """See `Knowledge.learn`."""
-        return self.knowledge.learn(layout, model=model, reported_tokens=record.usage.get("prompt_tokens"))
+        reported = record.usage.get("prompt_tokens")
+        return self.knowledge.learn(layout, model=model, reported_tokens=reported, conversation=conversation)
 
     def warn_once(self, key: str) -> bool:
         """Whether this is the first time."""
@@ -491,9 +555,8 @@ class ChatCompletionsAPIClient:
 
     def take_fold_warnings(self) -> list[str]:
         """Failures of folds since the last reply, and what else a user should know once."""
-        out = [*self.knowledge.take_warnings(), *self.folder.warnings.values()]
-        self.folder.warnings.clear()
-        return [text for text in out if self.warn_once(text[:60])]
+        out = {**{text: text for text in self.knowledge.take_warnings()}, **self.folder.take_warnings()}
+        return [text for key, text in out.items() if self.warn_once(key)]
 
     def tell_error(self, error: VoxnbError, turn: Turn) -> None:
         """`ChatCompletionsAPIError`."""
@@ -638,6 +701,21 @@ class _Closer:
         client = self._client()
         if client is not None:
             client.close()
+
+
+def _check_json(body: Mapping[str, Any]) -> None:
+    """A request that JSON has no form for fails before anything is stored.
+
+    Raises:
+        ParameterError: NaN, bytes, an object of some class.
+    """
+    for name, value in body.items():
+        try:
+            canonical(value)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ParameterError(
+                f"{name} cannot be written as JSON ({error}); give text, finite numbers, lists and dicts", name=name
+            ) from error
 
 
 def _caller_context() -> Context:

@@ -15,7 +15,7 @@ import contextlib
 import json
 import time
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -45,6 +45,7 @@ from voxnb.wire.sse import SSEReader
 
 if TYPE_CHECKING:
     from voxnb.clients.chat import ChatCompletionsAPIClient
+    from voxnb.store.conversation import Conversation
 
 T = TypeVar("T")
 
@@ -98,6 +99,7 @@ class Streaming:
             except APIConnectionError as error:
                 again = error.unfinished or isinstance(error, StreamBrokenError)
                 if self.has_reply or attempt + 1 == tries or not again:
+                    error.retries = max(error.retries, self.retries)
                     raise
                 self.retries += 1
                 await asyncio.sleep(min(0.25 * 2**attempt, 4.0))
@@ -309,11 +311,20 @@ class Exchange:
     """A request with memory; see the module's rules."""
 
     def __init__(
-        self, client: ChatCompletionsAPIClient, turn: Turn, body: Mapping[str, Any], messages: Sequence[Message]
+        self,
+        client: ChatCompletionsAPIClient,
+        turn: Turn,
+        body: Mapping[str, Any],
+        messages: Sequence[Message],
+        *,
+        conversation: Conversation,
+        again: int | None = None,
     ) -> None:
         self.client = client
         self.turn = turn
         self.messages = messages
+        self.conversation = conversation
+        self.again = again
         self.parameters, self.tools = split_body(body)
         self.model: str | None = body.get("model")
         self.streaming = Streaming(client, turn, model=self.model)
@@ -325,7 +336,7 @@ class Exchange:
     async def run(self) -> None:
         """Wait for the conversation's turn, begin, stream, store; then let the listeners run."""
         try:
-            async with self.client.conversation_lock():
+            async with self.client.conversation_lock(self.conversation):
                 self.turn._start(_task())  # noqa: SLF001 - the client drives its turns
                 await self._locked()
         except asyncio.CancelledError:
@@ -341,7 +352,8 @@ class Exchange:
             self.client.deliver(self.turn)
 
     async def _locked(self) -> None:
-        planner = self.planner = await self.client.current_planner(self.parameters, self.tools)
+        planner = self.planner = await self._current_planner()
+        await self.client.fold_due(planner, context=self.turn.context)
         ask = self._ask(planner)
         begun = await settled(self._begin(ask))
         if isinstance(begun, Reused):
@@ -368,31 +380,40 @@ class Exchange:
                 await keeping
         await settled(self._complete())
 
+    async def _current_planner(self) -> Planner:
+        return await self.client.current_planner(self.parameters, self.tools, conversation=self.conversation.id)
+
     async def _begin(self, ask: Ask) -> Begun | Reused:
-        begun = await self.client.begin(ask)
+        begun = await self.client.begin(ask, own=self.is_own)
         if isinstance(begun, Begun):
             self.begun = begun
             self.turn.id, self.turn.number = begun.turn.uid, begun.turn.seq
         return begun
 
+    @property
+    def is_own(self) -> bool:
+        """Whether it is the client's own conversation, not one that a verb was given."""
+        return self.conversation.id == self.client.conversation.id
+
     def _ask(self, planner: Planner) -> Ask:
-        client = self.client
+        client, own = self.client, self.is_own
         return Ask(
-            ref=client.conversation_ref,
-            uid=client.conversation.id,
-            name=client.conversation_name,
-            must_be_new=client.must_be_new,
+            ref=client.conversation_ref if own else self.conversation.id,
+            uid=self.conversation.id,
+            name=client.conversation_name if own else self.conversation.name,
+            must_be_new=client.must_be_new and own,
             model=self.model,
             metadata=client.metadata,
             messages=self.messages,
             measure=client.measured(planner.measure),
-            instructions=client.instructions,
+            instructions=client.instructions if own else (),
             parameters=self.parameters,
             tools=self.tools,
             lay_out=planner.lay_out,
             owner=this_process(),
             host=client.host,
-            reuse_after=client.reuse_cursor,
+            reuse_after=client.reuse_cursor if own and self.again is None else None,
+            again=self.again,
         )
 
     # -- room ---------------------------------------------------------------------------------
@@ -403,6 +424,7 @@ class Exchange:
         Raises:
             ContextOverflowError: what cannot be folded does not fit.
         """
+        since_s = time.monotonic()
         for _ in range(MAKE_ROOM_TRIES):
             if begun.call_id is not None:
                 return begun
@@ -410,7 +432,9 @@ class Exchange:
                 break
             # A background fold may be about to make the room.
             before = (begun.conversation.head, begun.conversation.folded_to)
-            await self.client.folder.make_room(begun.conversation, planner, begun.layout, context=self.turn.context)
+            await self.client.folder.make_room(
+                begun.conversation, planner, begun.layout, context=self.turn.context, since_s=since_s
+            )
             begun = await self._plan_again(begun, ask)
             if begun.call_id is None and (begun.conversation.head, begun.conversation.folded_to) == before:
                 break
@@ -437,12 +461,12 @@ class Exchange:
                 async with self.client.slots:
                     await self.streaming.run(self.client.request_body(body))
             except APIError as error:
-                limit = self.client.learn_overflow(error, begun.layout)
+                limit = self.client.learn_overflow(error, begun.layout, model=self.model)
                 if attempt == 2 or limit is None or self.streaming.chunks:
                     raise
                 await self._close_call(begun, error)
-                planner = self.planner = await self.client.current_planner(self.parameters, self.tools)
-                again = Ask(**{**{f: getattr(ask, f) for f in ask.__dataclass_fields__}, "lay_out": planner.lay_out})
+                planner = self.planner = await self._current_planner()
+                again = replace(ask, lay_out=planner.lay_out)
                 begun = self.begun = await self._fit(await self._plan_again(begun, again), again, planner)
             else:
                 return
@@ -534,7 +558,8 @@ class Exchange:
             call=record,
             events=events,
         )
-        now, learned = time.time(), self.client.learned(begun.layout, record, model=self.model)
+        now = time.time()
+        learned = self.client.learned(begun.layout, record, model=self.model, conversation=begun.conversation.uid)
 
         def work(c: Any) -> None:
             journal.finish(c, begun.conversation, begun.turn.id, begun.call_id, ending=ending, now=now)
@@ -565,7 +590,7 @@ class Exchange:
         begun = self.begun
         assert begun is not None
         reply = self.streaming.reply(turn_id=begun.turn.uid, warnings=self.warnings, finish_reason=finish_reason)
-        conversation, uid = self.client.conversation, begun.turn.uid
+        conversation, uid = self.conversation, begun.turn.uid
         object.__setattr__(reply, "plan_source", lambda: conversation.explain(uid))
         return reply
 
@@ -584,7 +609,7 @@ class Exchange:
         self.streaming._text()  # noqa: SLF001 - of this module
         self.streaming._emit([*events, *self.streaming.reader.finish()])  # noqa: SLF001
         reply = self.streaming.reply(turn_id=reused.turn.uid, warnings=self.warnings)
-        conversation, uid = self.client.conversation, reused.turn.uid
+        conversation, uid = self.conversation, reused.turn.uid
         object.__setattr__(reply, "plan_source", lambda: conversation.explain(uid))
         object.__setattr__(reply, "reused", True)
         self._stored = True
@@ -613,6 +638,8 @@ def overflow(layout: Layout) -> ContextOverflowError:
     limits = layout.limits
     parts = {name: layout.tokens[name] for name in ("instructions", "tools", "pinned", "current turn")}
     parts["reserve"] = limits.reserve_output_tokens
+    if layout.least_tokens <= limits.hard_tokens:  # no summary is short enough, or turns still run elsewhere
+        parts |= {"summary": layout.tokens["summary"], "earlier turns": layout.tokens["tail"]}
     listed = ", ".join(f"{name} {n:,}" for name, n in parts.items() if n)
     largest = max(parts, key=lambda name: parts[name])
     advice = {
@@ -621,6 +648,8 @@ def overflow(layout: Layout) -> ContextOverflowError:
         "instructions": "shorten the instructions",
         "tools": "send fewer tools",
         "reserve": "reserve less for the reply (max_tokens, reserve_output_tokens)",
+        "summary": "shorten the message",
+        "earlier turns": "wait for the turns that still run elsewhere",
     }[largest]
     return ContextOverflowError(
         f"the request cannot fit {limits.window_tokens:,} tokens: {listed}; {advice} or use a larger window_tokens",

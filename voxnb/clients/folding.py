@@ -18,6 +18,8 @@ from voxnb.clients.exchange import settled
 from voxnb.errors import APIError, SummaryError, VoxnbError
 from voxnb.events import ContextEvents
 from voxnb.memory import summary as memory
+from voxnb.memory import tokens
+from voxnb.memory.past import FENCE_TOKENS
 from voxnb.memory.plan import Fold, Layout, choose_fold, choose_forced_fold
 from voxnb.store import folding as ledger
 from voxnb.store import journal
@@ -43,7 +45,12 @@ OVERHEAD_TOKENS: Final = 200
 """Headings, marks and the closing line of a fold's request, generously."""
 
 LEAST_SUMMARY_TOKENS: Final = 16
+"""A summary model with less room for what it is shown is of no use."""
+
+LEAST_EXTRACT_TOKENS: Final = 8
 """Below this not even an extract holds a line."""
+
+NOTHING_KEPT: Final = "(nothing of it could be kept)"
 
 
 class Folder:
@@ -53,6 +60,7 @@ class Folder:
         self.client = client
         self.lock = asyncio.Lock()
         self.warnings: dict[str, str] = {}
+        self._failed_at = float("-inf")
 
     # -- deciding -----------------------------------------------------------------------------
 
@@ -66,30 +74,53 @@ class Folder:
             await self.fold(row, planner, choose=choose, forced=False, context=context)
         except SummaryError:
             return  # told by SummaryFailed
-        except VoxnbError as error:
+        except Exception as error:  # noqa: BLE001 - rule 1: the chat goes on, whatever it is
             self.warn(error)
 
-    async def make_room(self, row: ConversationRow, planner: Planner, layout: Layout, *, context: Context) -> None:
+    async def make_room(
+        self, row: ConversationRow, planner: Planner, layout: Layout, *, context: Context, since_s: float
+    ) -> None:
         """Fold until a request that does not fit will, by extract where no model does it.
 
-        The caller lays the request out again and looks whether it fits now.
+        The caller lays the request out again and looks whether it fits now. A summary model that has failed since the
+        request came, or so often that it rests, is not waited for again.
+
+        Args:
+            row: the conversation.
+            planner: of the request.
+            layout: of the request, which does not fit.
+            context: of the cell that asked.
+            since_s: monotonic clock when the request came, in seconds.
         """
 
         def choose(snapshot: Any) -> Fold | None:
             return choose_forced_fold(snapshot, limits=planner.limits, weigh=planner.weigh, layout=layout)
 
+        resting = await self.client.write(lambda c: ledger.is_resting(c, row.id))
         try:
-            if await self.fold(row, planner, choose=choose, forced=True, context=context) is not None:
-                return
+            if not resting:
+                summary = await self.fold(
+                    row, planner, choose=choose, forced=True, context=context, unless_failed_since_s=since_s
+                )
+                if summary is not None:
+                    return
         except SummaryError:
-            if await self.extract(row, planner, choose=choose, context=context) is not None:
-                return
+            resting = True
+        if resting and await self.extract(row, planner, choose=choose, context=context) is not None:
+            return
         await self.squeeze(row, planner, layout, context=context)
 
     # -- doing --------------------------------------------------------------------------------
 
     async def fold(
-        self, row: ConversationRow, planner: Planner, *, choose: Choose, forced: bool, context: Context
+        self,
+        row: ConversationRow,
+        planner: Planner,
+        *,
+        choose: Choose,
+        forced: bool,
+        context: Context,
+        unless_failed_since_s: float | None = None,
     ) -> str | None:
         """One fold, planned again where the swap is lost.
 
@@ -100,6 +131,8 @@ class Folder:
             SummaryError: no acceptable summary came.
         """
         async with self.lock:
+            if unless_failed_since_s is not None and self._failed_at >= unless_failed_since_s:
+                raise SummaryError("the summary model failed a moment ago", reason="call")
             for _ in range(SWAP_TRIES):
                 job = await self._take(row, choose=choose, forced=forced)
                 if job is None:
@@ -109,11 +142,11 @@ class Folder:
                 try:
                     async with asyncio.timeout(FOLD_TIMEOUT_S):
                         written = await self._write(job, planner, calls)
-                except (VoxnbError, TimeoutError) as error:
-                    raise await self._failed(job, error, calls, context) from error
                 except asyncio.CancelledError:
-                    await settled(self._failed(job, SummaryError("cancelled", reason="call"), calls, context))
+                    await settled(self._release(job, calls))
                     raise
+                except Exception as error:  # rule 1: whatever it is, it is a summary that did not come
+                    raise await self._failed(job, error, calls, context) from error
                 summary_id = await self._commit(job, written, context)
                 if summary_id is not None:
                     return summary_id
@@ -128,7 +161,7 @@ class Folder:
                 job = await self._take(row, choose=choose, forced=True)
                 if job is None:
                     return None
-                written = write_extract(job, planner, limit_tokens=limit_tokens)
+                written = write_extract(job, planner, most_tokens=limit_tokens)
                 summary_id = await self._commit(job, written, context)
                 if summary_id is not None:
                     return summary_id
@@ -137,7 +170,7 @@ class Folder:
     async def squeeze(self, row: ConversationRow, planner: Planner, layout: Layout, *, context: Context) -> None:
         """Where all that can be folded is and the summary itself is too long: shorten it."""
         room = ledger.squeeze(layout)
-        if layout.tokens["summary"] <= 0 or room < LEAST_SUMMARY_TOKENS + OVERHEAD_TOKENS // 2:
+        if layout.tokens["summary"] <= 0 or layout.tokens["tail"] > 0 or room < FENCE_TOKENS + LEAST_EXTRACT_TOKENS:
             return
 
         def choose(snapshot: Any) -> Fold | None:
@@ -147,7 +180,7 @@ class Folder:
             reason = f"the summary leaves the request no room ({room:,} tokens)"
             return Fold((), snapshot.folded_to, reason, weight, weight)
 
-        await self.extract(row, planner, choose=choose, context=context, limit_tokens=room - OVERHEAD_TOKENS // 2)
+        await self.extract(row, planner, choose=choose, context=context, limit_tokens=room)
 
     async def _take(self, row: ConversationRow, *, choose: Choose, forced: bool) -> FoldJob | None:
         owner, now = this_process(), time.time()
@@ -177,23 +210,34 @@ class Folder:
         self, job: FoldJob, error: BaseException, calls: list[CallRecord], context: Context
     ) -> SummaryError:
         """Note the failure, tell it, and give what is to be raised."""
+        self._failed_at = time.monotonic()
         wrapped = error if isinstance(error, SummaryError) else SummaryError(_reason(error), reason="call")
         payload = {"reason": wrapped.reason, "message": str(wrapped), "text": wrapped.text[:2000]}
         now = time.time()
         failures = await self.client.write(
             lambda c: ledger.fail(c, job, calls=calls, events=[(ContextEvents.SummaryFailed.value, payload)], now=now)
         )
-        self.warn(wrapped)
+        self.warn(wrapped, cause=error)
         self._emit(ContextEvents.SummaryFailed, {**payload, "failures": failures}, context)
         return wrapped
 
-    def warn(self, error: VoxnbError) -> None:
+    async def _release(self, job: FoldJob, calls: list[CallRecord]) -> None:
+        now = time.time()
+        await self.client.write(lambda c: ledger.release(c, job, calls=calls, now=now))
+
+    def warn(self, error: BaseException, *, cause: BaseException | None = None) -> None:
         """Keep a failure for the next reply, once per cause."""
-        key = getattr(error, "reason", "") or type(error).__name__
+        why = cause or error
+        key = f"{getattr(why, 'reason', '')} {type(why).__name__} {getattr(why, 'status_code', '')}"
         self.warnings.setdefault(
             key,
             f"folding failed ({error}); the turns are still sent verbatim. See conversation.calls() and summary_model.",
         )
+
+    def take_warnings(self) -> dict[str, str]:
+        """Failures since the last reply, by cause."""
+        out, self.warnings = self.warnings, {}
+        return out
 
     def _emit(self, name: ContextEvents, payload: Mapping[str, Any], context: Context) -> None:
         self.client.dispatcher.emit(name.value, dict(payload), context=context)
@@ -203,7 +247,7 @@ class Folder:
     async def _write(self, job: FoldJob, planner: Planner, calls: list[CallRecord]) -> Written:
         """Ask the summary model, chunk by chunk, and check what it says."""
         client = self.client
-        writer = client.summary_writer()
+        writer = await client.summary_writer()
         prompt = client.summary_prompt
         limits, count = planner.limits, planner.measure.count
         previous = job.previous.text if job.previous else None
@@ -261,9 +305,10 @@ class Folder:
         replaced = count(lines) + count(previous or "")
         for attempt in (1, MORE_ROOM):
             body = writer.body(messages, max_tokens=attempt * limits.summary_max_tokens)
-            answer = await writer.ask(body, purpose="fold")
-            assert answer.call is not None
-            calls.append(answer.call)
+            estimated = tokens.PRIMER_TOKENS + sum(
+                planner.measure.text_message(m["role"], m["content"]).tokens for m in messages
+            )
+            answer = await writer.ask(body, purpose="fold", estimated_tokens=estimated, calls=calls)
             cut = answer.finish_reason == "length"
             if attempt == 1 and (cut or not answer.text.strip()):
                 continue
@@ -299,29 +344,43 @@ class SummaryWriter:
         body: dict[str, Any] = {"model": self.model, limit: max_tokens, **self.client.fold_sampling, **self.request}
         return {**body, "messages": messages}
 
-    async def ask(self, body: dict[str, Any], *, purpose: str) -> Answer:
-        """One call, streamed so that silence is noticed."""
-        return await self.client.complete(body, purpose=purpose)
+    async def ask(
+        self, body: dict[str, Any], *, purpose: str, estimated_tokens: int, calls: list[CallRecord]
+    ) -> Answer:
+        """One call, streamed so that silence is noticed; also one that fails is added to ``calls``."""
+        return await self.client.complete(body, purpose=purpose, estimated_tokens=estimated_tokens, calls=calls)
 
 
-def write_extract(job: FoldJob, planner: Planner, *, limit_tokens: int | None = None) -> Written:
-    """A summary without a model."""
-    limit = min(limit_tokens or planner.limits.summary_max_tokens, planner.limits.summary_max_tokens)
-    text = memory.extract(
-        job.fold.turns,
-        previous=job.previous.text if job.previous else None,
-        limit_tokens=limit,
-        count=planner.measure.count,
-    )
+def write_extract(job: FoldJob, planner: Planner, *, most_tokens: int | None = None) -> Written:
+    """A summary without a model.
+
+    Args:
+        job: what it stands for.
+        planner: how it is counted.
+        most_tokens: of the fenced message, as the server counts; default what it replaces, and the policy's limit.
+    """
+    most = most_tokens if most_tokens is not None else max(job.fold.folded_tokens - 1, FENCE_TOKENS)
+    limit = planner.limits.summary_max_tokens
     mark = secrets.token_hex(4)
-    text = text or "(nothing of it could be kept)"
-    counted = planner.fenced_counts(text, mark=mark, last_seq=job.fold.last_seq)
+    while True:
+        text = memory.extract(
+            job.fold.turns,
+            previous=job.previous.text if job.previous else None,
+            limit_tokens=limit,
+            count=planner.measure.count,
+        )
+        text = text or NOTHING_KEPT
+        counted = planner.fenced_counts(text, mark=mark, last_seq=job.fold.last_seq)
+        weight = planner.weigh(counted.tokens, counted.features)
+        if weight <= most or limit < LEAST_EXTRACT_TOKENS:
+            break
+        limit = min(limit * 3 // 4, max(limit - (weight - most), 0))
     return Written(
         text=text,
         mark=mark,
         tokens=counted.tokens,
         features=counted.features,
-        weight=planner.weigh(counted.tokens, counted.features),
+        weight=weight,
         prompt="",
         prompt_name=None,
         prompt_version=None,
@@ -337,10 +396,10 @@ def write_extract(job: FoldJob, planner: Planner, *, limit_tokens: int | None = 
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
-        return f"the summary model took longer than {FOLD_TIMEOUT_S:.0f} s"
+        return f"the summary model took longer than {FOLD_TIMEOUT_S:g} s"
     if isinstance(error, APIError):
         return f"the summary model could not be asked: {error}"
-    return str(error)
+    return str(error) if isinstance(error, VoxnbError) else f"{type(error).__name__}: {error}"
 
 
 def _job_payload(job: FoldJob) -> dict[str, Any]:

@@ -21,6 +21,9 @@ from voxnb.store.rows import dump
 if TYPE_CHECKING:
     from voxnb.clients.chat import ChatCompletionsAPIClient
 
+BELIEVED_SHARE: Final = 0.8
+"""What remains of a window that turned out to be smaller, where nobody says how small."""
+
 ATTACHMENT_SHARE: Final = 4
 """An attached table takes at most a quarter of the window."""
 
@@ -39,10 +42,9 @@ class Knowledge:
     # -- the window ---------------------------------------------------------------------------
 
     async def discover(self, model: str | None) -> None:
-        """Ask the server for its window, once per model; no answer is an answer."""
+        """Ask the server for its window; final answers are remembered by `discover_window` itself."""
         name = model or ""
-        self.last_model = model or self.last_model
-        if name in self._windows or self._client.policy.window_tokens is not None or self._client.endpoint.is_openai:
+        if self._client.policy.window_tokens is not None or self._client.endpoint.is_openai:
             return
         from voxnb.clients.window import discover_window
 
@@ -64,7 +66,7 @@ class Knowledge:
             found = DEFAULT_WINDOW_TOKENS
         return found
 
-    def learn_overflow(self, error: APIError, layout: Layout) -> int | None:
+    def learn_overflow(self, error: APIError, layout: Layout, *, model: str | None) -> int | None:
         """Believe a server that says "too long"; the window it has, or None if it says something else."""
         from voxnb.clients.sdk import overflow_of
 
@@ -72,11 +74,14 @@ class Knowledge:
         if found is None:
             return None
         limit, sent = found
-        model = self.last_model or ""
-        self.learn(layout, model=model, reported_tokens=sent)
-        if limit is None:
-            limit = int(self.window_tokens(model) * 0.8)
-        self._learned[model] = limit
+        believed = self.learn(layout, model=model, reported_tokens=sent) is not None
+        # Where our counts do not follow the server's, the limit is told in ours: less than what was too much.
+        ours = layout.total_tokens + layout.limits.reserve_output_tokens
+        if sent and limit and not believed:
+            limit = int(limit * min(1.0, layout.total_tokens / sent))
+        elif limit is None or (sent is None and limit > ours * BELIEVED_SHARE):
+            limit = int(ours * BELIEVED_SHARE)
+        self._learned[model or ""] = limit
         return limit
 
     def attachment_tokens(self) -> int:
@@ -85,7 +90,13 @@ class Knowledge:
 
     # -- planning -----------------------------------------------------------------------------
 
-    def planner(self, parameters: Mapping[str, Any], request_tools: Mapping[str, Any] | None) -> Planner:
+    def planner(
+        self,
+        parameters: Mapping[str, Any],
+        request_tools: Mapping[str, Any] | None,
+        *,
+        conversation: str | None = None,
+    ) -> Planner:
         """How a request with these parameters is counted and laid out.
 
         Raises:
@@ -105,7 +116,7 @@ class Knowledge:
             limits=limits,
             measure=measure,
             calibration=None if own else self._calibration(model),
-            conversation=client.conversation.id,
+            conversation=conversation or client.conversation.id,
             summary_role=summary_role_for(model, client.policy),
             tools_tokens=_tools_tokens(request_tools or {}, measure),
             parameters=dict(parameters),
@@ -136,7 +147,9 @@ class Knowledge:
                 return Calibration.from_dict(json.loads(rows[0][0]))
         return Calibration.for_model(model)
 
-    def learn(self, layout: Layout, *, model: str | None, reported_tokens: int | None) -> Callable[[Any], None] | None:
+    def learn(
+        self, layout: Layout, *, model: str | None, reported_tokens: int | None, conversation: str | None = None
+    ) -> Callable[[Any], None] | None:
         """Take a call's reported usage into account.
 
         Returns:
@@ -151,7 +164,8 @@ class Knowledge:
             return None
         sent = RequestCounts.of(layout.counted, tools_tokens=layout.tools_tokens)
         before = self._calibration(model)
-        after = before.observe(sent, reported_tokens, conversation=self._client.conversation.id, prefix=layout.prefix)
+        uid = conversation or self._client.conversation.id
+        after = before.observe(sent, reported_tokens, conversation=uid, prefix=layout.prefix)
         if after is before:
             return None
         self._calibrations[model or ""] = after

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import inspect
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -279,7 +280,7 @@ class Transport:
             body=error.body,
             headers=headers,
             endpoint=self.endpoint,
-            url=str(error.response.url),
+            url=str(error.response.url).partition("?")[0],
             model=model,
             secrets=self._secrets,
         )
@@ -314,8 +315,9 @@ class Transport:
             "default_query": dict(endpoint.query),
         }
         if endpoint.is_loopback:
-            # A proxy of the environment cannot reach this machine's own ports, and is none of its business.
-            settings["http_client"] = openai.DefaultAsyncHttpxClient(timeout=timeout, trust_env=False)
+            # A proxy of the environment cannot reach this machine's own ports; SSL_CERT_FILE still counts.
+            trust = _certificates() if endpoint.base_url.startswith("http:") else _certificates.__wrapped__()
+            settings["http_client"] = openai.DefaultAsyncHttpxClient(timeout=timeout, trust_env=False, verify=trust)
         key: Any = _NO_KEY if endpoint.api_key is None else self._key
         if endpoint.api_version is None:
             client = _own_headers_only(openai.AsyncOpenAI, endpoint.headers)(api_key=key, **settings)
@@ -346,6 +348,14 @@ class Transport:
         if key not in self._secrets:
             self._secrets = [*self._secrets[-3:], key]
         return key
+
+
+@functools.cache
+def _certificates() -> Any:
+    """The trusted certificates; reading them takes 30 ms, and plain http does not look at them."""
+    import httpx2
+
+    return httpx2.create_ssl_context()
 
 
 def _own_headers_only(kind: Any, own: Mapping[str, str]) -> Any:

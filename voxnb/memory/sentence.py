@@ -11,7 +11,7 @@ REPEATED_LINES: Final = 3
 """As often as this in a row, a line (or a block of lines) is a model that does not stop."""
 
 LONGEST_BLOCK_LINES: Final = 8
-LOOKED_AT_CHARS: Final = 100_000
+LOOKED_AT_CHARS: Final = 40_000
 """How far a text is searched for a phrase over and over: no summary is that long."""
 
 _CLOSING: Final = "\"'”’)\\]»」』）】》"
@@ -21,7 +21,7 @@ _END: Final = re.compile(
 )
 _CLOSED: Final = re.compile(rf"[{_CLOSING}]\s*$")
 _LIST_NUMBER: Final = re.compile(r"\s*(?:\d{1,3}|[A-Za-z])")
-_LIST_MARK: Final = re.compile(r"\s*(?:[-*•+]|\d{1,3}[.)])\s+")
+_LIST_MARK: Final = re.compile(r"(?:[-*•+]|\d{1,3}[.)])\s+")
 _LOOP: Final = re.compile(r"(.{12,200}?)\1{3,}", re.DOTALL)
 _WORD: Final = re.compile(r"\w")
 
@@ -84,7 +84,9 @@ def without_repetition(text: str) -> tuple[str, bool]:
 
 
 def _key(line: str) -> str:
-    return _LIST_MARK.sub("", line, count=1).strip().casefold()
+    line = line.strip()
+    mark = _LIST_MARK.match(line)
+    return line[mark.end() if mark else 0 :].casefold()
 
 
 def _first_loop(keys: Sequence[tuple[int, str]], *, size: int) -> int | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voxnb.errors import ConversationError, UnknownConversationError
-from voxnb.memory.plan import PastTurn
 from voxnb.messages import parse_messages, split_instructions
 from voxnb.store import erase, explain, folding, journal, ledger
 from voxnb.store.ids import new_id
@@ -92,20 +92,24 @@ class Conversation:
 
         Args:
             messages: what would be asked; None shows the part that is there already.
+
+        Raises:
+            HistoryConflictError: the messages contradict the stored history.
+            MessageError: not a message list, or a tool result that no call waits for.
         """
         planner = self._planner()
         new = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
         leading, rest = split_instructions(parse_messages(new or []))
         with self.store.database.snapshot() as c:
             row = ledger.find(c, self.id)
-            fresh = list(rest)
-            if row is not None and rest:
-                fresh, _ = journal.new_messages(c, row, rest)
-            said = tuple(planner.measure(m).said(n) for n, m in enumerate(fresh))
-            current = PastTurn(0, "", row.last_seq + 1 if row else 1, "running", said) if said else None
-            snapshot = ledger.load_snapshot(c, row, current=current) if row else planner.empty_snapshot(current)
-        if leading or (row is None and planner.instructions):
-            wanted = leading or planner.instructions
+            snapshot = ledger.load_snapshot(c, row) if row else planner.empty_snapshot(None)
+            if rest and row is not None:
+                fresh = journal.new_messages(c, row, rest)
+                snapshot = planner.with_new(snapshot, fresh.messages, after=fresh.after)
+            elif rest:
+                snapshot = planner.with_new(snapshot, rest, after=0)
+        wanted = leading or planner.instructions
+        if wanted:
             instructions = tuple(planner.measure(m).said(n) for n, m in enumerate(wanted))
             snapshot = planner.with_instructions(snapshot, instructions)
         return Plan(planner.lay_out(snapshot), planner.parameters, tools=None)
@@ -188,14 +192,14 @@ class Conversation:
 
     # -- folding ------------------------------------------------------------------------------
 
-    def fold(self, through: int | None = None, *, client: Any = None) -> Any:
+    def fold(self, through: Any = None, *, client: Any = None) -> Any:
         """Fold now: all turns up to ``through``, or all but the newest `keep_last_turns`.
 
         Returns at once; wait with ``.result()`` or ``await``. The result is the new `Summary`, or None if there was
         nothing to fold.
 
         Args:
-            through: number of the last turn to fold.
+            through: the last turn to fold.
             client: the client whose summary model writes; default the one this came from.
 
         Raises:
@@ -218,17 +222,16 @@ class Conversation:
 
     def undo(self, n: int = 1, /) -> Conversation:
         """Go back before the last ``n`` turns; they stay in the store. The next turn takes their place."""
-        row = self.row()
-        if not 1 <= n <= row.last_seq:
-            raise ConversationError(f"cannot undo {n!r} of {row.last_seq} turns")
-        self._move(row.last_seq - n)
-        return self
+        self.row()
 
-    def _move(self, seq: int) -> None:
-        uid = self.id
-        self.store.database.write(
-            lambda c: ledger.move(c, ledger.need(c, uid), seq=seq, now=time.time()), durable=True
-        ).result()
+        def work(c: Any) -> None:
+            row = ledger.need(c, self.id)
+            if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= row.last_seq:
+                raise ConversationError(f"cannot undo {n!r} of {row.last_seq} turns")
+            ledger.move(c, row, seq=row.last_seq - n, now=time.time())
+
+        self.store.database.write(work, durable=True).result()
+        return self
 
     def retry(self, *, client: Any = None) -> Any:
         """Ask the last turn again; the earlier answer stays in the store. Returns a `Turn`."""
@@ -240,12 +243,16 @@ class Conversation:
         Args:
             at: last shared turn; 0 shares nothing.
             name: of the fork; default the name with a number.
+
+        Raises:
+            ConversationExistsError: the name is taken.
+            ConversationError: there is no such turn, or it still runs.
         """
         uid, now = new_id("k"), time.time()
 
         def work(c: Any) -> str:
             row = ledger.need(c, self.id)
-            seq = 0 if at == 0 else self._turn(c, at)[0]
+            seq = 0 if isinstance(at, int) and at == 0 else self._turn(c, at)[0]
             fork_name = name or _free_name(c, row.name)
             fork = ledger.create(c, uid=uid, name=fork_name, now=now, model=row.model, parent=row.id, fork_seq=seq)
             ledger.adopt(c, fork, row, seq=seq)
@@ -313,10 +320,20 @@ class Conversation:
 
     # -- naming turns -------------------------------------------------------------------------
 
+    def number_of(self, turn: Any, /) -> int:
+        """The number of a turn, from 1: of -1, an id, a `Turn` or a `Reply`.
+
+        Raises:
+            ConversationError: it is no turn of this conversation's path.
+        """
+        with self.store.database.reader() as c:
+            return self._turn(c, turn)[0]
+
     def _turn(self, c: Any, which: Any) -> tuple[int, int]:
         """(seq, row id) of a turn named by number, id, `Turn` or `Reply`."""
         row = ledger.need(c, self.id)
-        if isinstance(which, int) and not isinstance(which, bool):
+        if hasattr(which, "__index__") and not isinstance(which, bool):  # also the numbers of a DataFrame
+            which = operator.index(which)
             seq = which if which > 0 else row.last_seq + 1 + which
             turn = ledger.turn_at(c, row.branch, seq) if 0 < seq <= row.last_seq else None
             if turn is None:

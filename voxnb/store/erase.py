@@ -18,10 +18,11 @@ SUMMARIES: Final = "(SELECT id FROM summary WHERE conversation = ?)"
 
 
 def forks_of(c: sqlite3.Connection, conversation: int) -> list[tuple[int, str]]:
-    """Conversations whose path runs through this one, as (row, name)."""
+    """Conversations that share turns with this one, or with one that does, as (row, name)."""
     return c.execute(
-        "SELECT DISTINCT k.id, k.name FROM lineage l JOIN branch b ON b.id = l.branch JOIN conversation k ON k.id = b.conversation "
-        f"WHERE l.source IN {BRANCHES} AND k.id != ? ORDER BY k.id",
+        "WITH RECURSIVE fork (id) AS (VALUES (?) UNION SELECT b.conversation FROM fork f "
+        "JOIN branch s ON s.conversation = f.id JOIN lineage l ON l.source = s.id JOIN branch b ON b.id = l.branch) "
+        "SELECT k.id, k.name FROM fork JOIN conversation k ON k.id = fork.id WHERE k.id != ? ORDER BY k.id",
         (conversation, conversation),
     ).fetchall()
 
@@ -63,7 +64,8 @@ def _delete_rows(c: sqlite3.Connection, key: int) -> None:
         c.execute(f"DELETE FROM {table} WHERE conversation = ?", (key,))
     c.execute(f"DELETE FROM draft WHERE turn IN {TURNS}", (key,))
     c.execute(f"DELETE FROM message WHERE turn IN {TURNS}", (key,))
-    c.execute("UPDATE conversation SET head = NULL, parent = NULL WHERE id = ? OR parent = ?", (key, key))
+    c.execute("UPDATE conversation SET head = NULL WHERE id = ?", (key,))
+    c.execute("UPDATE conversation SET parent = NULL WHERE parent = ?", (key,))  # it forked at 0: shares nothing
     c.execute("DELETE FROM summary WHERE conversation = ?", (key,))
     c.execute(f"DELETE FROM turn WHERE branch IN {BRANCHES}", (key,))
     c.execute(f"DELETE FROM lineage WHERE branch IN {BRANCHES}", (key,))

@@ -101,6 +101,16 @@ def _as_it_was(c: sqlite3.Connection, turn: PastTurn, *, running: bool, horizon:
     return turn._replace(state="complete") if grown or turn.state in ("queued", "running") else turn
 
 
+def last_body(c: sqlite3.Connection, turn_id: int) -> dict[str, Any]:
+    """The body of a turn's newest request without its messages; empty where there was none."""
+    row = c.execute(
+        "SELECT plan FROM call WHERE turn = ? AND plan IS NOT NULL ORDER BY id DESC LIMIT 1", (turn_id,)
+    ).fetchone()
+    plan = {} if row is None else json.loads(row[0])
+    kept = [ledger.get_value(c, plan.get(name)) for name in ("parameters", "tools")]
+    return {k: v for text in kept if text is not None for k, v in json.loads(text).items()}
+
+
 def last_call(c: sqlite3.Connection, turn_id: int) -> int | None:
     """The newest planned request of a turn."""
     row = c.execute(

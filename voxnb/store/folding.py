@@ -175,10 +175,12 @@ def commit(c: sqlite3.Connection, job: FoldJob, written: Written, *, now: float)
         [(summary_id, turn.seq, turn.id, turn.hash) for turn in fold.turns],
     )
     c.execute(
-        "UPDATE conversation SET head = ?, folded_to = ?, fold_failures = 0, fold_after_seq = 0, fold_owner = NULL, "
-        "fold_lease_until = NULL WHERE id = ? AND branch = ? AND head IS ? AND folded_to = ?",
+        "UPDATE conversation SET head = ?, folded_to = ?, fold_owner = NULL, fold_lease_until = NULL "
+        "WHERE id = ? AND branch = ? AND head IS ? AND folded_to = ?",
         (summary_id, fold.last_seq, row.id, row.branch, row.head, row.folded_to),
     )
+    if written.calls:  # the summary model works again; an extract says nothing of it
+        c.execute("UPDATE conversation SET fold_failures = 0, fold_after_seq = 0 WHERE id = ?", (row.id,))
     for call in written.calls:
         journal.add_call(c, call, conversation=row.id, turn=None, summary=summary_id, now=now)
     return uid
@@ -208,6 +210,21 @@ def fail(
         journal.add_call(c, call, conversation=row.id, turn=None, summary=None, now=now)
     journal.add_events(c, row.id, None, events, now=now)
     return failures
+
+
+def release(c: sqlite3.Connection, job: FoldJob, *, calls: Sequence[CallRecord], now: float) -> None:
+    """Give a fold up that nobody is to blame for: it was cancelled."""
+    c.execute(
+        "UPDATE conversation SET fold_owner = NULL, fold_lease_until = NULL WHERE id = ?", (job.conversation.id,)
+    )
+    for call in calls:
+        journal.add_call(c, call, conversation=job.conversation.id, turn=None, summary=None, now=now)
+
+
+def is_resting(c: sqlite3.Connection, conversation: int) -> bool:
+    """Whether the summary model failed so often that it is not asked for a while."""
+    row = ledger.by_id(c, conversation)
+    return row.last_seq < row.fold_after_seq
 
 
 def choose_through(seq: int | None, *, keep_last_turns: int, weigh: Weigh) -> Choose:

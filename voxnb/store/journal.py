@@ -12,9 +12,9 @@ import json
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from voxnb.errors import ConversationExistsError, HistoryConflictError, MessageError
+from voxnb.errors import ConversationError, ConversationExistsError, HistoryConflictError, MessageError
 from voxnb.memory.plan import Layout, PastTurn, Snapshot, open_tool_calls
 from voxnb.messages import Message, canonical, digest, group_turns, split_instructions, unpaired
 from voxnb.store import ledger
@@ -45,6 +45,7 @@ class Ask:
         owner: this process.
         host: whom it goes to.
         reuse_after: (seq, position) up to which this client was answered from the store; None: never.
+        again: row of the turn that is asked again: the last one, which the new one takes the place of.
     """
 
     ref: str | None
@@ -62,6 +63,7 @@ class Ask:
     owner: str
     host: str
     reuse_after: tuple[int, int] | None = None
+    again: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,18 +119,24 @@ def begin(c: sqlite3.Connection, ask: Ask, *, now: float) -> Begun | Reused:
     """
     row, created = open_conversation(c, ask, now=now)
     close_expired(c, row, now=now)
-    leading, rest = split_instructions(ask.messages)
+    leading, rest = split_instructions(ask.messages) if ask.again is None else ([], list(ask.messages))
+    held: list[Message] = []
     if ask.reuse_after is not None:
         reused = find_reply(c, row, ask, leading=leading, rest=rest)
         if reused is not None:
             return reused
-        if ask.reuse_after[0] < row.last_seq:
-            row = ledger.move(c, row, seq=ask.reuse_after[0], now=now)
+        row, held = branch_off(c, row, ask.reuse_after, now=now)
     instructions = leading or list(ask.instructions)
     if instructions:
         row = ledger.set_instructions(c, row, [ask.measure(m) for m in instructions])
-    new, recognised = new_messages(c, row, rest)
-    row, turn = place(c, row, ask, new, now=now)
+    if ask.again is not None:
+        row, new, recognised = step_back(c, row, ask.again, now=now), rest, 0
+    elif held:
+        new, recognised = [*held, *_after_last_answer(rest)], 0
+    else:
+        new, recognised, after = new_messages(c, row, rest)
+        row = ledger.move(c, row, seq=after, now=now) if after < row.last_seq else row
+    row, turn = place(c, row, ask, new, whole=bool(held) or ask.again is not None, now=now)
     current = ledger.whole_turn(c, turn.id)
     layout, call_id = plan_call(c, row, turn, current, ask, now=now)
     if call_id is None and turn.state != "queued":
@@ -151,24 +159,45 @@ def open_conversation(c: sqlite3.Connection, ask: Ask, *, now: float) -> tuple[C
 # -- what is new ------------------------------------------------------------------------------
 
 
+class Fresh(NamedTuple):
+    """What of a message list is not stored yet.
+
+    Attributes:
+        messages: the new ones.
+        recognised: how many before them are stored.
+        after: last turn that they come after; what follows it is said again, differently.
+    """
+
+    messages: list[Message]
+    recognised: int
+    after: int
+
+
 def new_messages(
     c: sqlite3.Connection, row: ConversationRow, rest: Sequence[Message], *, last_seq: int | None = None
-) -> tuple[list[Message], int]:
+) -> Fresh:
     """The messages that are not stored yet, and how many are.
 
-    A list that holds an answer is taken for the whole conversation: it must begin with what is stored.
+    A list that holds an answer is taken for the whole conversation: it must begin with what is stored. One that ends
+    with what was said since the last whole answer says it again: a reply that was cut off there gives way.
     """
     if not rest:
         raise MessageError("the request has no message but instructions; add what the user says", index=None)
     last = row.last_seq if last_seq is None else last_seq
     if not any(m.role == "assistant" for m in rest) or last == 0:
-        return list(rest), 0
-    at = match_history(ledger.history_hashes(c, row.branch, last), rest)
+        return Fresh(list(rest), 0, last)
+    stored = ledger.history_hashes(c, row.branch, last)
+    at, after = match_history(stored, rest), last
+    if at == len(rest):
+        while stored and stored[-1][1] != "complete":
+            seq, state, _ = stored.pop()
+            after = seq - 1 if state == "partial" else after
+        at = match_history(stored, rest)
     if at == len(rest):
         raise MessageError(
             "the messages hold nothing that is not stored already; add what the user says next", index=None
         )
-    return list(rest[at:]), at
+    return Fresh(list(rest[at:]), at, after)
 
 
 def match_history(stored: Sequence[tuple[int, str, list[tuple[str, str]]]], given: Sequence[Message]) -> int:
@@ -197,10 +226,64 @@ def match_history(stored: Sequence[tuple[int, str, list[tuple[str, str]]]], give
     return at
 
 
+def branch_off(
+    c: sqlite3.Connection, row: ConversationRow, cursor: tuple[int, int], *, now: float
+) -> tuple[ConversationRow, list[Message]]:
+    """Go back to where a repeated run differs; within a turn, also what of it was repeated so far."""
+    seq, position = cursor
+    held: list[Message] = []
+    if position:
+        turn = ledger.turn_at(c, row.branch, seq)
+        assert turn is not None
+        held = _as_messages(ledger.whole_turn(c, turn.id, first_messages=position))
+        seq -= 1
+    if seq < row.last_seq:
+        row = ledger.move(c, row, seq=seq, now=now)
+    return row, held
+
+
+def step_back(c: sqlite3.Connection, row: ConversationRow, turn_id: int, *, now: float) -> ConversationRow:
+    """The conversation before its last turn, which is asked again.
+
+    Raises:
+        ConversationError: it is no longer the last one, or still runs.
+    """
+    last = ledger.turn_at(c, row.branch, row.last_seq) if row.last_seq else None
+    if last is None or last.id != turn_id:
+        raise ConversationError(f"{row.name!r} went on meanwhile: the turn to ask again is no longer the last one")
+    if last.state in ("queued", "running"):
+        raise ConversationError(f"turn {last.seq} of {row.name!r} is still {last.state}; wait for it or cancel() it")
+    return ledger.move(c, row, seq=last.seq - 1, now=now)
+
+
+def _as_messages(turn: PastTurn) -> list[Message]:
+    return [Message.from_dict(said.to_dict()) for said in turn.messages]
+
+
+def _after_last_answer(messages: Sequence[Message]) -> list[Message]:
+    """What follows the last assistant message of a list (all of it where there is none)."""
+    answers = [n for n, m in enumerate(messages) if m.role == "assistant"]
+    return list(messages[answers[-1] + 1 :] if answers else messages)
+
+
 def place(
-    c: sqlite3.Connection, row: ConversationRow, ask: Ask, new: Sequence[Message], *, now: float
+    c: sqlite3.Connection, row: ConversationRow, ask: Ask, new: Sequence[Message], *, whole: bool = False, now: float
 ) -> tuple[ConversationRow, TurnRow]:
-    """Put new messages into the turn they belong to: the open one for tool results, else the next."""
+    """Put new messages into the turn they belong to: the open one for tool results, else the next.
+
+    An open turn that another path shares, or that is folded, stays as it is there: this path goes on with a copy.
+
+    Args:
+        c: connection, in a transaction.
+        row: the conversation.
+        ask: the request.
+        new: messages that are not stored yet.
+        whole: they are one turn, whatever is in them.
+        now: UNIX seconds.
+
+    Raises:
+        MessageError: tool results and calls that do not pair.
+    """
     last = ledger.turn_at(c, row.branch, row.last_seq) if row.last_seq else None
     held = ledger.whole_turn(c, last.id).messages if last and new[0].role in ("tool", "function") else ()
     waiting = open_tool_calls(held)
@@ -217,14 +300,17 @@ def place(
             f"the tool call {unanswered[0]!r} has no result; send the results of all calls together", index=None
         )
     lease = now + LEASE_S
-    if last is not None and held and waiting:
+    if last is not None and waiting and (last.branch != row.branch or last.seq <= row.folded_to):
+        new, whole = [*_as_messages(ledger.whole_turn(c, last.id)), *new], True
+        row, waiting = ledger.move(c, row, seq=last.seq - 1, now=now), []
+    if last is not None and waiting:
         c.execute(
             "UPDATE turn SET state = 'running', owner = ?, lease_until = ? WHERE id = ?", (ask.owner, lease, last.id)
         )
         turn, groups = last._replace(state="running"), [list(new)]
         first = len(held)
     else:
-        groups = list(group_turns(new))
+        groups = [list(new)] if whole else list(group_turns(new))
         for group in groups[:-1]:
             row = append_turn(c, row, group, measure=ask.measure, now=now)
         turn = ledger.insert_turn(c, row, state="running", now=now, model=ask.model, owner=ask.owner, lease_until=lease)
@@ -258,14 +344,16 @@ def find_reply(
     assert ask.reuse_after is not None
     seq, position = ask.reuse_after
     try:
-        new, _ = new_messages(c, row, rest, last_seq=seq) if position == 0 else (list(rest), 0)
+        new = new_messages(c, row, rest, last_seq=seq).messages if position == 0 else list(rest)
     except HistoryConflictError:
         return None
-    if position and any(m.role == "assistant" for m in new):
-        # A whole list resent inside a tool loop: the open turn's messages are its end.
-        new = new[max(n for n, m in enumerate(new) if m.role == "assistant") + 1 :]
+    if position:
+        new = _after_last_answer(new)  # a whole list resent inside a tool loop: the open turn's messages are its end
     at_seq = seq if position else seq + 1
     turn = ledger.turn_at(c, row.branch, at_seq)
+    while turn is not None and turn.state == "failed" and not position:  # nobody was answered there
+        at_seq += 1
+        turn = ledger.turn_at(c, row.branch, at_seq)
     if turn is None or turn.state != "complete":
         return None
     stored = ledger.whole_turn(c, turn.id).messages[position:]

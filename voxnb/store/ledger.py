@@ -11,9 +11,9 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from voxnb.errors import ConversationExistsError, UnknownConversationError
-from voxnb.memory.plan import PastSummary, PastTurn, Said, Snapshot
-from voxnb.messages import canonical, digest
+from voxnb.errors import ConversationError, ConversationExistsError, UnknownConversationError
+from voxnb.memory.plan import PastSummary, PastTurn, Said, Snapshot, open_tool_calls
+from voxnb.messages import Message, canonical, digest
 from voxnb.params import nearest
 from voxnb.store.ids import new_id
 from voxnb.store.rows import (
@@ -412,8 +412,51 @@ def load_message(c: sqlite3.Connection, turn_id: int, position: int) -> dict[str
     return None if row is None else {"role": row[0], "content": row[1], **(load_extra(row[2]) or {})}
 
 
+def copy_turn(c: sqlite3.Connection, row: ConversationRow, turn_id: int) -> None:
+    """The next turn of a path as a copy of another one, for a turn that may still grow there."""
+    state, model, finish_reason, error, created_at = c.execute(
+        "SELECT state, model, finish_reason, error, created_at FROM turn WHERE id = ?", (turn_id,)
+    ).fetchone()
+    turn = insert_turn(c, row, state=state, now=created_at, model=model)
+    c.execute("UPDATE turn SET finish_reason = ?, error = ? WHERE id = ?", (finish_reason, error, turn.id))
+    stored = c.execute(
+        "SELECT role, text, extra, tokens, features, encoding, hash FROM message WHERE turn = ? ORDER BY position",
+        (turn_id,),
+    ).fetchall()
+    messages = [
+        Counted(
+            Message.from_dict({"role": role, "content": text, **(load_extra(extra) or {})}),
+            tokens,
+            load_features(features),
+            encoding,
+            key,
+        )
+        for role, text, extra, tokens, features, encoding, key in stored
+    ]
+    insert_messages(c, row, turn.id, messages=messages, first_position=0, now=created_at)
+    seal_turn(c, turn.id)
+
+
 def adopt(c: sqlite3.Connection, fork: ConversationRow, source: ConversationRow, *, seq: int) -> None:
-    """Make a fork share its source's path up to ``seq``, with the summaries and pins of that part."""
+    """Make a fork share its source's path up to ``seq``, with the summaries and pins of that part.
+
+    A last turn whose tool calls wait for results is copied: either conversation may get them.
+
+    Raises:
+        ConversationError: the last turn to share still runs.
+    """
+    last = turn_at(c, source.branch, seq) if seq else None
+    if last is not None and last.state in ("queued", "running"):
+        raise ConversationError(f"turn {seq} of {source.name!r} is still {last.state}; wait for it, or fork before it")
+    if last is None or not open_tool_calls(whole_turn(c, last.id).messages):
+        _share(c, fork, source, seq=seq)
+        return
+    _share(c, fork, source, seq=seq - 1)
+    copy_turn(c, by_id(c, fork.id), last.id)
+    c.execute("UPDATE conversation SET last_turn_at = created_at WHERE id = ?", (fork.id,))
+
+
+def _share(c: sqlite3.Connection, fork: ConversationRow, source: ConversationRow, *, seq: int) -> None:
     stretches = stretches_to(c, source.branch, seq) if seq else []
     branch = new_branch(c, fork.id, stretches=stretches, now=0.0)
     c.execute(

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from voxnb.errors import MessageError
 from voxnb.memory import plan, summary, tokens, window
 from voxnb.memory.calibration import Calibration
 from voxnb.memory.plan import CUT_OFF, Layout, PastTurn, Said, Snapshot, Weigh
 from voxnb.memory.policy import DEFAULT_WINDOW_TOKENS, ContextPolicy, Limits
-from voxnb.messages import Message, digest
+from voxnb.messages import Message, digest, group_turns, unpaired
 from voxnb.runtime import encodings
 from voxnb.store.explain import NO_LIMITS
 from voxnb.store.rows import Counted
@@ -100,6 +101,35 @@ class Planner:
     def with_instructions(self, snapshot: Snapshot, instructions: tuple[Said, ...]) -> Snapshot:
         """The same with other instructions."""
         return replace(snapshot, instructions=instructions)
+
+    def with_new(self, snapshot: Snapshot, messages: Sequence[Message], *, after: int) -> Snapshot:
+        """The same with messages that would be said next, as the journal would place them.
+
+        Args:
+            snapshot: the conversation between two turns.
+            messages: at least one.
+            after: last turn that they come after.
+
+        Raises:
+            MessageError: a tool result that no call waits for.
+        """
+        tail = [turn for turn in snapshot.tail if turn.seq <= after]
+        if messages[0].role in ("tool", "function"):
+            waiting = plan.open_tool_calls(tail[-1].messages) if tail else []
+            orphans, _ = unpaired(messages, open_ids=waiting)
+            if orphans or not waiting:
+                raise MessageError("message 0 is a tool result, and no call waits for it", index=0)
+            open_turn = tail.pop()
+            groups, seq, held = [list(messages)], open_turn.seq, open_turn.messages
+        else:
+            groups, seq, held = list(group_turns(messages)), after + 1, ()
+        for number, group in enumerate(groups, seq):
+            first = len(held)
+            said = tuple(self.measure(m).said(n) for n, m in enumerate(group, first))
+            tail.append(PastTurn(0, "", number, "complete", (*held, *said)))
+            held = ()
+        current = tail.pop()._replace(state="running")
+        return replace(snapshot, tail=tuple(tail), current=current)
 
     def explain_summary(self, made: Summary, turns: Sequence[PastTurn], previous: str | None) -> Plan:
         """What the summary model was shown."""

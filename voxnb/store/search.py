@@ -151,7 +151,12 @@ def sql(db: Database, query: str, params: Sequence[Any] | Mapping[str, Any] = ()
             if cursor.description is None:
                 raise StoreError("the statement gives no rows; sql() is for SELECT", path=db.path)
             names, rows = [column[0] for column in cursor.description], cursor.fetchall()
-        except (sqlite3.Error, sqlite3.Warning) as error:
+        except (
+            sqlite3.Error,
+            sqlite3.Warning,
+            ValueError,
+            OverflowError,
+        ) as error:  # the last two: what cannot be bound
             raise _sql_error(error, db.path) from error
     found = pd.DataFrame(rows, columns=names)
     for position, name in enumerate(names):

@@ -7,13 +7,14 @@ summaries behind its head with their coverage, oldest first, then calls and note
 
 from __future__ import annotations
 
+import csv
 import errno
 import json
 import os
 import re
 import sqlite3
 import tempfile
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -126,8 +127,8 @@ def lines(c: sqlite3.Connection, conversation: int) -> Iterator[Row]:
         "SELECT x.uid AS id, t.uid AS turn_id, s.uid AS summary_id, x.purpose, x.model, x.base_url_host, x.request_id, "
         "x.estimated_prompt_tokens, x.prompt_tokens, x.completion_tokens, x.cached_tokens, x.cost_usd, x.retries, "
         "x.first_token_ms, x.duration_ms, x.status, x.error, x.created_at FROM call x LEFT JOIN turn t ON t.id = x.turn "
-        "LEFT JOIN summary s ON s.id = x.summary WHERE x.conversation = ? ORDER BY x.id",
-        conversation,
+        "LEFT JOIN summary s ON s.id = x.summary WHERE x.conversation = :conversation ORDER BY x.id",
+        {"conversation": conversation},
     )
     names = ("note_id", "target_id", "label", "text", "created_at")
     sql = tables.statement(TABLES["notes"], names, conversation=True)
@@ -135,7 +136,7 @@ def lines(c: sqlite3.Connection, conversation: int) -> Iterator[Row]:
         yield {"type": "note", "id": row[0], **dict(zip(names[1:], row[1:], strict=True))}
 
 
-def _rows(c: sqlite3.Connection, kind: str, sql: str, *params: Any) -> Iterator[Row]:
+def _rows(c: sqlite3.Connection, kind: str, sql: str, params: Mapping[str, Any]) -> Iterator[Row]:
     with closing(c.execute(sql, params)) as cursor:
         names = [column[0] for column in cursor.description]
         for row in cursor:
@@ -150,8 +151,8 @@ def _header(c: sqlite3.Connection, conversation: int) -> Row:
         "SELECT k.uid AS id, k.name, k.title, k.api, k.model, p.uid AS parent_id, k.fork_seq, k.last_seq AS turn_count, "
         "v.text AS instructions, s.uid AS head_id, k.folded_to, k.metadata, k.created_at, k.last_turn_at "
         "FROM conversation k LEFT JOIN conversation p ON p.id = k.parent LEFT JOIN value v ON v.id = k.instructions "
-        "LEFT JOIN summary s ON s.id = k.head WHERE k.id = ?",
-        conversation,
+        "LEFT JOIN summary s ON s.id = k.head WHERE k.id = :conversation",
+        {"conversation": conversation},
     )
     said = [
         {"message": message, "tokens": tokens, "features": features}
@@ -205,14 +206,14 @@ def _messages(c: sqlite3.Connection, turn: int) -> Iterator[Row]:
 
 def _summaries(c: sqlite3.Connection, conversation: int) -> Iterator[Row]:
     sql = (
-        f"WITH RECURSIVE {CHAIN.format(only=' WHERE k.id = ?')} SELECT s.uid AS id, k.uid AS conversation_id, s.round, "
+        f"WITH RECURSIVE {CHAIN.format(only=' WHERE k.id = :conversation')} SELECT s.uid AS id, k.uid AS conversation_id, s.round, "
         "o.uid AS previous_id, s.mark, s.text, s.tokens, s.features, s.first_seq, s.last_seq, s.turn_count, p.text AS prompt, "
         "s.prompt_name, s.prompt_version, r.text AS request, s.model, s.reason, s.quality, s.flags, s.tokens_before, "
         "s.tokens_after, s.cost_usd, s.duration_ms, s.created_at, s.id AS row FROM chain JOIN summary s ON s.id = chain.id "
         "JOIN conversation k ON k.id = s.conversation LEFT JOIN summary o ON o.id = s.previous "
         "LEFT JOIN value p ON p.id = s.prompt LEFT JOIN value r ON r.id = s.request ORDER BY s.round"
     )
-    for summary in _rows(c, "summary", sql, conversation):
+    for summary in _rows(c, "summary", sql, {"conversation": conversation}):
         covered = c.execute(
             "SELECT t.uid, v.seq, v.hash FROM coverage v JOIN turn t ON t.id = v.turn WHERE v.summary = ? ORDER BY v.seq",
             (summary.pop("row"),),
@@ -226,7 +227,14 @@ def _summaries(c: sqlite3.Connection, conversation: int) -> Iterator[Row]:
 
 
 def _write_csv(db: Database, conversation: int, file: IO[bytes]) -> None:
-    tables.messages(db, conversation=conversation).to_csv(file, index=False, encoding="utf-8", lineterminator="\n")
+    tables.messages(db, conversation=conversation).to_csv(
+        file,
+        index=False,
+        encoding="utf-8",
+        lineterminator="\n",
+        # Every text in quotes: a lone carriage return would end the row for most readers.
+        quoting=csv.QUOTE_NONNUMERIC,
+    )
 
 
 def _write_parquet(db: Database, conversation: int, file: IO[bytes]) -> None:
@@ -254,7 +262,7 @@ def blocks(c: sqlite3.Connection, conversation: int) -> Iterator[str]:
     header = _header(c, conversation)
     facts = [("id", header["id"]), ("model", header["model"]), ("begun", _clock(header["created_at"]))]
     yield f"# {inline(header['name'])}"
-    yield "\n".join(f"- {name}: {inline(value)}" for name, value in facts if value)
+    yield "\n".join(f"- {name}: {inline(value)}" for name, value in facts if value and value.strip())
     for instruction in header["instructions"]:
         yield "## Instructions"
         yield from _message_blocks(instruction["message"])
@@ -296,12 +304,14 @@ def fenced(text: str) -> str:
 
 
 def inline(text: str) -> str:
-    r"""A text in one line in which no character means anything to Markdown or HTML.
+    r"""A text as part of a line in which no character means anything to Markdown or HTML.
 
-    >>> inline("<b>\n# *hi*")
-    '\\<b\\> \\# \\*hi\\*'
+    What means something only at the beginning of a line is left alone: put something before it.
+
+    >>> print(inline("<b>\n# *hi*"))
+    \<b\> \# \*hi\*
     """
-    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\`*_{}\[\]<>&!~|#$])", r"\\\1", " ".join(text.split()))
 
 
 def _clock(seconds: float) -> str:

@@ -1,0 +1,519 @@
+"""What a conversation's memory costs per turn, beside a raw SQLite reference and two well-known libraries.
+
+Appends a turn and builds a 4,000-token request at 100 to 100,000 turns, then holds whole conversations of 500 and
+2,000 turns. No model and no network: what is timed is the memory alone, with the same durability everywhere (WAL; the
+user's message committed with ``synchronous=NORMAL``, the reply with ``FULL``).
+
+    python3 -m venv /tmp/peers
+    /tmp/peers/bin/pip install openai-agents langchain langchain-community sqlalchemy greenlet tiktoken -e .
+    /tmp/peers/bin/python tests/bench/bench_store.py                     # some minutes
+    /tmp/peers/bin/python tests/bench/bench_store.py --max-turns 1000    # seconds
+    /tmp/peers/bin/python tests/bench/bench_store.py --dir /dev/shm      # a disk that syncs for nothing
+
+A peer that is not installed is left out. "turn" is everything a request needs of the memory: store what the user said,
+count it, build the request, store the reply. "append" is the turn without the build. Ours does what a client's turn
+does: the request's plan with its hash, content hashes, the search index, call and event rows, the decision whether to
+fold, on the store's own writer thread. Its folds are made by the deterministic extract, outside of "turn" (a client
+folds while the user reads) and inside of the whole conversations.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import importlib.metadata
+import itertools
+import os
+import platform
+import shutil
+import sqlite3
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from voxnb import ContextPolicy, ContextStore
+from voxnb.clients.folding import write_extract
+from voxnb.memory.plan import choose_fold
+from voxnb.messages import Message
+from voxnb.store import folding, journal, ledger
+from voxnb.store.ids import new_id
+from voxnb.store.journal import Ask, Begun, Ending
+from voxnb.store.owner import this_process
+from voxnb.store.planner import Planner, measure_for
+from voxnb.store.rows import CallRecord
+
+MODEL = "gpt-4o-mini"
+BUDGET_TOKENS = 4_000
+MESSAGE_CHARS = 600
+POINTS = (100, 1_000, 5_000, 10_000, 100_000)
+WHOLE = (500, 2_000)
+LIMIT_ITEMS = 30
+count: Callable[[str], int] = measure_for(MODEL).count
+
+
+def texts() -> Iterator[str]:
+    """English prose in pieces of `MESSAGE_CHARS`, the same in every run of one Python; numbered, so that none repeats."""
+    from pydoc_data.topics import topics
+
+    prose = " ".join(" ".join(topics[name].split()) for name in sorted(topics))
+    for n in itertools.count():
+        start = n * MESSAGE_CHARS % (len(prose) - MESSAGE_CHARS)
+        yield f"{n}. {prose[start : start + MESSAGE_CHARS - 12]}"
+
+
+class Memory:
+    """What is compared: a conversation in a file."""
+
+    name = ""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / f"{type(self).__name__}-{new_id('b')}.db"
+        self.texts = texts()
+        self.turns = 0
+
+    def turn(self) -> None:
+        """Store what the user said, build the request, store the reply."""
+        self.user(next(self.texts))
+        self.build()
+        self.reply(next(self.texts))
+        self.turns += 1
+
+    def after(self) -> None:
+        """What is done once the user has the reply."""
+
+    def user(self, text: str) -> None: ...
+
+    def reply(self, text: str) -> None: ...
+
+    def build(self) -> Any: ...
+
+    def fill(self, turns: int) -> None:
+        """Bring the conversation to that many turns; not timed."""
+
+    def close(self) -> None: ...
+
+
+class Ours(Memory):
+    """The transactions of a client's turn, without HTTP."""
+
+    name = "voxnb"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.store = ContextStore(self.path)
+        self.database = self.store.database
+        policy = ContextPolicy(window_tokens=5_400, reserve_output_tokens=400, fold_at_tokens=BUDGET_TOKENS)
+        self.planner = Planner(policy.limits(5_400), measure_for(MODEL), parameters={"model": MODEL})
+        self.uid = new_id("k")
+        self.begun: Begun | None = None
+        self.folds = 0
+        # Filling: the same rows as a client's turns leave, in fewer commits.
+        self.database.read("SELECT 1")
+
+    def ask(self, text: str) -> Ask:
+        counts: dict[int, Any] = {}
+
+        def measure(message: Message) -> Any:
+            found = counts.get(id(message))
+            if found is None:
+                found = counts[id(message)] = self.planner.measure(message)
+            return found
+
+        return Ask(
+            ref="bench",
+            uid=self.uid,
+            name="bench",
+            must_be_new=False,
+            model=MODEL,
+            metadata={},
+            messages=[Message("user", text, {})],
+            measure=measure,
+            instructions=[],
+            parameters=self.planner.parameters,
+            tools=None,
+            lay_out=self.planner.lay_out,
+            owner=this_process(),
+            host="api.openai.com",
+        )
+
+    def begin(self, c: Any, ask: Ask) -> Begun:
+        begun = journal.begin(c, ask, now=time.time())
+        assert isinstance(begun, Begun)
+        assert begun.call_id is not None
+        return begun
+
+    def ending(self, text: str) -> Ending:
+        usage = {"prompt_tokens": 4_000, "completion_tokens": 150, "cached_tokens": 0}
+        call = CallRecord(
+            new_id("c"), "turn", MODEL, "api.openai.com", "req_1", 4_000, usage, None, 0, 200.0, 900.0, "complete", None
+        )
+        said = self.planner.measure(Message("assistant", text, {}))
+        events = [("Chunk", {"count": 150}), ("ContentDone", {"characters": len(text)})]
+        return Ending(state="complete", message=said, finish_reason="stop", error=None, call=call, events=events)
+
+    def finish(self, c: Any, begun: Begun, ending: Ending) -> None:
+        journal.finish(c, begun.conversation, begun.turn.id, begun.call_id, ending=ending, now=time.time())
+
+    def turn(self) -> None:
+        ask = self.ask(next(self.texts))
+
+        def job(c: Any) -> Begun:
+            for message in ask.messages:
+                ask.measure(message)  # before the transaction, as a client does
+            return self.database.transaction(c, lambda c: self.begin(c, ask), durable=False)
+
+        begun = self.begun = self.database.perform(job).result()
+        ending = self.ending(next(self.texts))
+        self.database.write(lambda c: self.finish(c, begun, ending), durable=True).result()
+        self.turns += 1
+
+    def choose(self, snapshot: Any) -> Any:
+        return choose_fold(snapshot, limits=self.planner.limits, weigh=self.planner.weigh)
+
+    def take(self, c: Any) -> Any:
+        assert self.begun is not None
+        row = self.begun.conversation.id
+        return folding.take(c, row, choose=self.choose, owner=this_process(), now=time.time(), forced=False)
+
+    def after(self) -> None:
+        job = self.database.write(self.take).result()
+        if job is not None:
+            written = write_extract(job, self.planner)
+            done = self.database.write(lambda c: folding.commit(c, job, written, now=time.time()), durable=True).result()
+            assert done
+            self.folds += 1
+
+    def build(self) -> Any:
+        with self.database.snapshot() as c:
+            row = ledger.need(c, self.uid)
+            return self.planner.lay_out(ledger.load_snapshot(c, row)).messages
+
+    def fill(self, turns: int) -> None:
+        def work(c: Any) -> None:
+            for _ in range(min(1_000, turns - self.turns)):
+                self.begun = self.begin(c, self.ask(next(self.texts)))
+                self.finish(c, self.begun, self.ending(next(self.texts)))
+                self.turns += 1
+                job = self.take(c)
+                if job is not None:
+                    assert folding.commit(c, job, write_extract(job, self.planner), now=time.time())
+                    self.folds += 1
+
+        while self.turns < turns:
+            self.database.write(work).result()
+
+    def close(self) -> None:
+        self.store.close()
+
+
+class Raw(Memory):
+    """One table, one index, the token count beside the text: the floor."""
+
+    name = "raw sqlite3"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.c = sqlite3.connect(self.path, isolation_level=None)
+        self.c.execute("PRAGMA journal_mode=WAL")
+        self.c.execute("PRAGMA synchronous=NORMAL")
+        self.c.execute(
+            "CREATE TABLE message (id INTEGER PRIMARY KEY, conversation INTEGER, role TEXT, content TEXT, tokens INTEGER)"
+        )
+        self.c.execute("CREATE INDEX message_conversation ON message(conversation, id)")
+
+    def insert(self, role: str, text: str) -> None:
+        self.c.execute(
+            "INSERT INTO message (conversation, role, content, tokens) VALUES (1, ?, ?, ?)", (role, text, count(text) + 4)
+        )
+
+    def user(self, text: str) -> None:
+        self.c.execute("BEGIN IMMEDIATE")
+        self.insert("user", text)
+        self.c.execute("COMMIT")
+
+    def reply(self, text: str) -> None:
+        self.c.execute("PRAGMA synchronous=FULL")
+        self.c.execute("BEGIN IMMEDIATE")
+        self.insert("assistant", text)
+        self.c.execute("COMMIT")
+        self.c.execute("PRAGMA synchronous=NORMAL")
+
+    def build(self) -> Any:
+        out, left = [], BUDGET_TOKENS
+        for role, content, tokens in self.c.execute(
+            "SELECT role, content, tokens FROM message WHERE conversation = 1 ORDER BY id DESC"
+        ):
+            left -= tokens
+            if left < 0:
+                break
+            out.append({"role": role, "content": content})
+        return out[::-1]
+
+    def fill(self, turns: int) -> None:
+        self.c.execute("BEGIN IMMEDIATE")
+        for _ in range(self.turns, turns):
+            self.insert("user", next(self.texts))
+            self.insert("assistant", next(self.texts))
+        self.c.execute("COMMIT")
+        self.turns = max(turns, self.turns)
+
+    def close(self) -> None:
+        self.c.close()
+
+
+class Agents(Memory):
+    """openai-agents: all items are read, the newest that fit are kept by counting them."""
+
+    name = "openai-agents, all items"
+    limit: int | None = None
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        from agents import SQLiteSession
+
+        class Session(SQLiteSession):
+            """Its connections with the durability of the others."""
+
+            mode = "NORMAL"
+
+            def _get_connection(self) -> sqlite3.Connection:
+                connection = super()._get_connection()
+                connection.execute(f"PRAGMA synchronous={self.mode}")
+                return connection
+
+        self.loop = asyncio.new_event_loop()
+        self.session = Session("bench", self.path)
+
+    def add(self, role: str, text: str, mode: str) -> None:
+        self.session.mode = mode
+        self.loop.run_until_complete(self.session.add_items([{"role": role, "content": text}]))  # type: ignore[arg-type,list-item]  # its items are unions of typed dicts
+
+    def user(self, text: str) -> None:
+        self.add("user", text, "NORMAL")
+
+    def reply(self, text: str) -> None:
+        self.add("assistant", text, "FULL")
+
+    def build(self) -> Any:
+        items: list[Any] = self.loop.run_until_complete(self.session.get_items(limit=self.limit))
+        left, start = BUDGET_TOKENS, len(items)
+        while start and (left := left - count(items[start - 1]["content"]) - 4) >= 0:
+            start -= 1
+        return items[start:]
+
+    def fill(self, turns: int) -> None:
+        while self.turns < turns:
+            n = min(1_000, turns - self.turns)
+            said = [{"role": role, "content": next(self.texts)} for _ in range(n) for role in ("user", "assistant")]
+            self.loop.run_until_complete(self.session.add_items(said))  # type: ignore[arg-type]  # see add
+            self.turns += n
+
+    def close(self) -> None:
+        self.session.close()
+        self.loop.run_until_complete(self.loop.shutdown_default_executor())
+        self.loop.close()
+
+
+class AgentsLimited(Agents):
+    """The same with its own limit: as fast, and older turns are forgotten without a trace."""
+
+    name = f"openai-agents, limit={LIMIT_ITEMS}"
+    limit = LIMIT_ITEMS
+
+
+class LangChain(Memory):
+    """LangChain's SQL history, cut by trim_messages with its fastest counter (about 4 characters a token)."""
+
+    name = "LangChain, trim_messages"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        import sqlalchemy
+        from langchain_community.chat_message_histories import SQLChatMessageHistory
+        from langchain_core.messages import AIMessage, HumanMessage, trim_messages
+
+        self.mode = "NORMAL"
+        self.human, self.ai, self.trim = HumanMessage, AIMessage, trim_messages
+        self.engine = sqlalchemy.create_engine(f"sqlite:///{self.path}")
+
+        @sqlalchemy.event.listens_for(self.engine, "checkout")
+        def _(connection: Any, *_: Any) -> None:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute(f"PRAGMA synchronous={self.mode}")
+
+        self.history = SQLChatMessageHistory("bench", connection=self.engine)
+
+    def user(self, text: str) -> None:
+        self.mode = "NORMAL"
+        self.history.add_message(self.human(text))
+
+    def reply(self, text: str) -> None:
+        self.mode = "FULL"
+        self.history.add_message(self.ai(text))
+
+    def build(self) -> Any:
+        return self.trim(
+            self.history.messages, max_tokens=BUDGET_TOKENS, strategy="last", token_counter="approximate", start_on="human"
+        )
+
+    def fill(self, turns: int) -> None:
+        while self.turns < turns:
+            n = min(1_000, turns - self.turns)
+            self.history.add_messages([m for _ in range(n) for m in (self.human(next(self.texts)), self.ai(next(self.texts)))])
+            self.turns += n
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+KINDS: tuple[type[Memory], ...] = (Raw, Ours, Agents, AgentsLimited, LangChain)
+
+
+def installed() -> list[type[Memory]]:
+    """What can be compared here; says what cannot."""
+    missing = {}
+    for kind, modules in {Agents: ("agents",), LangChain: ("sqlalchemy", "langchain_community.chat_message_histories")}.items():
+        try:
+            for module in modules:
+                importlib.import_module(module)
+        except ImportError as error:
+            missing[kind] = error
+            print(f"{kind.name} is left out: {error}")
+    return [kind for kind in KINDS if not any(issubclass(kind, gone) for gone in missing)]
+
+
+# -- timing -----------------------------------------------------------------------------------
+
+
+def interleaved(
+    work: dict[str, Callable[[], Any]], *, rounds: int, budget_s: float = 6.0, between: dict[str, Callable[[], Any]] | None = None
+) -> dict[str, float]:
+    """Median milliseconds of each, taken in turns so that what else the machine does meets all of them."""
+    took: dict[str, list[float]] = {name: [] for name in work}
+    for n in range(rounds + 2):
+        for name, step in work.items():
+            if len(took[name]) >= 3 and sum(took[name]) > budget_s:
+                continue
+            began = time.perf_counter()
+            step()
+            if n >= 2:  # the first two fill caches
+                took[name].append(time.perf_counter() - began)
+            if between:
+                between[name]()
+    return {name: statistics.median(times) * 1e3 for name, times in took.items()}
+
+
+def at_points(kinds: list[type[Memory]], folder: Path, *, max_turns: int, rounds: int) -> dict[int, dict[str, tuple[float, float, float]]]:
+    """(turn, build, append) in milliseconds by number of turns and store."""
+    memories = [kind(folder) for kind in kinds]
+    found: dict[int, dict[str, tuple[float, float, float]]] = {}
+    for point in (p for p in POINTS if p <= max_turns):
+        for memory in memories:
+            memory.fill(point)
+        gc.collect()
+        turn = interleaved(
+            {m.name: m.turn for m in memories}, rounds=rounds, between={m.name: m.after for m in memories}
+        )
+        build = interleaved({m.name: m.build for m in memories}, rounds=rounds)
+        found[point] = {name: (turn[name], build[name], turn[name] - build[name]) for name in turn}
+        ours = found[point][Ours.name]
+        print(f"\n{point:,} turns, ms{'':36}turn     build    append   build, ours = 1")
+        for name, (t, b, a) in found[point].items():
+            print(f"  {name:<40}{t:>9.2f} {b:>9.2f} {a:>9.2f} {b / ours[1]:>12.1f}")
+    for memory in memories:
+        memory.close()
+    return found
+
+
+def whole(kinds: list[type[Memory]], folder: Path, *, max_turns: int) -> dict[int, dict[str, float]]:
+    """Seconds for the memory of whole conversations, folds included."""
+    found: dict[int, dict[str, float]] = {}
+    for turns in (n for n in WHOLE if n <= max_turns):
+        found[turns] = {}
+        print(f"\na whole conversation of {turns:,} turns, s")
+        for kind in kinds:
+            memory = kind(folder)
+            gc.collect()
+            began = time.perf_counter()
+            for _ in range(turns):
+                memory.turn()
+                memory.after()
+            took = found[turns][kind.name] = time.perf_counter() - began
+            memory.close()
+            folds = f", {memory.folds} folds" if isinstance(memory, Ours) else ""
+            print(f"  {kind.name:<40}{took:>9.2f}   {took / turns * 1e3:.2f} ms a turn{folds}")
+    return found
+
+
+def verdicts(points: dict[int, dict[str, tuple[float, float, float]]], wholes: dict[int, dict[str, float]]) -> Iterator[tuple[str, float, float, bool]]:
+    """(what, ratio, target, whether it is reached)."""
+    ours, first, last = Ours.name, min(points), max(points)
+    grown = points[last][ours][0] / points[first][ours][0]
+    yield f"a turn at {last:,} turns against one at {first:,}", grown, 2.0, grown <= 2.0
+    for n, row in points.items():
+        ratio = row[ours][2] / row[Raw.name][2]
+        yield f"append at {n:,} turns against raw sqlite3", ratio, 3.0, ratio <= 3.0
+    for peer, least in ((Agents.name, 20.0), (LangChain.name, 200.0)):
+        if 5_000 in points and peer in points[5_000]:
+            ratio = points[5_000][peer][1] / points[5_000][ours][1]
+            yield f"building a request at 5,000 turns, {peer}", ratio, least, ratio >= least
+    for n, least in ((500, 4.0), (2_000, 10.0)):
+        if n in wholes and Agents.name in wholes[n]:
+            ratio = wholes[n][Agents.name] / wholes[n][ours]
+            yield f"a whole conversation of {n:,} turns, {Agents.name}", ratio, least, ratio >= least
+
+
+def sync_ms(folder: Path) -> float:
+    """What one sync of this disk costs."""
+    path, times = folder / "sync", []
+    with path.open("wb", buffering=0) as file:
+        for _ in range(50):
+            file.write(b"x" * 4096)
+            began = time.perf_counter()
+            os.fsync(file.fileno())
+            times.append(time.perf_counter() - began)
+    return statistics.median(times) * 1e3
+
+
+def main() -> int:
+    """Run, print, and end with 1 where a target is missed."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--max-turns", type=int, default=POINTS[-1], help="stop at this many turns")
+    parser.add_argument("--rounds", type=int, default=40, help="timings per number")
+    parser.add_argument("--dir", type=Path, help="folder on the disk to measure (default: the temporary one)")
+    given = parser.parse_args()
+    warnings.simplefilter("ignore")
+    folder = Path(tempfile.mkdtemp(prefix="voxnb-bench-", dir=given.dir))
+    packages = ("voxnb", "openai-agents", "langchain", "langchain-core", "langchain-community", "sqlalchemy", "tiktoken")
+    try:
+        print(f"{platform.platform()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, one sync {sync_ms(folder):.2f} ms")
+        kinds = installed()
+        versions = []
+        for name in packages:
+            try:
+                versions.append(f"{name} {importlib.metadata.version(name)}")
+            except importlib.metadata.PackageNotFoundError:
+                continue
+        print(f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {', '.join(versions)}")
+        next(texts())
+        count("the encoding is read once")
+        points = at_points(kinds, folder, max_turns=given.max_turns, rounds=given.rounds)
+        wholes = whole(kinds, folder, max_turns=given.max_turns)
+        print("\ntargets")
+        reached = True
+        for what, ratio, target, good in verdicts(points, wholes):
+            reached &= good
+            print(f"  {'reached' if good else 'MISSED '} {ratio:>9.2f} (target {target:g})  {what}")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return 0 if reached else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
