@@ -11,16 +11,17 @@ user's message committed with ``synchronous=NORMAL``, the reply with ``FULL``).
     /tmp/peers/bin/python tests/bench/bench_store.py --dir /dev/shm      # a disk that syncs for nothing
 
 A peer that is not installed is left out. "turn" is everything a request needs of the memory: store what the user said,
-count it, build the request, store the reply. "append" is the turn without the build. Ours does what a client's turn
-does: the request's plan with its hash, content hashes, the search index, call and event rows, the decision whether to
-fold, on the store's own writer thread. Its folds are made by the deterministic extract, outside of "turn" (a client
-folds while the user reads) and inside of the whole conversations.
+count it, build the request, store the reply; "append" is the turn without the build. Ours does what a client's turn
+does, on the store's own writer thread: content hashes, the search index, call and event rows, and in "build" the
+request's plan with its hash. Its folds are made by the deterministic extract, outside of "turn" (a client folds while
+the user reads) and inside of the whole conversations.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import gc
 import importlib.metadata
 import itertools
@@ -41,7 +42,7 @@ from voxnb import ContextPolicy, ContextStore
 from voxnb.clients.folding import write_extract
 from voxnb.memory.plan import choose_fold
 from voxnb.messages import Message
-from voxnb.store import folding, journal, ledger
+from voxnb.store import folding, journal
 from voxnb.store.ids import new_id
 from voxnb.store.journal import Ask, Begun, Ending
 from voxnb.store.owner import this_process
@@ -54,6 +55,7 @@ MESSAGE_CHARS = 600
 POINTS = (100, 1_000, 5_000, 10_000, 100_000)
 WHOLE = (500, 2_000)
 LIMIT_ITEMS = 30
+STRETCH = 25
 count: Callable[[str], int] = measure_for(MODEL).count
 
 
@@ -76,11 +78,14 @@ class Memory:
         self.path = folder / f"{type(self).__name__}-{new_id('b')}.db"
         self.texts = texts()
         self.turns = 0
+        self.build_s = 0.0  # of the last turn
 
     def turn(self) -> None:
         """Store what the user said, build the request, store the reply."""
         self.user(next(self.texts))
+        began = time.perf_counter()
         self.build()
+        self.build_s = time.perf_counter() - began
         self.reply(next(self.texts))
         self.turns += 1
 
@@ -112,9 +117,8 @@ class Ours(Memory):
         self.planner = Planner(policy.limits(5_400), measure_for(MODEL), parameters={"model": MODEL})
         self.uid = new_id("k")
         self.begun: Begun | None = None
+        self.said: Any = None
         self.folds = 0
-        # Filling: the same rows as a client's turns leave, in fewer commits.
-        self.database.read("SELECT 1")
 
     def ask(self, text: str) -> Ask:
         counts: dict[int, Any] = {}
@@ -143,7 +147,8 @@ class Ours(Memory):
         )
 
     def begin(self, c: Any, ask: Ask) -> Begun:
-        begun = journal.begin(c, ask, now=time.time())
+        with timed_plan(self):
+            begun = journal.begin(c, ask, now=time.time())
         assert isinstance(begun, Begun)
         assert begun.call_id is not None
         return begun
@@ -153,7 +158,7 @@ class Ours(Memory):
         call = CallRecord(
             new_id("c"), "turn", MODEL, "api.openai.com", "req_1", 4_000, usage, None, 0, 200.0, 900.0, "complete", None
         )
-        said = self.planner.measure(Message("assistant", text, {}))
+        said = self.said = self.planner.measure(Message("assistant", text, {}))
         events = [("Chunk", {"count": 150}), ("ContentDone", {"characters": len(text)})]
         return Ending(state="complete", message=said, finish_reason="stop", error=None, call=call, events=events)
 
@@ -182,17 +187,15 @@ class Ours(Memory):
         return folding.take(c, row, choose=self.choose, owner=this_process(), now=time.time(), forced=False)
 
     def after(self) -> None:
+        assert self.begun is not None
+        if not folding.may_be_due(self.begun.layout, self.said, weigh=self.planner.weigh):
+            return
         job = self.database.write(self.take).result()
         if job is not None:
             written = write_extract(job, self.planner)
             done = self.database.write(lambda c: folding.commit(c, job, written, now=time.time()), durable=True).result()
             assert done
             self.folds += 1
-
-    def build(self) -> Any:
-        with self.database.snapshot() as c:
-            row = ledger.need(c, self.uid)
-            return self.planner.lay_out(ledger.load_snapshot(c, row)).messages
 
     def fill(self, turns: int) -> None:
         def work(c: Any) -> None:
@@ -210,6 +213,25 @@ class Ours(Memory):
 
     def close(self) -> None:
         self.store.close()
+
+
+@contextlib.contextmanager
+def timed_plan(memory: Ours) -> Iterator[None]:
+    """Take the time of the part of a turn that builds its request."""
+    plan_call = journal.plan_call
+
+    def timed(*given: Any, **named: Any) -> Any:
+        began = time.perf_counter()
+        try:
+            return plan_call(*given, **named)
+        finally:
+            memory.build_s = time.perf_counter() - began
+
+    journal.plan_call = timed
+    try:
+        yield
+    finally:
+        journal.plan_call = plan_call
 
 
 class Raw(Memory):
@@ -391,22 +413,28 @@ def installed() -> list[type[Memory]]:
 # -- timing -----------------------------------------------------------------------------------
 
 
-def interleaved(
-    work: dict[str, Callable[[], Any]], *, rounds: int, budget_s: float = 6.0, between: dict[str, Callable[[], Any]] | None = None
-) -> dict[str, float]:
-    """Median milliseconds of each, taken in turns so that what else the machine does meets all of them."""
-    took: dict[str, list[float]] = {name: [] for name in work}
+def interleaved(memories: list[Memory], *, rounds: int, budget_s: float = 8.0) -> dict[str, tuple[float, float, float]]:
+    """Median milliseconds of a turn, its build and its append; in turns, so that what else the machine does meets all."""
+    took: dict[str, list[tuple[float, float]]] = {memory.name: [] for memory in memories}
     for n in range(rounds + 2):
-        for name, step in work.items():
-            if len(took[name]) >= 3 and sum(took[name]) > budget_s:
+        for memory in memories:
+            times = took[memory.name]
+            if len(times) >= 3 and sum(turn for turn, _ in times) > budget_s:
                 continue
             began = time.perf_counter()
-            step()
+            memory.turn()
+            turn = time.perf_counter() - began
             if n >= 2:  # the first two fill caches
-                took[name].append(time.perf_counter() - began)
-            if between:
-                between[name]()
-    return {name: statistics.median(times) * 1e3 for name, times in took.items()}
+                times.append((turn, memory.build_s))
+            memory.after()
+    return {
+        name: (
+            statistics.median(turn for turn, _ in times) * 1e3,
+            statistics.median(build for _, build in times) * 1e3,
+            statistics.median(turn - build for turn, build in times) * 1e3,
+        )
+        for name, times in took.items()
+    }
 
 
 def at_points(kinds: list[type[Memory]], folder: Path, *, max_turns: int, rounds: int) -> dict[int, dict[str, tuple[float, float, float]]]:
@@ -417,37 +445,40 @@ def at_points(kinds: list[type[Memory]], folder: Path, *, max_turns: int, rounds
         for memory in memories:
             memory.fill(point)
         gc.collect()
-        turn = interleaved(
-            {m.name: m.turn for m in memories}, rounds=rounds, between={m.name: m.after for m in memories}
-        )
-        build = interleaved({m.name: m.build for m in memories}, rounds=rounds)
-        found[point] = {name: (turn[name], build[name], turn[name] - build[name]) for name in turn}
-        ours = found[point][Ours.name]
-        print(f"\n{point:,} turns, ms{'':36}turn     build    append   build, ours = 1")
-        for name, (t, b, a) in found[point].items():
-            print(f"  {name:<40}{t:>9.2f} {b:>9.2f} {a:>9.2f} {b / ours[1]:>12.1f}")
+        found[point] = interleaved(memories, rounds=rounds)
+        ours, raw = found[point][Ours.name], found[point][Raw.name]
+        print(f"\n{point:,} turns".ljust(30) + "      turn     build    append, ms;   build / ours   append / raw   file, MB")
+        for memory in memories:
+            turn, build, append = found[point][memory.name]
+            size = memory.path.stat().st_size / 1e6
+            print(
+                f"  {memory.name:<28}{turn:>9.2f} {build:>9.2f} {append:>9.2f} {build / ours[1]:>17.1f} "
+                f"{append / raw[2]:>14.1f} {size:>10.1f}"
+            )
     for memory in memories:
         memory.close()
     return found
 
 
 def whole(kinds: list[type[Memory]], folder: Path, *, max_turns: int) -> dict[int, dict[str, float]]:
-    """Seconds for the memory of whole conversations, folds included."""
+    """Seconds for the memory of whole conversations, folds included; stretch by stretch in turns, as above."""
     found: dict[int, dict[str, float]] = {}
     for turns in (n for n in WHOLE if n <= max_turns):
-        found[turns] = {}
-        print(f"\na whole conversation of {turns:,} turns, s")
-        for kind in kinds:
-            memory = kind(folder)
-            gc.collect()
-            began = time.perf_counter()
-            for _ in range(turns):
-                memory.turn()
-                memory.after()
-            took = found[turns][kind.name] = time.perf_counter() - began
+        memories = [kind(folder) for kind in kinds if turns <= WHOLE[0] or kind is not LangChain]  # minutes
+        took = found[turns] = dict.fromkeys((memory.name for memory in memories), 0.0)
+        for _ in range(turns // STRETCH):
+            for memory in memories:
+                began = time.perf_counter()
+                for _ in range(STRETCH):
+                    memory.turn()
+                    memory.after()
+                took[memory.name] += time.perf_counter() - began
+        print(f"\na whole conversation of {turns:,} turns".ljust(42) + "s   ms a turn    / ours")
+        for memory in memories:
+            folds = f"   {memory.folds} folds" if isinstance(memory, Ours) else ""
+            s = took[memory.name]
+            print(f"  {memory.name:<28}{s:>12.2f} {s / turns * 1e3:>11.2f} {s / took[Ours.name]:>9.1f}{folds}")
             memory.close()
-            folds = f", {memory.folds} folds" if isinstance(memory, Ours) else ""
-            print(f"  {kind.name:<40}{took:>9.2f}   {took / turns * 1e3:.2f} ms a turn{folds}")
     return found
 
 
@@ -503,7 +534,7 @@ def main() -> int:
         print(f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {', '.join(versions)}")
         next(texts())
         count("the encoding is read once")
-        points = at_points(kinds, folder, max_turns=given.max_turns, rounds=given.rounds)
+        points = at_points(kinds, folder, max_turns=max(given.max_turns, POINTS[0]), rounds=given.rounds)
         wholes = whole(kinds, folder, max_turns=given.max_turns)
         print("\ntargets")
         reached = True

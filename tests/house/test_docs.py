@@ -29,7 +29,7 @@ WORKPLACE = re.compile(
     r"\b(?:sub-?agents?|(?:another|other|the|an?) agents?(?!['\w-])|this (?:workplace|brief)|code(?:name)|"
     r"co-?workers?|(?:my|earlier|previous) (?:sessions?)(?= (?:of|did|has|had|wrote))|design\.(?:md)|"
     r"shared/(?:design|lessons|reference|seed|hooks|data)|lessons/\w|style\.(?:md)|contract\.(?:md))\b|"
-    r"\bissues?\s+#?\d+\b|(?<![\w/&-])#\d{1,3}\b(?=[ ,.);:])|\bthe (?:lead|CEO)\b(?! time)|\b(?-i:owner: [A-Z]{3,})\b",
+    r"\bissues?\s+#?\d+\b|\b(?:fix(?:es)?|clos(?:es)?|see|resolves?) #\d+\b|\bthe (?:lead|CEO)\b(?! time)|\b(?-i:owner: [A-Z]{3,})\b",
     re.IGNORECASE,
 )
 PROSE = {".py", ".md", ".toml", ".ipynb", ".js", ".css", ".html", ".sh", ".json", ""}

@@ -420,6 +420,19 @@ def test_an_unanswered_call_is_not_saved_by_the_result_of_an_earlier_round_with_
     assert open_tool_calls(past.messages) == ["call_0"]
 
 
+def test_a_result_answers_the_newest_call_of_its_id():
+    past = turn(
+        1,
+        said(0, "user", "look twice"),
+        said(1, "assistant", "first", tool_calls=called("call_0")),
+        said(2, "assistant", "again", tool_calls=called("call_0")),
+        said(3, "tool", "A", tool_call_id="call_0"),
+    )
+    messages = lay_out(snapshot([past])).messages
+    assert "tool_calls" not in messages[1]
+    assert messages[2]["tool_calls"] == called("call_0")
+
+
 def test_words_beside_an_unanswered_call_are_kept():
     past = turn(1, said(0, "user", "hm"), said(1, "assistant", "Let me look.", tool_calls=called("a")), state="partial")
     layout = lay_out(snapshot([past]))

@@ -536,6 +536,16 @@ def test_lines_that_come_again_in_other_places_are_no_loop():
     assert take(text).quality == "full"
 
 
+def test_a_loop_makes_a_summary_a_cut_one_also_where_the_model_stopped_by_itself():
+    accepted = take("Alice asked what the order costs.\n" + "She waits for an answer.\n" * 5)
+    assert accepted.quality == "cut"
+
+
+def test_blank_lines_and_rules_are_no_loop():
+    text = "Alice asked.\n\n\n\n\nShe waits.\n---\n---\n---\n---\nShe hopes."
+    assert take(text).text == text
+
+
 def test_rules_of_a_table_are_no_loop():
     text = "| name | order |\n|------|-------|\n| Alice | 4711 |\n" + "-" * 120 + "\nShe waits."
     assert take(text).text == text

@@ -292,6 +292,13 @@ def test_a_parsed_sdk_answer_says_what_its_text_says():
     assert parse_message(message) == parse_message({"role": "assistant", "content": '{"degrees":3}'})
 
 
+def test_an_empty_list_of_calls_is_left_out():
+    assert parse_message({"role": "assistant", "content": "a", "tool_calls": []}).to_dict() == {
+        "role": "assistant",
+        "content": "a",
+    }
+
+
 def test_a_list_may_mix_dicts_sdk_objects_and_messages():
     given_list = [user("a"), ChatCompletionMessage(role="assistant", content="b"), parse_message(user("c"))]
     assert [m.text for m in parse_messages(given_list)] == ["a", "b", "c"]

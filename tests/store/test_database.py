@@ -637,6 +637,35 @@ def test_a_child_and_its_parent_both_go_on(path):
     assert run(code, path) == "(11,) ('ok',)\n"
 
 
+def test_a_parent_that_closes_leaves_its_child_a_working_store(path):
+    code = """
+    store = Database(path)
+    def put(text):
+        store.write(lambda c: c.execute("INSERT INTO value (hash, text) VALUES (?, ?)", (text, text)), durable=True).result()
+    put("parent")
+    store.read("SELECT 1")
+    closed, close = os.pipe()
+    written, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        put("child 0")
+        os.write(write, b"x")
+        os.read(closed, 1)
+        for n in range(1, 4):
+            put(f"child {n}")
+        store.close()
+        os._exit(0)
+    os.read(written, 1)
+    store.close()
+    os.write(close, b"x")
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    """
+    assert run(code, path) == "0\n"
+    store = Database(path)
+    assert texts(store) == ["parent", "child 0", "child 1", "child 2", "child 3"]
+    store.close()
+
+
 def test_a_fork_in_the_middle_of_writing_harms_nobody(path):
     code = """
     store = Database(path)

@@ -497,6 +497,8 @@ class ChatCompletionsAPIClient:
         model = str(p.summary_request.get("model") or model or client.planner_model() or DEFAULT_SUMMARY_MODEL)
         await client.knowledge.discover(model)
         window = client.knowledge.window_tokens(model)
+        if client.policy.window_tokens and (client is not self or model == self._model()):
+            window = min(window, client.policy.window_tokens)
         return SummaryWriter(client, model=model, window_tokens=window, request=p.summary_request)
 
     @property

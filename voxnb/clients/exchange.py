@@ -34,12 +34,13 @@ from voxnb.errors import (
 from voxnb.events import ChatCompletionsAPIEvents, ContextEvents
 from voxnb.memory.plan import Layout
 from voxnb.messages import Message, Usage
+from voxnb.store import folding as fold_ledger
 from voxnb.store import journal, ledger
 from voxnb.store.ids import new_id
 from voxnb.store.journal import Ask, Begun, Ending, Reused
 from voxnb.store.owner import RENEW_S, this_process
 from voxnb.store.planner import Planner
-from voxnb.store.rows import CallRecord
+from voxnb.store.rows import CallRecord, Counted
 from voxnb.wire.chat import ChatReader
 from voxnb.wire.sse import SSEReader
 
@@ -204,9 +205,24 @@ class Streaming:
             error=error,
         )
 
-    def reply(self, *, turn_id: str | None, warnings: Sequence[str] = (), finish_reason: str | None = None) -> Reply:
-        """What came so far as a value."""
+    @property
+    def kept(self) -> dict[str, Any] | None:
+        """What can be kept of an answer that stopped half way: no tool call that may be incomplete; None for nothing."""
         message = dict(self.reader.message)
+        if message.get("tool_calls") and self.reader.unfinished_tool_calls:
+            del message["tool_calls"]
+        return message if any(message.get(k) for k in ("content", "tool_calls", "refusal")) else None
+
+    def reply(
+        self,
+        *,
+        turn_id: str | None,
+        warnings: Sequence[str] = (),
+        finish_reason: str | None = None,
+        message: Mapping[str, Any] | None = None,
+    ) -> Reply:
+        """What came so far (or what was kept of it) as a value."""
+        message = dict(self.reader.message if message is None else message)
         return Reply(
             text=message.get("content") or "",
             message=message,
@@ -251,15 +267,19 @@ class Passing:
         except Exception as caught:  # noqa: BLE001 - whatever it is, nobody may wait for ever
             error = as_voxnb_error(caught)
             self.client.tell_error(error, self.turn)
-            kept = streaming.reply(turn_id=None) if streaming.has_reply else None
-            self.turn._store(error=broken(error, kept) if kept else error)  # noqa: SLF001
+            kept = streaming.kept
+            self.turn._store(  # noqa: SLF001
+                error=broken(error, streaming.reply(turn_id=None, message=kept)) if kept else error
+            )
         else:
             self.turn._store(streaming.reply(turn_id=None))  # noqa: SLF001
         self.client.deliver(self.turn)
 
     def _cancelled(self, streaming: Streaming) -> None:
-        if streaming.has_reply:
-            self.turn._store(streaming.reply(turn_id=None, finish_reason="cancelled"))  # noqa: SLF001
+        kept = streaming.kept
+        if kept is not None:
+            reply = streaming.reply(turn_id=None, finish_reason="cancelled", message=kept)
+            self.turn._store(reply)  # noqa: SLF001
         else:
             self.turn._store(error=TurnCancelledError(CANCELLED))  # noqa: SLF001
         self.client.dispatcher.discard(self.turn)
@@ -497,14 +517,16 @@ class Exchange:
         assert begun is not None
         self._look_at_usage(begun.layout)
         self.warnings += self.client.take_fold_warnings()
-        await self._finish("complete", None, events=self._events())
+        said = await self._finish("complete", None, events=self._events())
         self.turn._store(self._reply())  # noqa: SLF001
         self._stored = True
-        self.client.after_turn(begun, self)
+        if self.planner is not None and fold_ledger.may_be_due(begun.layout, said, weigh=self.planner.weigh):
+            self.client.after_turn(begun, self)
 
     async def _failed(self, error: VoxnbError) -> None:
         """Close the turn; what had come is kept."""
-        kept = self._reply() if self.streaming.has_reply else None
+        message = self.streaming.kept
+        kept = self._reply(message=message) if message else None
         earlier = any(said.role == "assistant" for said in await self._earlier())
         state = "partial" if kept or earlier else "failed"
         try:
@@ -527,27 +549,27 @@ class Exchange:
         if self.begun is None:
             self.turn._store(error=TurnCancelledError(CANCELLED))  # noqa: SLF001
         else:
-            came = self.streaming.has_reply
+            came = self.streaming.kept
             earlier = any(said.role == "assistant" for said in await self._earlier())
             await self._finish("partial" if came or earlier else "failed", "cancelled", events=[])
             if came:
-                self.turn._store(self._reply(finish_reason="cancelled"))  # noqa: SLF001
+                self.turn._store(self._reply(finish_reason="cancelled", message=came))  # noqa: SLF001
             else:
                 self.turn._store(error=TurnCancelledError(CANCELLED))  # noqa: SLF001
         self._stored = True
         self.client.dispatcher.discard(self.turn)
 
-    async def _finish(self, state: str, error: str | None, *, events: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+    async def _finish(
+        self, state: str, error: str | None, *, events: Sequence[tuple[str, Mapping[str, Any]]]
+    ) -> Counted | None:
+        """Store how it ended; the reply as it was counted, if there is one."""
         begun, planner = self.begun, self.planner
         assert begun is not None
         assert planner is not None
         message = None
-        if self.streaming.has_reply:
-            wire = {k: v for k, v in self.streaming.reader.message.items() if k != "parsed"}
-            if state != "complete":
-                wire = without_unfinished_calls(wire, self.streaming.reader)
-            if wire.get("content") or wire.get("tool_calls") or wire.get("refusal"):
-                message = planner.measure(Message.from_dict(wire))
+        wire = self.streaming.kept if state != "complete" else self.streaming.reader.message
+        if wire is not None:
+            message = planner.measure(Message.from_dict({k: v for k, v in wire.items() if k != "parsed"}))
         estimated = begun.layout.total_tokens if begun.call_id is not None else None
         record = self.streaming.record(purpose="turn", estimated_tokens=estimated, status=state, error=error)
         ending = Ending(
@@ -567,6 +589,7 @@ class Exchange:
                 learned(c)
 
         await self.client.write(work, durable=True)
+        return message
 
     def _events(self) -> list[tuple[str, Mapping[str, Any]]]:
         """What is kept of the turn's events: deltas as a count, texts by where they are stored."""
@@ -586,10 +609,12 @@ class Exchange:
             out.append((ContextEvents.PromptCut.value, {"warning": self.warnings[-1]}))
         return out
 
-    def _reply(self, *, finish_reason: str | None = None) -> Reply:
+    def _reply(self, *, finish_reason: str | None = None, message: Mapping[str, Any] | None = None) -> Reply:
         begun = self.begun
         assert begun is not None
-        reply = self.streaming.reply(turn_id=begun.turn.uid, warnings=self.warnings, finish_reason=finish_reason)
+        reply = self.streaming.reply(
+            turn_id=begun.turn.uid, warnings=self.warnings, finish_reason=finish_reason, message=message
+        )
         conversation, uid = self.conversation, begun.turn.uid
         object.__setattr__(reply, "plan_source", lambda: conversation.explain(uid))
         return reply
@@ -668,9 +693,3 @@ def split_body(body: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any] 
     parameters = {k: v for k, v in body.items() if k not in TOOL_KEYS and k != "messages"}
     return parameters, tools or None
 
-
-def without_unfinished_calls(message: dict[str, Any], reader: ChatReader) -> dict[str, Any]:
-    """A cut-off message keeps its text; tool calls that may be incomplete go."""
-    if message.get("tool_calls") and reader.unfinished_tool_calls:
-        message = {k: v for k, v in message.items() if k != "tool_calls"}
-    return message

@@ -301,7 +301,9 @@ class Folder:
     ) -> tuple[memory.Accepted, dict[str, Any]]:  # fmt: skip
         """One chunk: ask, check, and ask once more with more room where the answer was cut or empty."""
         limits, count = planner.limits, planner.measure.count
-        messages = memory.request_messages(prompt, previous=previous, lines=lines, mark=secrets.token_hex(4))
+        # The embedded model is so small that it copies the marks into its summary.
+        mark = "" if writer.client.endpoint.is_local else secrets.token_hex(4)
+        messages = memory.request_messages(prompt, previous=previous, lines=lines, mark=mark)
         replaced = count(lines) + count(previous or "")
         for attempt in (1, MORE_ROOM):
             body = writer.body(messages, max_tokens=attempt * limits.summary_max_tokens)

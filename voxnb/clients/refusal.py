@@ -91,9 +91,9 @@ def overflow_of(error: BaseException) -> tuple[int | None, int | None] | None:
         None where it says no such thing; else ``(limit_tokens, sent_tokens)``, each None where it is not told. Tokens
         sent are the prompt's where the server tells them apart from the output asked for.
     """
-    if not isinstance(error, APIStatusError) or not hasattr(error, "context_limit_tokens"):
+    if not isinstance(error, APIStatusError) or "context_limit_tokens" not in vars(error):  # set by `refusal` alone
         return None
-    return error.context_limit_tokens, error.context_sent_tokens  # type: ignore[attr-defined,unused-ignore]  # facts
+    return error.context_limit_tokens, error.context_sent_tokens
 
 
 def refusal(

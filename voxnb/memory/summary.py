@@ -123,10 +123,11 @@ def request_messages(prompt: str, *, previous: str | None, lines: str, mark: str
             and a missing one has its section appended; without, both go into the user message.
         previous: the previous summary's text, or None.
         lines: the transcript.
-        mark: random text that fences both.
+        mark: random text that fences both; "" leaves the fence out, for models so small that they copy it.
     """
-    previous_section = f"### Previous summary\n[{mark}]\n{without_mark(previous or NO_PREVIOUS, mark=mark)}\n[/{mark}]"
-    message_section = f"### Messages to summarize\n[{mark}]\n{without_mark(lines, mark=mark)}\n[/{mark}]"
+    opened, closed = (f"[{mark}]\n", f"\n[/{mark}]") if mark else ("", "")
+    previous_section = f"### Previous summary\n{opened}{without_mark(previous or NO_PREVIOUS, mark=mark)}{closed}"
+    message_section = f"### Messages to summarize\n{opened}{without_mark(lines, mark=mark)}{closed}"
     if PREVIOUS not in prompt and MESSAGES not in prompt:
         user = f"{previous_section}\n\n{message_section}\n\n{CLOSING}"
         return [{"role": "system", "content": prompt}, {"role": "user", "content": user}]

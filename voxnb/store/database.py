@@ -15,6 +15,7 @@ import queue
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -27,7 +28,7 @@ from voxnb.errors import (
     StoreFullError,
     StoreReadOnlyError,
 )
-from voxnb.store import schema
+from voxnb.store import forks, schema
 
 T = TypeVar("T")
 
@@ -54,23 +55,26 @@ class Database:
     """
 
     def __init__(self, path: str | Path, *, read_only: bool = False) -> None:
-        self.path = str(path)
+        self.memory = str(path) == MEMORY
+        # Absolute, for connections that are opened after a change of the working directory.
+        self.path = MEMORY if self.memory else str(Path(path).absolute())
         self.read_only = read_only
-        self.memory = self.path == MEMORY
+        self._immutable = False
+        self.closed = False
         self._start()
-        with mapped(self.path):
+        with mapped(self.path), forks.using():
             self._open()
+        forks.watch(self)
 
     def _start(self) -> None:
-        self._pid = os.getpid()
+        self._orphan = False
         self._local = threading.local()
-        self._readers: list[sqlite3.Connection] = []
+        self._readers: weakref.WeakSet[_Reader] = weakref.WeakSet()
         self._lock = threading.RLock()
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
         self._writer_connection: sqlite3.Connection | None = None
         self._shared: sqlite3.Connection | None = None
-        self.closed = False
 
     # -- opening ------------------------------------------------------------------------------
 
@@ -81,6 +85,8 @@ class Database:
             self.journal_mode = "memory"
             return
         file = Path(self.path)
+        if file.is_dir():
+            raise StoreError(f"cannot open {self.path!r}: it is a folder; name a file in it", path=self.path)
         if not self.read_only:
             create_private(file)
         elif not file.exists():
@@ -88,6 +94,10 @@ class Database:
                 f"{self.path!r} does not exist and read_only=True cannot make it; open it once without",
                 path=self.path,
             )
+        if self.read_only:
+            # A log needs a file beside the store even to be read; where none can be made, nobody can be writing either.
+            log = Path(f"{self.path}-wal")
+            self._immutable = not os.access(file.parent, os.W_OK) and not (log.exists() and log.stat().st_size)
         connection = self._connect()
         try:
             check_ours(connection, self.path)
@@ -101,7 +111,11 @@ class Database:
             connection.close()
 
     def _connect(self) -> sqlite3.Connection:
-        uri = Path(self.path).absolute().as_uri() + ("?mode=ro" if self.read_only else "?mode=rw")
+        uri = (
+            Path(self.path).absolute().as_uri()
+            + ("?mode=ro" if self.read_only else "?mode=rw")
+            + "&immutable=1" * self._immutable
+        )
         connection = sqlite3.connect(
             MEMORY if self.memory else uri,
             uri=not self.memory,
@@ -121,16 +135,31 @@ class Database:
         """A connection of its own, for copies."""
         return sqlite3.connect(path)
 
-    def _after_fork(self) -> None:
-        if self._pid == os.getpid():
+    # -- forks: see the module of that name ----------------------------------------------------
+
+    def let_go(self) -> None:
+        """Close every connection before this process forks; they are opened again when needed."""
+        if self.memory or self.closed:
             return
-        if self.memory:
-            raise StoreError("a store in memory does not survive a fork; open a file instead", path=self.path)
-        self._leak = (
-            self._readers,
-            self._writer_connection,
-        )  # kept alive: closing them would harm the parent
+        for reader in list(self._readers):
+            reader.connection.close()
+        if self._writer_connection is not None:
+            self._writer_connection.close()
+        self._local, self._readers, self._writer_connection = threading.local(), weakref.WeakSet(), None
+
+    def start_again(self) -> None:
+        """Be the child's store: what the parent's threads were about to do is theirs."""
+        shared = self._shared
+        # Empty but where a fork could not wait; then they are kept: closing them would harm the parent.
+        self._leak = (list(self._readers), self._writer_connection)
         self._start()
+        self._shared, self._orphan = shared, self.memory
+
+    def _check_open(self) -> None:
+        if self._orphan:
+            raise StoreError("a store in memory does not survive a fork; open a file instead", path=self.path)
+        if self.closed:
+            raise StoreError(f"the store {self.path!r} was closed; open it again", path=self.path)
 
     # -- reading ------------------------------------------------------------------------------
 
@@ -142,21 +171,25 @@ class Database:
     @contextlib.contextmanager
     def reader(self) -> Iterator[sqlite3.Connection]:
         """This thread's reader connection; with ``:memory:`` the shared one, locked meanwhile."""
-        self._after_fork()
-        with mapped(self.path):
-            self._check_open()
-            if self._shared is not None:
-                with self._lock:
-                    yield self._shared
-                return
-            connection = getattr(self._local, "connection", None)
-            if connection is None:
-                connection = self._connect()
-                connection.execute("PRAGMA query_only=ON")
-                with self._lock:
-                    self._readers.append(connection)
-                self._local.connection = connection
-            yield connection
+        with forks.using():
+            yield from self._reading()
+
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        self._check_open()
+        if self._shared is not None:
+            with self._lock, mapped_sql(self.path):
+                yield self._shared
+            return
+        reader = getattr(self._local, "reader", None)
+        if reader is None:
+            with mapped(self.path):
+                reader = _Reader(self._connect())
+                reader.connection.execute("PRAGMA query_only=ON")
+            with self._lock:
+                self._readers.add(reader)
+            self._local.reader = reader
+        with mapped_sql(self.path):
+            yield reader.connection
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
@@ -187,14 +220,13 @@ class Database:
 
     def perform(self, job: Callable[[sqlite3.Connection], T]) -> Future[T]:
         """Run ``job(connection)`` on the writer thread outside a transaction of ours."""
-        self._after_fork()
         future: Future[T] = Future()
 
         def run() -> None:
             if not future.set_running_or_notify_cancel():
                 return
             try:
-                with mapped(self.path):
+                with mapped(self.path), forks.using():
                     result = self._with_writer(job)
             except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits on the future
                 future.set_exception(error)
@@ -245,14 +277,12 @@ class Database:
             job()
             del job  # a waiting thread must not keep the last job's values alive
 
-    def _check_open(self) -> None:
-        if self.closed:
-            raise StoreError(f"the store {self.path!r} was closed; open it again", path=self.path)
-
     def close(self) -> None:
         """Finish waiting writes, then close every connection; a second call does nothing."""
         with self._lock:
-            if self.closed or self._pid != os.getpid():
+            if self.closed:
+                return
+            if self._orphan:
                 self.closed = True
                 return
             self.closed = True
@@ -261,10 +291,20 @@ class Database:
         if writer is not None and writer is not threading.current_thread():
             writer.join()
         with self._lock:
-            for connection in (*self._readers, self._writer_connection, self._shared):
+            readers = [reader.connection for reader in self._readers]
+            for connection in (*readers, self._writer_connection, self._shared):
                 if connection is not None:
                     connection.close()
-            self._readers.clear()
+
+
+class _Reader:
+    """A reading connection that is closed with the thread it belongs to."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+
+    def __del__(self) -> None:
+        self.connection.close()
 
 
 # -- opening, step by step --------------------------------------------------------------------
@@ -375,17 +415,20 @@ def current(connection: sqlite3.Connection) -> bool:
 def copy_before(path: str, version: int) -> None:
     """Keep the file as it was beside itself, as ``store.v3.backup.db``."""
     target = Path(path).with_suffix(f".v{version}.backup.db")
-    if target.exists():
+    if target.exists() and target.stat().st_size:
         return
-    create_private(target)
+    unfinished = target.with_suffix(".unfinished")
+    unfinished.unlink(missing_ok=True)
+    create_private(unfinished)
     # Through a connection of its own: a backup cannot run on the one that holds the write transaction.
     source = sqlite3.connect(Path(path).absolute().as_uri() + "?mode=ro", uri=True)
-    copy = sqlite3.connect(target)
+    copy = sqlite3.connect(unfinished)
     try:
         source.backup(copy)
     finally:
         copy.close()
         source.close()
+    unfinished.replace(target)
 
 
 # -- errors -----------------------------------------------------------------------------------
@@ -394,6 +437,15 @@ def copy_before(path: str, version: int) -> None:
 def is_busy(error: sqlite3.Error) -> bool:
     """Whether SQLite says that somebody else holds the file."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+@contextlib.contextmanager
+def mapped_sql(path: str) -> Iterator[None]:
+    """Turn sqlite errors into voxnb's; what else the caller raises is its own."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise store_error(error, path) from error
 
 
 @contextlib.contextmanager
@@ -413,7 +465,8 @@ def mapped(path: str) -> Iterator[None]:
 def store_error(error: sqlite3.Error, path: str) -> StoreError:
     """The voxnb error for a sqlite one."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code == sqlite3.SQLITE_FULL:
+    # The log's shared memory is a file too, and says that it cannot grow in its own way.
+    if code == sqlite3.SQLITE_FULL or getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_IOERR_SHMSIZE:
         return StoreFullError(
             f"the disk with {path!r} is full; nothing of this write was kept, make room and repeat", path=path
         )

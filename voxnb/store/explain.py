@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from voxnb.errors import StoreError
@@ -38,7 +38,7 @@ class Rebuilt:
     """A past request.
 
     Attributes:
-        layout: its messages with reasons; tokens are counts of our encoding.
+        layout: its messages with reasons; tokens are counts of our encoding, with the overhead the estimate.
         parameters: the rest of the body.
         tools: tools and response format, or None.
         estimated_tokens: what the planner had estimated.
@@ -72,6 +72,8 @@ def rebuild(c: sqlite3.Connection, call_id: int) -> Rebuilt:
     parameters = json.loads(ledger.get_value(c, plan["parameters"]) or "{}")
     tools_text = ledger.get_value(c, plan["tools"])
     tools = None if tools_text is None else json.loads(tools_text)
+    if estimated is not None:  # what tools and the server's own counting add to our counts of the messages
+        layout = replace(layout, tokens={**layout.tokens, "overhead": estimated - layout.total_tokens})
     exact = request_hash(layout.messages, parameters, tools) == plan["hash"]
     return Rebuilt(layout, parameters, tools, estimated, exact)
 

@@ -28,7 +28,7 @@ from voxnb.messages import canonical
 from voxnb.store import journal, ledger
 from voxnb.store.ids import new_id
 from voxnb.store.owner import FOLD_LEASE_S, is_gone
-from voxnb.store.rows import CallRecord, ConversationRow, dump
+from voxnb.store.rows import CallRecord, ConversationRow, Counted, dump
 
 FREE_FAILURES: Final = 3
 """Failures in a row before the breaker opens."""
@@ -53,6 +53,22 @@ class FoldJob:
     previous: PastSummary | None
 
 
+def may_be_due(layout: Layout, reply: Counted | None, *, weigh: Weigh) -> bool:
+    """Whether a turn can have made a fold due, told from its request and reply: most turns need not look further.
+
+    Args:
+        layout: the turn's request.
+        reply: what answered it, or None.
+        weigh: stored counts → the server's tokens.
+    """
+    limits, tokens = layout.limits, layout.tokens
+    said = weigh(reply.tokens, reply.features) if reply is not None else 0
+    if tokens["summary"] + tokens["tail"] + tokens["current turn"] + said > limits.fold_at_tokens:
+        return True
+    turns = {item.seq for item in layout.items if item.kind == "verbatim"}
+    return limits.fold_at_turns is not None and len(turns) + 1 > limits.fold_at_turns
+
+
 def take(
     c: sqlite3.Connection, conversation: int, *, choose: Choose, owner: str, now: float, forced: bool
 ) -> FoldJob | None:
@@ -75,13 +91,14 @@ def take(
         held = (row.fold_lease_until or 0) > now and not is_gone(row.fold_owner)
         if held or row.last_seq < row.fold_after_seq:
             return None
-    fold = choose(ledger.load_snapshot(c, row))
+    snapshot = ledger.load_snapshot(c, row)
+    fold = choose(snapshot)
     if fold is None:
         return None
     c.execute(
         "UPDATE conversation SET fold_owner = ?, fold_lease_until = ? WHERE id = ?", (owner, now + FOLD_LEASE_S, row.id)
     )
-    return FoldJob(row, fold, ledger.load_summary(c, row.head))
+    return FoldJob(row, fold, snapshot.summary)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

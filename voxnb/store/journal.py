@@ -136,10 +136,10 @@ def begin(c: sqlite3.Connection, ask: Ask, *, now: float) -> Begun | Reused:
     else:
         new, recognised, after = new_messages(c, row, rest)
         row = ledger.move(c, row, seq=after, now=now) if after < row.last_seq else row
-    row, turn = place(c, row, ask, new, whole=bool(held) or ask.again is not None, now=now)
-    current = ledger.whole_turn(c, turn.id)
+    row, turn, current = place(c, row, ask, new, whole=bool(held) or ask.again is not None, now=now)
     layout, call_id = plan_call(c, row, turn, current, ask, now=now)
-    if call_id is None and turn.state != "queued":
+    if call_id is None:
+        turn = turn._replace(state="queued")
         c.execute("UPDATE turn SET state = 'queued' WHERE id = ?", (turn.id,))
     return Begun(row, turn, call_id, layout, recognised, created)
 
@@ -268,7 +268,7 @@ def _after_last_answer(messages: Sequence[Message]) -> list[Message]:
 
 def place(
     c: sqlite3.Connection, row: ConversationRow, ask: Ask, new: Sequence[Message], *, whole: bool = False, now: float
-) -> tuple[ConversationRow, TurnRow]:
+) -> tuple[ConversationRow, TurnRow, PastTurn]:
     """Put new messages into the turn they belong to: the open one for tool results, else the next.
 
     An open turn that another path shares, or that is folded, stays as it is there: this path goes on with a copy.
@@ -281,11 +281,15 @@ def place(
         whole: they are one turn, whatever is in them.
         now: UNIX seconds.
 
+    Returns:
+        The conversation as it is afterwards, the turn, and the turn with all its messages.
+
     Raises:
         MessageError: tool results and calls that do not pair.
     """
-    last = ledger.turn_at(c, row.branch, row.last_seq) if row.last_seq else None
-    held = ledger.whole_turn(c, last.id).messages if last and new[0].role in ("tool", "function") else ()
+    answers = new[0].role in ("tool", "function") and row.last_seq
+    last = ledger.turn_at(c, row.branch, row.last_seq) if answers else None
+    held = ledger.whole_turn(c, last.id).messages if last else ()
     waiting = open_tool_calls(held)
     orphans, unanswered = unpaired(new, open_ids=waiting)
     if orphans:
@@ -307,19 +311,20 @@ def place(
         c.execute(
             "UPDATE turn SET state = 'running', owner = ?, lease_until = ? WHERE id = ?", (ask.owner, lease, last.id)
         )
-        turn, groups = last._replace(state="running"), [list(new)]
-        first = len(held)
-    else:
-        groups = [list(new)] if whole else list(group_turns(new))
-        for group in groups[:-1]:
-            row = append_turn(c, row, group, measure=ask.measure, now=now)
-        turn = ledger.insert_turn(c, row, state="running", now=now, model=ask.model, owner=ask.owner, lease_until=lease)
-        first = 0
-    ledger.insert_messages(
-        c, row, turn.id, messages=[ask.measure(m) for m in groups[-1]], first_position=first, now=now
+        turn = last._replace(state="running")
+        counted = [ask.measure(m) for m in new]
+        ledger.insert_messages(c, row, turn.id, messages=counted, first_position=len(held), now=now)
+        ledger.seal_turn(c, turn.id)
+        return ledger.by_id(c, row.id), turn, ledger.whole_turn(c, turn.id)
+    groups = [list(new)] if whole else list(group_turns(new))
+    for group in groups[:-1]:
+        row = append_turn(c, row, group, measure=ask.measure, now=now)
+    counted = [ask.measure(m) for m in groups[-1]]
+    row, turn = ledger.insert_turn(
+        c, row, state="running", now=now, model=ask.model, owner=ask.owner, lease_until=lease, messages=counted
     )
-    ledger.seal_turn(c, turn.id)
-    return ledger.by_id(c, row.id), turn
+    said = tuple(message.said(n) for n, message in enumerate(counted))
+    return row, turn, PastTurn(turn.id, turn.uid, turn.seq, turn.state, said)
 
 
 def append_turn(
@@ -331,10 +336,7 @@ def append_turn(
     now: float,
 ) -> ConversationRow:
     """Add a turn that was answered elsewhere; the conversation as it is afterwards."""
-    turn = ledger.insert_turn(c, row, state="complete", now=now)
-    ledger.insert_messages(c, row, turn.id, messages=[measure(m) for m in group], first_position=0, now=now)
-    ledger.seal_turn(c, turn.id)
-    return ledger.by_id(c, row.id)
+    return ledger.insert_turn(c, row, state="complete", now=now, messages=[measure(m) for m in group])[0]
 
 
 def find_reply(
@@ -426,10 +428,11 @@ def plan_call(
         "created_at) VALUES (?, ?, ?, 'turn', ?, ?, ?, 'running', ?, ?)",
         (new_id("c"), row.id, turn.id, ask.model, ask.host, layout.total_tokens, dump(plan), now),
     )
-    c.execute(
-        "UPDATE turn SET state = 'running', owner = ?, lease_until = ? WHERE id = ?",
-        (ask.owner, now + LEASE_S, turn.id),
-    )
+    if turn.state != "running":
+        c.execute(
+            "UPDATE turn SET state = 'running', owner = ?, lease_until = ? WHERE id = ?",
+            (ask.owner, now + LEASE_S, turn.id),
+        )
     return layout, int(cursor.lastrowid or 0)
 
 
@@ -476,16 +479,16 @@ def finish(
     c: sqlite3.Connection, row: ConversationRow, turn_id: int, call_id: int | None, *, ending: Ending, now: float
 ) -> None:
     """Store how a request ended: the reply, the turn's state, the call and its events."""
-    if ending.message is not None:
-        (position,) = c.execute("SELECT count(*) FROM message WHERE turn = ?", (turn_id,)).fetchone()
-        ledger.insert_messages(c, row, turn_id, messages=[ending.message], first_position=position, now=now)
-        ledger.seal_turn(c, turn_id)
+    key, tokens = ledger.add_message(c, row, turn_id, ending.message, now=now) if ending.message else (None, None)
     call = ending.call
     c.execute(
-        "UPDATE turn SET state = ?, finish_reason = ?, error = ?, owner = NULL, lease_until = NULL, model = coalesce(?, model), "
+        "UPDATE turn SET hash = coalesce(?, hash), tokens = coalesce(?, tokens), state = ?, finish_reason = ?, error = ?, "
+        "owner = NULL, lease_until = NULL, model = coalesce(?, model), "
         "cost_usd = CASE WHEN ? IS NULL THEN cost_usd ELSE coalesce(cost_usd, 0) + ? END, "
         "first_token_ms = coalesce(first_token_ms, ?), duration_ms = coalesce(duration_ms, 0) + ? WHERE id = ?",
         (
+            key,
+            tokens,
             ending.state,
             ending.finish_reason,
             ending.error,

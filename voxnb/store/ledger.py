@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from voxnb.errors import ConversationError, ConversationExistsError, UnknownConversationError
 from voxnb.memory.plan import PastSummary, PastTurn, Said, Snapshot, open_tool_calls
-from voxnb.messages import Message, canonical, digest
+from voxnb.messages import INSTRUCTION_ROLES, Message, canonical, digest
 from voxnb.params import nearest
 from voxnb.store.ids import new_id
 from voxnb.store.rows import (
@@ -205,17 +205,31 @@ def insert_turn(
     model: str | None = None,
     owner: str | None = None,
     lease_until: float | None = None,
-    uid: str | None = None,
-) -> TurnRow:
-    """The next turn of the conversation's path, still without messages."""
-    seq = row.last_seq + 1
-    uid = uid or new_id("t")
+    messages: Sequence[Counted] = (),
+) -> tuple[ConversationRow, TurnRow]:
+    """The next turn of the conversation's path, with its messages; the conversation as it is afterwards."""
+    seq, uid = row.last_seq + 1, new_id("t")
     cursor = c.execute(
-        "INSERT INTO turn (uid, branch, seq, state, model, owner, lease_until, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (uid, row.branch, seq, state, model, owner, lease_until, now),
+        "INSERT INTO turn (uid, branch, seq, state, tokens, hash, model, owner, lease_until, created_at) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            uid,
+            row.branch,
+            seq,
+            state,
+            sum(m.tokens for m in messages),
+            turn_hash(m.hash for m in messages),
+            model,
+            owner,
+            lease_until,
+            now,
+        ),
     )
+    turn = TurnRow(int(cursor.lastrowid or 0), uid, row.branch, seq, state, owner, lease_until)
     c.execute("UPDATE conversation SET last_seq = ?, last_turn_at = ? WHERE id = ?", (seq, now, row.id))
-    return TurnRow(int(cursor.lastrowid or 0), uid, row.branch, seq, state, owner, lease_until)
+    insert_messages(c, row, turn.id, messages=messages, first_position=0, now=now)
+    pinned = any(m.message.role in INSTRUCTION_ROLES for m in messages)
+    return by_id(c, row.id) if pinned else row._replace(last_seq=seq), turn
 
 
 def insert_messages(
@@ -248,8 +262,17 @@ def insert_messages(
         )
         if text:
             c.execute("INSERT INTO message_fts (rowid, text) VALUES (?, ?)", (cursor.lastrowid, text))
-        if counted.message.role in ("system", "developer"):
+        if counted.message.role in INSTRUCTION_ROLES:
             add_pin(c, conversation, turn_id, position=position)
+
+
+def add_message(
+    c: sqlite3.Connection, row: ConversationRow, turn_id: int, message: Counted, *, now: float
+) -> tuple[str, int]:
+    """Append one message to a turn; the turn's hash and tokens afterwards, for the caller to write (see `seal_turn`)."""
+    stored = c.execute("SELECT hash, tokens FROM message WHERE turn = ? ORDER BY position", (turn_id,)).fetchall()
+    insert_messages(c, row, turn_id, messages=[message], first_position=len(stored), now=now)
+    return turn_hash([*(h for h, _ in stored), message.hash]), sum(t for _, t in stored) + message.tokens
 
 
 def seal_turn(c: sqlite3.Connection, turn_id: int) -> None:
@@ -417,8 +440,6 @@ def copy_turn(c: sqlite3.Connection, row: ConversationRow, turn_id: int) -> None
     state, model, finish_reason, error, created_at = c.execute(
         "SELECT state, model, finish_reason, error, created_at FROM turn WHERE id = ?", (turn_id,)
     ).fetchone()
-    turn = insert_turn(c, row, state=state, now=created_at, model=model)
-    c.execute("UPDATE turn SET finish_reason = ?, error = ? WHERE id = ?", (finish_reason, error, turn.id))
     stored = c.execute(
         "SELECT role, text, extra, tokens, features, encoding, hash FROM message WHERE turn = ? ORDER BY position",
         (turn_id,),
@@ -433,8 +454,8 @@ def copy_turn(c: sqlite3.Connection, row: ConversationRow, turn_id: int) -> None
         )
         for role, text, extra, tokens, features, encoding, key in stored
     ]
-    insert_messages(c, row, turn.id, messages=messages, first_position=0, now=created_at)
-    seal_turn(c, turn.id)
+    _, turn = insert_turn(c, row, state=state, now=created_at, model=model, messages=messages)
+    c.execute("UPDATE turn SET finish_reason = ?, error = ? WHERE id = ?", (finish_reason, error, turn.id))
 
 
 def adopt(c: sqlite3.Connection, fork: ConversationRow, source: ConversationRow, *, seq: int) -> None:

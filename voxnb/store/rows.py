@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from voxnb.memory.plan import PastTurn, Said
@@ -88,6 +89,7 @@ def load_extra(text: str | None) -> dict[str, Any] | None:
     return None if text is None else json.loads(text)
 
 
+@lru_cache(maxsize=4096)  # a few small numbers: most messages of a conversation have had the same before
 def load_features(text: str | None) -> tuple[int, ...] | None:
     """Stored counts for calibration."""
     return None if text is None else tuple(json.loads(text))
