@@ -25,6 +25,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from voxnb import errors as errors
     from voxnb import testing as testing
+    from voxnb import voxengine as voxengine
     from voxnb.clients.chat import ChatCompletionsAPIClient as ChatCompletionsAPIClient
     from voxnb.clients.chat import chat as chat
     from voxnb.clients.reply import Reply as Reply

@@ -37,8 +37,11 @@ POLICY: Final = ContextPolicy(
 )
 """Folds every six to eight short turns: small enough to watch, large enough for a 135M model to keep the thread."""
 
-REPLY_TOKENS: Final = 48
+REPLY_TOKENS: Final = 32
 """Short replies: the demo is about what is remembered."""
+
+LOCAL_REQUEST: Final = {"temperature": 0.2, "repeat_penalty": 1.1}
+"""For the embedded model: left to its own sampling it drifts off within a few turns."""
 
 BAR_CHARS: Final = 40
 PARTS: Final = (("instructions", "I", "35"), ("pinned", "P", "33"), ("summary", "S", "36"), ("tail", "=", "32"),
@@ -197,7 +200,8 @@ class Player:
 
     def _ask(self, text: str) -> None:
         self.screen.write("    model  ")
-        turn = self.client.ask(text, max_tokens=REPLY_TOKENS)
+        extra = LOCAL_REQUEST if self.client.endpoint.is_local else {}
+        turn = self.client.ask(text, max_tokens=REPLY_TOKENS, **extra)
         if self.screen.live:
             for delta in turn:
                 self.screen.write(" ".join(delta.split("\n")))

@@ -27,6 +27,7 @@ import importlib.metadata
 import itertools
 import os
 import platform
+import random
 import shutil
 import sqlite3
 import statistics
@@ -56,6 +57,7 @@ POINTS = (100, 1_000, 5_000, 10_000, 100_000)
 WHOLE = (500, 2_000)
 LIMIT_ITEMS = 30
 STRETCH = 25
+chance = random.Random(7)
 count: Callable[[str], int] = measure_for(MODEL).count
 
 
@@ -417,7 +419,8 @@ def interleaved(memories: list[Memory], *, rounds: int, budget_s: float = 8.0) -
     """Median milliseconds of a turn, its build and its append; in turns, so that what else the machine does meets all."""
     took: dict[str, list[tuple[float, float]]] = {memory.name: [] for memory in memories}
     for n in range(rounds + 2):
-        for memory in memories:
+        # In another order each time: a sync also pays for what the one before left unwritten.
+        for memory in chance.sample(memories, len(memories)):
             times = took[memory.name]
             if len(times) >= 3 and sum(turn for turn, _ in times) > budget_s:
                 continue
@@ -467,7 +470,7 @@ def whole(kinds: list[type[Memory]], folder: Path, *, max_turns: int) -> dict[in
         memories = [kind(folder) for kind in kinds if turns <= WHOLE[0] or kind is not LangChain]  # minutes
         took = found[turns] = dict.fromkeys((memory.name for memory in memories), 0.0)
         for _ in range(turns // STRETCH):
-            for memory in memories:
+            for memory in chance.sample(memories, len(memories)):
                 began = time.perf_counter()
                 for _ in range(STRETCH):
                     memory.turn()

@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -113,14 +113,15 @@ class Streaming:
         done = False
         async with self.client.transport.stream(PATH, dict(body), on_retry=self._on_retry) as stream:
             self.request_id = stream.request_id
-            if stream.is_streamed:
-                done = await self._read(stream)
-                if done:
-                    self.reader.done()
-            else:
-                self._emit(self.reader.feed_completion(await stream.read_json()))
-                self._text()
-                done = True
+            with self._as_chunks():
+                if stream.is_streamed:
+                    done = await self._read(stream)
+                    if done:
+                        self.reader.done()
+                else:
+                    self._emit(self.reader.feed_completion(await stream.read_json()))
+                    self._text()
+                    done = True
         if self.reader.error is not None:
             raise self.client.stream_error(self.reader.error, model=self.model)
         if not (done or self.reader.complete):
@@ -130,33 +131,38 @@ class Streaming:
             raise error
         self._emit(self.reader.finish())
 
-    async def _read(self, stream: Any) -> bool:
-        sse = SSEReader()
-        feed, loads = self.reader.feed, json.loads
+    @contextlib.contextmanager
+    def _as_chunks(self) -> Iterator[None]:
+        """What cannot be read as the API's is an error of the server, not of voxnb."""
         try:
-            async for block in stream:
-                for data in sse.feed(block):
-                    if data in (b"[DONE]", "[DONE]"):
-                        return True
-                    events = feed(loads(data))
-                    self.chunks += 1
-                    if self.reader.text_delta:
-                        self._text()
-                    if events:
-                        self._emit(events)
-                    if self.reader.error is not None:
-                        return False
-            for data in sse.close():
-                if data in (b"[DONE]", "[DONE]"):
-                    return True
-                self._emit(feed(loads(data)))
-                self._text()
-        except ValueError as error:
+            yield
+        except (ValueError, RecursionError) as error:
             raise APIResponseValidationError(
-                f"{self.client.host} sent something that is no chat completion chunk ({error}); check base_url",
+                f"{self.client.host} sent something that is no chat completion ({error}); check base_url",
                 host=self.client.host,
                 first_line=str(error)[:200],
             ) from error
+
+    async def _read(self, stream: Any) -> bool:
+        sse = SSEReader()
+        feed, loads = self.reader.feed, json.loads
+        async for block in stream:
+            for data in sse.feed(block):
+                if data in (b"[DONE]", "[DONE]"):
+                    return True
+                events = feed(loads(data))
+                self.chunks += 1
+                if self.reader.text_delta:
+                    self._text()
+                if events:
+                    self._emit(events)
+                if self.reader.error is not None:
+                    return False
+        for data in sse.close():
+            if data in (b"[DONE]", "[DONE]"):
+                return True
+            self._emit(feed(loads(data)))
+            self._text()
         return False
 
     def _text(self) -> None:

@@ -323,6 +323,7 @@ class Folder:
                 max_tokens=limits.summary_max_tokens,
                 replaced_tokens=replaced,
                 count=count,
+                prompt=prompt,
             )
             return accepted, {k: v for k, v in body.items() if k != "messages"}
         raise AssertionError("unreachable: the second attempt returns or raises")

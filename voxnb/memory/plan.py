@@ -176,6 +176,10 @@ def assemble(
         counted.append(counts)
         tokens[part] += weight
 
+    def counts_of(message: Mapping[str, Any], said: Said) -> Counts:
+        more = cut_off[0] if message.get("content") == said.text + CUT_OFF else 0
+        return said.tokens + more, said.features
+
     for said in snapshot.instructions:
         put("instructions", "instructions", None, said.to_dict(), (said.tokens, said.features), "instructions")
     for turn in snapshot.pins:
@@ -183,7 +187,7 @@ def assemble(
         drops.extend(dropped)
         why = "pinned turn" if turn.pinned else "said to the model in between, kept verbatim"
         for message, said in whole:
-            put("pinned", "pinned", turn.seq, message, (said.tokens, said.features), why)
+            put("pinned", "pinned", turn.seq, message, counts_of(message, said), why)
     if snapshot.summary is not None:
         s = snapshot.summary
         message = {"role": summary_role, "content": fenced(s)}
@@ -193,9 +197,8 @@ def assemble(
         drops.extend(dropped)
         part = "pinned" if turn.pinned else "tail"
         for message, said in shown:
-            more = cut_off[0] if message.get("content") == said.text + CUT_OFF else 0
             why = "pinned turn" if turn.pinned else "not covered yet"
-            put("verbatim", part, turn.seq, message, (said.tokens + more, said.features), why)
+            put("verbatim", part, turn.seq, message, counts_of(message, said), why)
     if snapshot.current is not None:
         for said in snapshot.current.messages:
             message = {k: v for k, v in said.to_dict().items() if k not in SDK_KEYS}

@@ -32,6 +32,13 @@ _NEAR_MISS: Final = re.compile(
 _THINKING: Final = re.compile(r"\A\s*<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
 # Some chat templates open the thinking for the model: only its end is in the answer.
 _THINKING_END: Final = re.compile(r"\A(?:(?!<think).)*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
+_FRAME: Final = re.compile(
+    r"\s*(?:\[/?[0-9a-z]{6,12}\]|none|(?:#+ *|the )(?:new |updated |previous |next )*(?:summary|messages?)"
+    r"(?: of the [\w ]{3,30}| to summari[sz]e)?(?: (?:was|is|are))?)\s*[.:]*\s*\Z",
+    re.IGNORECASE,
+)
+"""A line that is a mark, a heading of the request (or a free version of one), or the word for "no summary yet"."""
+
 _NUMBER: Final = re.compile(r"(?<![\w.])\d[\d,.:/-]*\d|(?<![\w.])\d")
 _ANY_NUMBER: Final = re.compile(r"\d[\d,.:/-]*\d|\d")
 _RULE: Final = re.compile(r"\b(?:always|never|must(?: not)?|do not|don't)\b", re.IGNORECASE)
@@ -203,6 +210,7 @@ def accept(
     max_tokens: int,
     replaced_tokens: int,
     count: Callable[[str], int],
+    prompt: str = "",
 ) -> Accepted:
     """Check a summary model's answer.
 
@@ -215,12 +223,13 @@ def accept(
         max_tokens: the summary's own budget.
         replaced_tokens: previous summary and folded turns together: it must be shorter.
         count: text → tokens.
+        prompt: the instruction; lines that the answer copied from it are left out.
 
     Raises:
         SummaryError: empty, one line repeated, no whole sentence within the budget, or not shorter than what it
             replaces.
     """
-    text = _without_thinking(answer)
+    text = _without_frame(_without_thinking(answer), prompt=prompt)
     if not re.search(r"\w", text):
         raise SummaryError("the summary model wrote nothing", reason="empty", text=answer)
     # A line that was ended is whole, whatever it ends with.
@@ -248,6 +257,17 @@ def accept(
             text=answer,
         )
     return Accepted(text, quality, tuple(_flags(text, source=source, previous=previous, last_user=last_user)))
+
+
+def _without_frame(answer: str, *, prompt: str) -> str:
+    """The answer without lines of the request's own frame: its headings, its marks, its instruction.
+
+    Small models copy them; a "summary" of nothing else must not cover turns.
+    """
+    frame = {line.strip().casefold() for line in f"{prompt}\n{CLOSING}".split("\n") if line.strip()}
+    lines = answer.split("\n")
+    kept = [line for line in lines if line.strip().casefold() not in frame and not _FRAME.match(line)]
+    return answer if len(kept) == len(lines) else "\n".join(kept)
 
 
 def _without_thinking(answer: str) -> str:

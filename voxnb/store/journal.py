@@ -186,8 +186,8 @@ def new_messages(
     last = row.last_seq if last_seq is None else last_seq
     if not any(m.role == "assistant" for m in rest) or last == 0:
         return Fresh(list(rest), 0, last)
-    stored = ledger.history_hashes(c, row.branch, last)
-    at, after = match_history(stored, rest), last
+    stored, after = ledger.history_hashes(c, row.branch, last), last
+    at = match_history(stored, rest)
     if at == len(rest):
         while stored and stored[-1][1] != "complete":
             seq, state, _ = stored.pop()
@@ -209,21 +209,32 @@ def match_history(stored: Sequence[tuple[int, str, list[tuple[str, str]]]], give
         HistoryConflictError: they differ, or end before the stored ones do.
     """
     hashes = [m.content_hash for m in given]
-    at = 0
+    reached = {0}  # several where a turn without an answer may be in the list or not
     for seq, state, messages in stored:
         keys = [key for _, key in messages]
-        asked = [key for role, key in messages if role not in ("assistant", "tool", "function")]
-        forms = [keys] if state == "complete" else [keys, asked, []]
-        form = next((f for f in forms if hashes[at : at + len(f)] == f), None)
-        if form is None:
+        before = reached
+        if state == "complete":
+            reached = {at + len(keys) for at in before if hashes[at : at + len(keys)] == keys}
+        else:
+            ends = [at + len(f) for at in before for f in _forms(messages) if hashes[at : at + len(f)] == f]
+            reached = {at for at in ends if at == len(given) or given[at].role != "assistant"}
+        if not reached:
+            at = max(before)
             index = at + next((n for n, (a, b) in enumerate(zip(keys, hashes[at:], strict=False)) if a != b), 0)
             raise HistoryConflictError(
                 f"message {index} differs from turn {seq} of the stored conversation; send only what is new, or "
                 f"continue from there with conversation.fork(at={seq - 1}, name=…)",
                 index=index,
             )
-        at += len(form)
-    return at
+    return max(reached)
+
+
+def _forms(messages: Sequence[tuple[str, str]]) -> list[list[str]]:
+    """How a turn that was not wholly answered may stand in a list: as it is, without its cut reply, without any, not."""
+    keys = [key for _, key in messages]
+    replies = next((n for n, (role, _) in enumerate(reversed(messages)) if role != "assistant"), 0)
+    asked = [key for role, key in messages if role not in ("assistant", "tool", "function")]
+    return [keys, keys[: len(keys) - replies], asked, []]
 
 
 def branch_off(
@@ -438,7 +449,13 @@ def plan_call(
 
 def request_hash(messages: Sequence[Mapping[str, Any]], parameters: Mapping[str, Any], tools: Any) -> str:
     """The hash by which a rebuilt request is known to be the one that was sent."""
-    return digest(canonical([list(messages), dict(parameters), tools]))
+    parts = [canonical([dict(parameters), tools])]
+    for message in messages:
+        content = message.get("content")
+        # Most messages are a role and a text: with the text's length before it, no other list reads the same.
+        plain = len(message) == 2 and type(content) is str
+        parts.append(f"{message['role']} {len(content)} {content}" if plain else canonical(message))
+    return digest("\n".join(parts))
 
 
 # -- while it runs, and its end ---------------------------------------------------------------
