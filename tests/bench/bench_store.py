@@ -292,7 +292,7 @@ class Raw(Memory):
 
 
 class Agents(Memory):
-    """openai-agents: all items are read, the newest that fit are kept by counting them."""
+    """openai-agents: all items are read, the newest that fit are kept by counting them. Items as its runner stores them."""
 
     name = "openai-agents, all items"
     limit: int | None = None
@@ -314,28 +314,38 @@ class Agents(Memory):
         self.loop = asyncio.new_event_loop()
         self.session = Session("bench", self.path)
 
-    def add(self, role: str, text: str, mode: str) -> None:
+    def add(self, items: list[Any], mode: str) -> None:
         self.session.mode = mode
-        self.loop.run_until_complete(self.session.add_items([{"role": role, "content": text}]))  # type: ignore[arg-type,list-item]  # its items are unions of typed dicts
+        self.loop.run_until_complete(self.session.add_items(items))
+
+    def item(self, role: str, text: str) -> Any:
+        if role == "user":
+            return {"role": "user", "content": text}
+        part = {"annotations": [], "text": text, "type": "output_text", "logprobs": []}
+        name = f"msg_{self.turns:050}"
+        return {"id": name, "content": [part], "role": "assistant", "status": "completed", "type": "message"}
 
     def user(self, text: str) -> None:
-        self.add("user", text, "NORMAL")
+        self.add([self.item("user", text)], "NORMAL")
 
     def reply(self, text: str) -> None:
-        self.add("assistant", text, "FULL")
+        self.add([self.item("assistant", text)], "FULL")
 
     def build(self) -> Any:
         items: list[Any] = self.loop.run_until_complete(self.session.get_items(limit=self.limit))
         left, start = BUDGET_TOKENS, len(items)
-        while start and (left := left - count(items[start - 1]["content"]) - 4) >= 0:
+        while start:
+            content = items[start - 1]["content"]
+            left -= count(content if isinstance(content, str) else content[0]["text"]) + 4
+            if left < 0:
+                break
             start -= 1
         return items[start:]
 
     def fill(self, turns: int) -> None:
         while self.turns < turns:
             n = min(1_000, turns - self.turns)
-            said = [{"role": role, "content": next(self.texts)} for _ in range(n) for role in ("user", "assistant")]
-            self.loop.run_until_complete(self.session.add_items(said))  # type: ignore[arg-type]  # see add
+            self.add([self.item(role, next(self.texts)) for _ in range(n) for role in ("user", "assistant")], "NORMAL")
             self.turns += n
 
     def close(self) -> None:

@@ -1,18 +1,10 @@
 """Turns in a real kernel: interrupts, cells, displays, saved notebooks."""
 
-import os
-import queue
-import time
-from pathlib import Path
-
-import nbformat
 import pytest
-from jupyter_client.manager import KernelManager
-from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-HERE = Path(__file__).parent
-ROOT = HERE.parent.parent
+from tests.kernel.real_kernel import HERE, ROOT, Kernel, execute, notebook
+
 SETUP = f"import sys, asyncio, time; sys.path[:0] = [{str(HERE)!r}, {str(ROOT)!r}]; from slow_client import SlowClient, Events"
 
 pytestmark = [
@@ -23,78 +15,9 @@ pytestmark = [
 ]
 
 
-class Cell:
-    """What came of one execution."""
-
-    def __init__(self):
-        self.stdout, self.stderr, self.status, self.ename, self.duration_s = "", "", None, None, None
-        self.displays, self.late, self.late_displays = [], "", []
-
-
-class Kernel:
-    """A real kernel, spoken to as JupyterLab does: cells have ids."""
-
-    def __init__(self):
-        self.manager = KernelManager(kernel_name="python3")
-        self.manager.start_kernel(cwd=str(HERE), env={**os.environ, "PYTHONPATH": str(ROOT)})
-        self.client = self.manager.client()
-        self.client.start_channels()
-        self.client.wait_for_ready(timeout=60)
-        assert self.run(SETUP).status == "ok"
-
-    def run(self, code, *, cell_id=None, interrupt_after_s=None, limit_s=30):
-        content = {
-            "code": code,
-            "silent": False,
-            "store_history": True,
-            "user_expressions": {},
-            "allow_stdin": False,
-            "stop_on_error": False,
-        }
-        message = self.client.session.msg("execute_request", content)
-        message["metadata"] = {"cellId": cell_id} if cell_id else {}
-        self.client.shell_channel.send(message)
-        return self._collect(message["header"]["msg_id"], interrupt_after_s, limit_s)
-
-    def _collect(self, msg_id, interrupt_after_s, limit_s):
-        cell, began, interrupted = Cell(), time.monotonic(), None
-        while True:
-            assert time.monotonic() - began < limit_s, f"the cell did not end: {cell.__dict__}"
-            if interrupt_after_s is not None and interrupted is None and time.monotonic() - began > interrupt_after_s:
-                interrupted = time.monotonic()
-                self.manager.interrupt_kernel()
-            try:
-                message = self.client.get_iopub_msg(timeout=0.02)
-            except queue.Empty:
-                continue
-            kind, content = message["msg_type"], message["content"]
-            if message["parent_header"].get("msg_id") != msg_id:
-                cell.late += content.get("text", "")
-                cell.late_displays += [content["data"]] if kind == "update_display_data" else []
-                continue
-            if kind == "stream":
-                setattr(cell, content["name"], getattr(cell, content["name"]) + content["text"])
-            elif kind in ("display_data", "update_display_data", "execute_result"):
-                cell.displays.append((kind, content["data"], content.get("transient", {})))
-            elif kind == "error":
-                cell.ename = content["ename"]
-            elif kind == "status" and content["execution_state"] == "idle":
-                break
-        cell.duration_s = time.monotonic() - (interrupted or began)
-        while True:
-            reply = self.client.get_shell_msg(timeout=10)
-            if reply["parent_header"].get("msg_id") == msg_id:
-                cell.status = reply["content"]["status"]
-                return cell
-
-    def close(self):
-        self.client.stop_channels()
-        self.manager.shutdown_kernel(now=True)
-
-
 @pytest.fixture(scope="module")
 def shared():
-    kernel = Kernel()
+    kernel = Kernel(SETUP)
     yield kernel
     kernel.close()
 
@@ -243,17 +166,6 @@ def test_chaining_from_listeners_works_in_cells(kernel):
     )
     assert kernel.run("chat.ask('x').result()\nprint(got)").stdout == "[1, 'again ']\n"
     assert kernel.run("got.clear(); await chat.ask('x')\nprint(got)").stdout == "[1, 'again ']\n"
-
-
-def notebook(*sources):
-    made = nbformat.v4.new_notebook()
-    made.cells = [nbformat.v4.new_code_cell(source) for source in sources]
-    return made
-
-
-def execute(made):
-    NotebookClient(made, timeout=60, kernel_name="python3", resources={"metadata": {"path": str(HERE)}}).execute()
-    return made
 
 
 def test_in_a_notebook_run_by_nbclient_listener_output_and_the_reply_are_saved():

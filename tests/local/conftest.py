@@ -6,6 +6,7 @@ import os
 import threading
 
 import pytest
+
 from tests.local.tiny import Index
 
 

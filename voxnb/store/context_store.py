@@ -15,9 +15,11 @@ from voxnb.errors import StoreError, UnknownConversationError
 from voxnb.messages import group_turns, parse_messages, split_instructions
 from voxnb.runtime import config
 from voxnb.store import ledger
-from voxnb.store.database import MEMORY, Database, create_private, mapped
+from voxnb.store.database import MEMORY, Database
 from voxnb.store.ids import new_id
 from voxnb.store.journal import append_turn
+from voxnb.store.opening import create_private
+from voxnb.store.trouble import mapped
 from voxnb.store.verify import Verdict, verify
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ import os
 import queue
 import sqlite3
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -22,21 +21,15 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from voxnb.errors import (
-    StoreBusyError,
     StoreError,
-    StoreFormatError,
-    StoreFullError,
     StoreReadOnlyError,
 )
-from voxnb.store import forks, schema
+from voxnb.store import forks
+from voxnb.store.opening import begin_immediate, check_ours, check_version, create_private, migrate, switch_on_wal
+from voxnb.store.trouble import BUSY_TIMEOUT_S, mapped, mapped_sql
 
 T = TypeVar("T")
 
-BUSY_TIMEOUT_S: Final = 30.0
-"""How long a write waits for another process; folds and imports hold the lock for milliseconds."""
-
-OPEN_TIMEOUT_S: Final = 60.0
-"""How long opening waits while others switch the journal or migrate."""
 
 MEMORY: Final = ":memory:"
 
@@ -310,182 +303,4 @@ class _Reader:
 # -- opening, step by step --------------------------------------------------------------------
 
 
-def create_private(file: Path) -> None:
-    """Make the file with mode 0600 before SQLite can make it with the umask's."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-
-
-def check_ours(connection: sqlite3.Connection, path: str) -> None:
-    """Refuse a database that another program made, before anything is changed in it."""
-    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
-    if application_id == schema.APPLICATION_ID:
-        check_version(connection, path)
-        return
-    foreign = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table' LIMIT 1").fetchone()
-    if application_id or foreign:
-        # Another process may have been between two steps of making it ours.
-        (again,) = connection.execute("PRAGMA application_id").fetchone()
-        if again != schema.APPLICATION_ID:
-            raise StoreFormatError(
-                f"{path!r} is another program's database (it has a table {foreign[0]!r}); choose another path"
-                if foreign
-                else f"{path!r} is another program's database (application_id {application_id}); choose another path",
-                path=path,
-            )
-
-
-def check_version(connection: sqlite3.Connection, path: str) -> None:
-    """Refuse a store that was written by a newer voxnb."""
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version > schema.VERSION:
-        raise StoreFormatError(
-            f"{path!r} has schema version {version}, this voxnb knows {schema.VERSION}; update voxnb",
-            path=path,
-        )
-
-
-def switch_on_wal(connection: sqlite3.Connection) -> str:
-    """Switch to write-ahead logging where the file system has it, else keep a rollback journal.
-
-    Returns:
-        ``"wal"``, or ``"truncate"`` where shared memory does not work (network file systems).
-    """
-    deadline = time.monotonic() + OPEN_TIMEOUT_S
-    while True:
-        try:
-            (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
-            if mode == "wal":
-                # The probe: WAL can be switched on where its shared memory then fails.
-                connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-                return "wal"
-            (mode,) = connection.execute("PRAGMA journal_mode=TRUNCATE").fetchone()
-            return str(mode)
-        except sqlite3.OperationalError as error:
-            # Switching takes an exclusive lock for which SQLite does not wait: many first opens meet here.
-            if not is_busy(error) or time.monotonic() > deadline:
-                raise
-            time.sleep(0.005)
-
-
-def begin_immediate(connection: sqlite3.Connection) -> None:
-    """``BEGIN IMMEDIATE``, waiting through the busy timeout and the recovery of a crashed process."""
-    deadline = time.monotonic() + BUSY_TIMEOUT_S
-    while True:
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            return
-        except sqlite3.OperationalError as error:
-            # BUSY_RECOVERY and BUSY_SNAPSHOT come back at once, whatever the timeout says.
-            if not is_busy(error) or time.monotonic() > deadline:
-                raise
-            time.sleep(0.002)
-
-
-def migrate(connection: sqlite3.Connection, path: str, *, backup: bool) -> None:
-    """Bring the schema up to date: under one write lock, so that a hundred first opens are one migration."""
-    if current(connection):
-        return
-    begin_immediate(connection)
-    try:
-        if not current(connection):
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if backup and version:
-                copy_before(path, version)
-            from sqlite_utils import Database as SqliteUtilsDatabase
-
-            connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
-            # Plugins off: a store must not run code that some other package registered.
-            schema.migrations().apply(SqliteUtilsDatabase(connection, recursive_triggers=False, execute_plugins=False))
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-
-
-def current(connection: sqlite3.Connection) -> bool:
-    """Whether the schema is the one this code knows."""
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
-    return bool(version == schema.VERSION and application_id == schema.APPLICATION_ID)
-
-
-def copy_before(path: str, version: int) -> None:
-    """Keep the file as it was beside itself, as ``store.v3.backup.db``."""
-    target = Path(path).with_suffix(f".v{version}.backup.db")
-    if target.exists() and target.stat().st_size:
-        return
-    unfinished = target.with_suffix(".unfinished")
-    unfinished.unlink(missing_ok=True)
-    create_private(unfinished)
-    # Through a connection of its own: a backup cannot run on the one that holds the write transaction.
-    source = sqlite3.connect(Path(path).absolute().as_uri() + "?mode=ro", uri=True)
-    copy = sqlite3.connect(unfinished)
-    try:
-        source.backup(copy)
-    finally:
-        copy.close()
-        source.close()
-    unfinished.replace(target)
-
-
 # -- errors -----------------------------------------------------------------------------------
-
-
-def is_busy(error: sqlite3.Error) -> bool:
-    """Whether SQLite says that somebody else holds the file."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-
-
-@contextlib.contextmanager
-def mapped_sql(path: str) -> Iterator[None]:
-    """Turn sqlite errors into voxnb's; what else the caller raises is its own."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise store_error(error, path) from error
-
-
-@contextlib.contextmanager
-def mapped(path: str) -> Iterator[None]:
-    """Turn sqlite and file system errors into voxnb's, with what to do."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise store_error(error, path) from error
-    except OSError as error:
-        raise StoreError(
-            f"cannot open the store {path!r}: {error.strerror or error}; choose another path (store=… or VOXNB_STORE)",
-            path=path,
-        ) from error
-
-
-def store_error(error: sqlite3.Error, path: str) -> StoreError:
-    """The voxnb error for a sqlite one."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    # The log's shared memory is a file too, and says that it cannot grow in its own way.
-    if code == sqlite3.SQLITE_FULL or getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_IOERR_SHMSIZE:
-        return StoreFullError(
-            f"the disk with {path!r} is full; nothing of this write was kept, make room and repeat", path=path
-        )
-    if code == sqlite3.SQLITE_NOTADB:
-        return StoreFormatError(f"{path!r} is not a SQLite database; choose another path", path=path)
-    if code == sqlite3.SQLITE_CORRUPT:
-        return StoreFormatError(f"{path!r} is damaged ({error}); copy it away and restore a backup", path=path)
-    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
-        return StoreReadOnlyError(
-            f"{path!r} cannot be written ({error}); check its permissions or open it with read_only=True",
-            path=path,
-        )
-    if is_busy(error):
-        return StoreBusyError(
-            f"{path!r} was held by another process for {BUSY_TIMEOUT_S:.0f} s; close what holds it and repeat",
-            path=path,
-        )
-    if code == sqlite3.SQLITE_CANTOPEN:
-        return StoreError(f"cannot open {path!r} ({error}); check the folder and its permissions", path=path)
-    if code == sqlite3.SQLITE_IOERR:
-        return StoreError(f"reading or writing {path!r} failed ({error}); check the disk", path=path)
-    return StoreError(f"the store {path!r} refused a statement ({error})", path=path)

@@ -231,9 +231,7 @@ def fail(
 
 def release(c: sqlite3.Connection, job: FoldJob, *, calls: Sequence[CallRecord], now: float) -> None:
     """Give a fold up that nobody is to blame for: it was cancelled."""
-    c.execute(
-        "UPDATE conversation SET fold_owner = NULL, fold_lease_until = NULL WHERE id = ?", (job.conversation.id,)
-    )
+    c.execute("UPDATE conversation SET fold_owner = NULL, fold_lease_until = NULL WHERE id = ?", (job.conversation.id,))
     for call in calls:
         journal.add_call(c, call, conversation=job.conversation.id, turn=None, summary=None, now=now)
 

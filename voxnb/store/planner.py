@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, Final
 
 from voxnb.errors import MessageError
@@ -85,7 +86,7 @@ class Planner:
             tools_tokens=tools_tokens,
             own_tools_tokens=self.tools_tokens,
             summary_role=self.summary_role,
-            cut_off=(self.measure.count(CUT_OFF), None),
+            cut_off=(_cut_off_tokens(self.measure.count), None),
             prefix=prefix,
         )
 
@@ -146,6 +147,11 @@ class Planner:
     def fenced_counts(self, text: str, *, mark: str, last_seq: int) -> Counted:
         """Counts of the message that will carry a summary."""
         return self.measure.text_message(self.summary_role, plan.fence(text, mark=mark, last_seq=last_seq))
+
+
+@lru_cache(maxsize=16)
+def _cut_off_tokens(count: Callable[[str], int]) -> int:
+    return count(CUT_OFF)
 
 
 def prefix_of(snapshot: Snapshot, tools_tokens: int) -> str:

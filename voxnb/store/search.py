@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 from voxnb.errors import ParameterError, StoreError, StoreReadOnlyError
 from voxnb.params import did_you_mean
 from voxnb.store.columns import OWNER, TABLES
-from voxnb.store.database import Database, store_error
+from voxnb.store.database import Database
 from voxnb.store.frames import ROLE, Kind, frame, row_limit, times, window
 from voxnb.store.tables import view
+from voxnb.store.trouble import store_error
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,0 +1,94 @@
+"""A real kernel, driven cell by cell as JupyterLab does, and notebooks run as nbclient does."""
+
+import os
+import queue
+import time
+from pathlib import Path
+
+import nbformat
+from jupyter_client.manager import KernelManager
+from nbclient import NotebookClient
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+
+
+class Cell:
+    """What came of one execution."""
+
+    def __init__(self):
+        self.stdout, self.stderr, self.status, self.ename, self.duration_s = "", "", None, None, None
+        self.displays, self.late, self.late_displays = [], "", []
+
+
+class Kernel:
+    """A real kernel, spoken to as JupyterLab does: cells have ids."""
+
+    def __init__(self, setup=""):
+        self.manager = KernelManager(kernel_name="python3")
+        self.manager.start_kernel(cwd=str(HERE), env={**os.environ, "PYTHONPATH": str(ROOT)})
+        self.client = self.manager.client()
+        self.client.start_channels()
+        self.client.wait_for_ready(timeout=60)
+        if setup:
+            assert self.run(setup).status == "ok"
+
+    def run(self, code, *, cell_id=None, interrupt_after_s=None, limit_s=30):
+        content = {
+            "code": code,
+            "silent": False,
+            "store_history": True,
+            "user_expressions": {},
+            "allow_stdin": False,
+            "stop_on_error": False,
+        }
+        message = self.client.session.msg("execute_request", content)
+        message["metadata"] = {"cellId": cell_id} if cell_id else {}
+        self.client.shell_channel.send(message)
+        return self._collect(message["header"]["msg_id"], interrupt_after_s, limit_s)
+
+    def _collect(self, msg_id, interrupt_after_s, limit_s):
+        cell, began, interrupted = Cell(), time.monotonic(), None
+        while True:
+            assert time.monotonic() - began < limit_s, f"the cell did not end: {cell.__dict__}"
+            if interrupt_after_s is not None and interrupted is None and time.monotonic() - began > interrupt_after_s:
+                interrupted = time.monotonic()
+                self.manager.interrupt_kernel()
+            try:
+                message = self.client.get_iopub_msg(timeout=0.02)
+            except queue.Empty:
+                continue
+            kind, content = message["msg_type"], message["content"]
+            if message["parent_header"].get("msg_id") != msg_id:
+                cell.late += content.get("text", "")
+                cell.late_displays += [content["data"]] if kind == "update_display_data" else []
+                continue
+            if kind == "stream":
+                setattr(cell, content["name"], getattr(cell, content["name"]) + content["text"])
+            elif kind in ("display_data", "update_display_data", "execute_result"):
+                cell.displays.append((kind, content["data"], content.get("transient", {})))
+            elif kind == "error":
+                cell.ename = content["ename"]
+            elif kind == "status" and content["execution_state"] == "idle":
+                break
+        cell.duration_s = time.monotonic() - (interrupted or began)
+        while True:
+            reply = self.client.get_shell_msg(timeout=10)
+            if reply["parent_header"].get("msg_id") == msg_id:
+                cell.status = reply["content"]["status"]
+                return cell
+
+    def close(self):
+        self.client.stop_channels()
+        self.manager.shutdown_kernel(now=True)
+
+
+def notebook(*sources):
+    made = nbformat.v4.new_notebook()
+    made.cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    return made
+
+
+def execute(made):
+    NotebookClient(made, timeout=60, kernel_name="python3", resources={"metadata": {"path": str(HERE)}}).execute()
+    return made
