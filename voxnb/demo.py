@@ -40,9 +40,6 @@ POLICY: Final = ContextPolicy(
 REPLY_TOKENS: Final = 32
 """Short replies: the demo is about what is remembered."""
 
-LOCAL_REQUEST: Final = {"temperature": 0.2, "repeat_penalty": 1.1}
-"""For the embedded model: left to its own sampling it drifts off within a few turns."""
-
 BAR_CHARS: Final = 40
 PARTS: Final = (("instructions", "I", "35"), ("pinned", "P", "33"), ("summary", "S", "36"), ("tail", "=", "32"),
                 ("current turn", ">", "34"))  # fmt: skip
@@ -200,8 +197,7 @@ class Player:
 
     def _ask(self, text: str) -> None:
         self.screen.write("    model  ")
-        extra = LOCAL_REQUEST if self.client.endpoint.is_local else {}
-        turn = self.client.ask(text, max_tokens=REPLY_TOKENS, **extra)
+        turn = self.client.ask(text, max_tokens=REPLY_TOKENS)
         if self.screen.live:
             for delta in turn:
                 self.screen.write(" ".join(delta.split("\n")))

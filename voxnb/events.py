@@ -133,15 +133,9 @@ class RealtimeAPIEvents(EventNamespace):
     ConversationItemInputAudioTranscriptionCompleted = (
         "OpenAI.RealtimeAPI.ConversationItemInputAudioTranscriptionCompleted"
     )
-    ConversationItemInputAudioTranscriptionDelta = (
-        "OpenAI.RealtimeAPI.ConversationItemInputAudioTranscriptionDelta"
-    )
-    ConversationItemInputAudioTranscriptionSegment = (
-        "OpenAI.RealtimeAPI.ConversationItemInputAudioTranscriptionSegment"
-    )
-    ConversationItemInputAudioTranscriptionFailed = (
-        "OpenAI.RealtimeAPI.ConversationItemInputAudioTranscriptionFailed"
-    )
+    ConversationItemInputAudioTranscriptionDelta = "OpenAI.RealtimeAPI.ConversationItemInputAudioTranscriptionDelta"
+    ConversationItemInputAudioTranscriptionSegment = "OpenAI.RealtimeAPI.ConversationItemInputAudioTranscriptionSegment"
+    ConversationItemInputAudioTranscriptionFailed = "OpenAI.RealtimeAPI.ConversationItemInputAudioTranscriptionFailed"
     ConversationItemTruncated = "OpenAI.RealtimeAPI.ConversationItemTruncated"
     ConversationItemDeleted = "OpenAI.RealtimeAPI.ConversationItemDeleted"
     InputAudioBufferCommitted = "OpenAI.RealtimeAPI.InputAudioBufferCommitted"
@@ -413,9 +407,7 @@ class Payload(dict[str, Any]):
         try:
             value = self[name]
         except KeyError:
-            raise AttributeError(
-                f"the payload has no {name!r}; it has {', '.join(self) or 'no keys'}"
-            ) from None
+            raise AttributeError(f"the payload has no {name!r}; it has {', '.join(self) or 'no keys'}") from None
         if type(value) is dict:
             return Payload(value)
         if type(value) is list:

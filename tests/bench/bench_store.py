@@ -195,7 +195,9 @@ class Ours(Memory):
         job = self.database.write(self.take).result()
         if job is not None:
             written = write_extract(job, self.planner)
-            done = self.database.write(lambda c: folding.commit(c, job, written, now=time.time()), durable=True).result()
+            done = self.database.write(
+                lambda c: folding.commit(c, job, written, now=time.time()), durable=True
+            ).result()
             assert done
             self.folds += 1
 
@@ -253,7 +255,8 @@ class Raw(Memory):
 
     def insert(self, role: str, text: str) -> None:
         self.c.execute(
-            "INSERT INTO message (conversation, role, content, tokens) VALUES (1, ?, ?, ?)", (role, text, count(text) + 4)
+            "INSERT INTO message (conversation, role, content, tokens) VALUES (1, ?, ?, ?)",
+            (role, text, count(text) + 4),
         )
 
     def user(self, text: str) -> None:
@@ -393,13 +396,19 @@ class LangChain(Memory):
 
     def build(self) -> Any:
         return self.trim(
-            self.history.messages, max_tokens=BUDGET_TOKENS, strategy="last", token_counter="approximate", start_on="human"
+            self.history.messages,
+            max_tokens=BUDGET_TOKENS,
+            strategy="last",
+            token_counter="approximate",
+            start_on="human",
         )
 
     def fill(self, turns: int) -> None:
         while self.turns < turns:
             n = min(1_000, turns - self.turns)
-            self.history.add_messages([m for _ in range(n) for m in (self.human(next(self.texts)), self.ai(next(self.texts)))])
+            self.history.add_messages(
+                [m for _ in range(n) for m in (self.human(next(self.texts)), self.ai(next(self.texts)))]
+            )
             self.turns += n
 
     def close(self) -> None:
@@ -412,7 +421,10 @@ KINDS: tuple[type[Memory], ...] = (Raw, Ours, Agents, AgentsLimited, LangChain)
 def installed() -> list[type[Memory]]:
     """What can be compared here; says what cannot."""
     missing = {}
-    for kind, modules in {Agents: ("agents",), LangChain: ("sqlalchemy", "langchain_community.chat_message_histories")}.items():
+    for kind, modules in {
+        Agents: ("agents",),
+        LangChain: ("sqlalchemy", "langchain_community.chat_message_histories"),
+    }.items():
         try:
             for module in modules:
                 importlib.import_module(module)
@@ -450,7 +462,9 @@ def interleaved(memories: list[Memory], *, rounds: int, budget_s: float = 8.0) -
     }
 
 
-def at_points(kinds: list[type[Memory]], folder: Path, *, max_turns: int, rounds: int) -> dict[int, dict[str, tuple[float, float, float]]]:
+def at_points(
+    kinds: list[type[Memory]], folder: Path, *, max_turns: int, rounds: int
+) -> dict[int, dict[str, tuple[float, float, float]]]:
     """(turn, build, append) in milliseconds by number of turns and store."""
     memories = [kind(folder) for kind in kinds]
     found: dict[int, dict[str, tuple[float, float, float]]] = {}
@@ -460,7 +474,10 @@ def at_points(kinds: list[type[Memory]], folder: Path, *, max_turns: int, rounds
         gc.collect()
         found[point] = interleaved(memories, rounds=rounds)
         ours, raw = found[point][Ours.name], found[point][Raw.name]
-        print(f"\n{point:,} turns".ljust(30) + "      turn     build    append, ms;   build / ours   append / raw   file, MB")
+        print(
+            f"\n{point:,} turns".ljust(30)
+            + "      turn     build    append, ms;   build / ours   append / raw   file, MB"
+        )
         for memory in memories:
             turn, build, append = found[point][memory.name]
             size = memory.path.stat().st_size / 1e6
@@ -495,7 +512,9 @@ def whole(kinds: list[type[Memory]], folder: Path, *, max_turns: int) -> dict[in
     return found
 
 
-def verdicts(points: dict[int, dict[str, tuple[float, float, float]]], wholes: dict[int, dict[str, float]]) -> Iterator[tuple[str, float, float, bool]]:
+def verdicts(
+    points: dict[int, dict[str, tuple[float, float, float]]], wholes: dict[int, dict[str, float]]
+) -> Iterator[tuple[str, float, float, bool]]:
     """(what, ratio, target, whether it is reached)."""
     ours, first, last = Ours.name, min(points), max(points)
     grown = points[last][ours][0] / points[first][ours][0]
@@ -534,9 +553,19 @@ def main() -> int:
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     folder = Path(tempfile.mkdtemp(prefix="voxnb-bench-", dir=given.dir))
-    packages = ("voxnb", "openai-agents", "langchain", "langchain-core", "langchain-community", "sqlalchemy", "tiktoken")
+    packages = (
+        "voxnb",
+        "openai-agents",
+        "langchain",
+        "langchain-core",
+        "langchain-community",
+        "sqlalchemy",
+        "tiktoken",
+    )
     try:
-        print(f"{platform.platform()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, one sync {sync_ms(folder):.2f} ms")
+        print(
+            f"{platform.platform()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, one sync {sync_ms(folder):.2f} ms"
+        )
         kinds = installed()
         versions = []
         for name in packages:

@@ -117,7 +117,7 @@ def test_any_text_is_an_address_or_a_parameter_error(text):
         try:
             address = parse_address(whole)
         except errors.ParameterError as error:
-            assert error.name == "base_url"  # noqa: PT017 - both outcomes are allowed
+            assert error.name == "base_url"
         else:
             assert parse_address(address.url()).url() == address.url(), "what is sent means the same when read again"
 

@@ -233,7 +233,11 @@ def test_a_message_that_alone_is_too_long_names_the_parts():
         after = everything(chat.store)
         kept = [(t[0], t[4]) for t in before["turn"]]
         assert [(t[0], t[4]) for t in after["turn"]][: len(kept)] == kept
-        assert (after["summary"], after["coverage"], after["pin"]) == (before["summary"], before["coverage"], before["pin"])
+        assert (after["summary"], after["coverage"], after["pin"]) == (
+            before["summary"],
+            before["coverage"],
+            before["pin"],
+        )
         assert list(chat.store.turns()["state"].astype(str))[-1] == "failed"
         assert len(say(chat, 9)) == 1
         assert all("far too long" not in str(m) for m in chats(server)[-1].messages)

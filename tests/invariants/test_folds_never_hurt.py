@@ -96,7 +96,10 @@ def test_a_bad_summary_is_an_event_and_a_warning_and_nothing_else(what, monkeypa
         assert set(failed.loc[failed["purpose"] == "fold", "model"]) == {TELLER}
         assert (failed["purpose"] == "fold").sum() == len(folds(server)) - (len(folds(server)) - folds_made(failed))
         kept = chat.store.events()
-        assert json.loads(kept.loc[kept["name"] == ContextEvents.SummaryFailed.value, "payload"].iloc[0])["reason"] == reason
+        assert (
+            json.loads(kept.loc[kept["name"] == ContextEvents.SummaryFailed.value, "payload"].iloc[0])["reason"]
+            == reason
+        )
         assert len(chat.conversation) == 7
         assert chat.store.verify()
 
@@ -187,7 +190,9 @@ def test_the_breaker_waits_two_four_eight_turns():
 
 
 def test_a_summary_closes_the_breaker():
-    with talking(scripted(fold=in_turn(*[Status(500, headers=NEVER)] * 3, summarise)), policy=small(window_tokens=8_000)) as (
+    with talking(
+        scripted(fold=in_turn(*[Status(500, headers=NEVER)] * 3, summarise)), policy=small(window_tokens=8_000)
+    ) as (
         server,
         chat,
     ):
@@ -430,7 +435,9 @@ def test_placeholders_are_filled_and_every_other_brace_stays():
     first, second = folds(server)[0].messages, folds(server)[1].messages
     assert first[0]["content"].startswith('Given none and {"json": {{x}}}, sum up:\nUser: Tell me of #1')
     assert first[0]["content"].endswith("In {{language}}.")
-    assert second[0]["content"].startswith("Given It says {{messages}}. and {"), "what is filled in is not filled in again"
+    assert second[0]["content"].startswith("Given It says {{messages}}. and {"), (
+        "what is filled in is not filled in again"
+    )
     assert first[1] == {"role": "user", "content": CLOSING}
 
 
@@ -526,7 +533,10 @@ def test_a_prompt_that_was_cut_is_told():
 
 def test_the_window_is_asked_of_the_server():
     policy = voxnb.ContextPolicy(reserve_output_tokens=100)
-    with testing.server(scripted(), models=["m", TELLER], window_tokens=900) as server, client(server, policy=policy) as chat:
+    with (
+        testing.server(scripted(), models=["m", TELLER], window_tokens=900) as server,
+        client(server, policy=policy) as chat,
+    ):
         for tag in range(1, 25):
             chat.ask(f"Tell me of #{tag}, " + "please " * 12, model="m").result(WAIT_S)
         chat.idle().result(WAIT_S)
@@ -576,7 +586,10 @@ def test_what_is_undone_while_a_summary_is_written_is_not_covered_by_it():
 def test_two_clients_of_one_conversation_cover_each_turn_once(tmp_path):
     with testing.server(scripted()) as server:
         store = voxnb.ContextStore(tmp_path / "store.db")
-        with client(server, store=store, conversation="iris") as one, client(server, store=store, conversation="iris") as two:
+        with (
+            client(server, store=store, conversation="iris") as one,
+            client(server, store=store, conversation="iris") as two,
+        ):
             for tag in range(1, 31, 2):
                 turns = [one.ask(f"Tell me of #{tag}, " + "so " * 12), two.ask(f"Tell me of #{tag + 1}, " + "so " * 12)]
                 voxnb.gather(turns)

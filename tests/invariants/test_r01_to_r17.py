@@ -88,7 +88,10 @@ def test_coverage_is_right_where_the_summariser_reads_in_chunks():
     """R3: every chunk is a request of its own."""
     with testing.server(scripted()) as server:
         teller = voxnb.ChatCompletionsAPIClient(
-            base_url=server.base_url, api_key=server.api_key, model=TELLER, policy=voxnb.ContextPolicy(window_tokens=900)
+            base_url=server.base_url,
+            api_key=server.api_key,
+            model=TELLER,
+            policy=voxnb.ContextPolicy(window_tokens=900),
         )
         policy = small(window_tokens=2_000, fold_at_tokens=1_000, summary_max_tokens=100, keep_last_turns=1)
         with teller, client(server, policy=policy, summary_client=teller) as chat:

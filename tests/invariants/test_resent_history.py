@@ -63,11 +63,15 @@ class Stateless:
 
 
 class Stateful:
-    """Sends what is new, a system message where it is another one; after a failure retry() (or asks once more)."""
+    """Sends what is new, a system message where it is another one; after a failure asks again.
+
+    Half an answer is asked for again by retry(), but for the first one: a list with no answer in it is new.
+    """
 
     def __init__(self, chat: voxnb.ChatCompletionsAPIClient) -> None:
         self.chat = chat
         self.system: str | None = None
+        self.answered = False
 
     def send(self, system: str | None, new: list[dict[str, Any]], *, fault: bool) -> voxnb.Reply:
         leading = [{"role": "system", "content": system}] if system and system != self.system else []
@@ -78,7 +82,8 @@ class Stateful:
                 self.chat.create_chat_completions(messages=leading + new).result(WAIT_S)
             except APIError:
                 state = self.chat.store.turns(self.chat.conversation)["state"].iloc[-1]
-        if state == "partial":
+        again, self.answered = state == "partial" and self.answered, True
+        if again:
             return self.chat.conversation.retry().result(WAIT_S)
         return self.chat.create_chat_completions(messages=leading + new).result(WAIT_S)
 

@@ -252,7 +252,10 @@ def test_a_branch_before_what_is_folded_takes_the_summary_back(path):
             assert [r.reused for r in replies] == [True, True, False]
             assert chat.conversation.summary() is None
             assert chat.store.verify()
-        assert [m["content"] for m in chats(server)[-1].messages if m["role"] == "user"] == [*texts[:2], "Something else"]
+        assert [m["content"] for m in chats(server)[-1].messages if m["role"] == "user"] == [
+            *texts[:2],
+            "Something else",
+        ]
 
 
 def test_append_is_the_default_and_adds(server, path):

@@ -33,7 +33,8 @@ class Kernel:
         if setup:
             assert self.run(setup).status == "ok"
 
-    def run(self, code, *, cell_id=None, interrupt_after_s=None, limit_s=30):
+    def run(self, code, *, cell_id=None, interrupt_after_s=None, begun=None, limit_s=30):
+        """Run a cell; `interrupt_after_s` counts from the start, or from when `begun()` first holds."""
         content = {
             "code": code,
             "silent": False,
@@ -45,13 +46,17 @@ class Kernel:
         message = self.client.session.msg("execute_request", content)
         message["metadata"] = {"cellId": cell_id} if cell_id else {}
         self.client.shell_channel.send(message)
-        return self._collect(message["header"]["msg_id"], interrupt_after_s, limit_s)
+        return self._collect(message["header"]["msg_id"], interrupt_after_s, begun or (lambda: True), limit_s)
 
-    def _collect(self, msg_id, interrupt_after_s, limit_s):
+    def _collect(self, msg_id, interrupt_after_s, begun, limit_s):
         cell, began, interrupted = Cell(), time.monotonic(), None
+        counted_from = None
         while True:
             assert time.monotonic() - began < limit_s, f"the cell did not end: {cell.__dict__}"
-            if interrupt_after_s is not None and interrupted is None and time.monotonic() - began > interrupt_after_s:
+            if counted_from is None and begun():
+                counted_from = time.monotonic()
+            due = counted_from is not None and interrupt_after_s is not None
+            if due and interrupted is None and time.monotonic() - counted_from > interrupt_after_s:
                 interrupted = time.monotonic()
                 self.manager.interrupt_kernel()
             try:

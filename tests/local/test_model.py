@@ -264,9 +264,12 @@ def test_a_chat_goes_on_after_the_server_died_in_the_middle_of_a_reply(tmp_path)
         assert chat.ask("Say hello.", max_tokens=8).result(120).usage.prompt_tokens > 0
         turn = chat.ask("Tell me everything about bicycles.", max_tokens=2000, ignore_eos=True)
         next(iter(turn))
-        os.kill(serve_default().pid, signal.SIGKILL)
+        it = serve_default()
+        pid = it.pid
+        os.kill(pid, signal.SIGKILL)
         with pytest.raises(APIConnectionError):
             turn.result(120)
+        until(lambda: it.pid not in (pid, None))
         assert chat.ask("Say hello again.", max_tokens=8).result(120).text
         assert chat.store.verify()
     serve_default().close()
@@ -299,12 +302,15 @@ def test_it_ends_with_the_interpreter():
 
 
 def test_it_ends_when_its_parent_is_killed():
-    process_, port, _ = parent("sys.stdin.read()")
+    process_, port, _ = parent("print(it.log, flush=True); sys.stdin.read()")
     with process_:
         assert answers(port)
+        log = process_.stdout.readline().strip()
+        assert Path(log).exists()
         process_.kill()
         process_.wait()
         until(lambda: not answers(port))
+    until(lambda: not Path(log).exists())
 
 
 @posix
@@ -392,7 +398,7 @@ def test_the_log_stays_short(tmp_path):
 def test_a_broken_model_file_is_an_error_with_the_end_of_the_log(tmp_path):
     path = tmp_path / "broken.gguf"
     path.write_bytes(weights.fetch().read_bytes()[:1_000_000])
-    with pytest.raises(LocalModelError, match=r"did not start[\s\S]*corrupted or incomplete") as caught:
+    with pytest.raises(LocalModelError, match=r"did not start[\s\S]*failed to load model") as caught:
         Model(path).start()
     assert caught.value.exit_code == 1
     assert Path(caught.value.log).is_file()

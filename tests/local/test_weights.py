@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import errno
 import json
 import os
 import shutil
@@ -230,6 +232,14 @@ def test_a_disk_that_takes_no_more_is_an_error_that_says_so(index, tmp_path, mos
     assert "File too large" in last
     assert "VOXNB_LOCAL_MODEL" in last
     assert names(tmp_path) == ["tiny.Q4_1.gguf.lock"]
+
+
+def test_a_disk_with_too_little_room_is_an_error_before_anything_is_fetched(index, tmp_path):
+    much = dataclasses.replace(TINY, size_bytes=shutil.disk_usage(tmp_path).total)
+    with pytest.raises(LocalModelError, match=r"No space left.*make room, set VOXNB_CACHE") as caught:
+        weights.fetch(much, folder=tmp_path)
+    assert caught.value.__cause__.errno == errno.ENOSPC
+    assert index.downloads == 0
 
 
 def test_the_cache_is_where_the_user_says_else_where_the_system_keeps_caches(tmp_path, monkeypatch):

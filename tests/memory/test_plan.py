@@ -96,7 +96,7 @@ def steps(draw, *, broken):
     out = []
     for _ in range(draw(st.integers(0, 2))):
         ids = draw(st.lists(identities, unique=True, max_size=3))
-        late = draw(st.lists(identities.filter(lambda i: i not in ids), unique=True, max_size=2))  # noqa: B023
+        late = draw(st.lists(identities.filter(lambda i: i not in ids), unique=True, max_size=2))
         for some in (ids, late):  # two assistant messages before the first result
             content = draw(st.sampled_from([None, "let me look"]))
             if some:

@@ -38,7 +38,7 @@ from voxnb.messages import Message, canonical, parse_messages, split_instruction
 from voxnb.params import DEFAULT_SUMMARY_MODEL, DEFAULT_SUMMARY_PROMPT, ChatParameters
 from voxnb.runtime import config, loop
 from voxnb.runtime.dispatch import Dispatcher, EventWait
-from voxnb.store import explain, journal, ledger
+from voxnb.store import explain, journal, ledger, paths
 from voxnb.store import folding as fold_ledger
 from voxnb.store.context_store import ContextStore
 from voxnb.store.conversation import Conversation
@@ -110,7 +110,7 @@ class ChatCompletionsAPIClient:
         self.host = "local" if self.endpoint.is_local else self.endpoint.host
         served = config.load("local")() if self.endpoint.is_local else None
         self.default_model: str | None = served.name if served else None
-        self._summary_sampling: Mapping[str, Any] = config.load("local_summary_sampling") if served else {}
+        self._summary_sampling: Mapping[str, Any] = served.summary_sampling if served else {}
         from voxnb.clients.sdk import Transport
 
         self.transport = Transport(
@@ -283,6 +283,8 @@ class ChatCompletionsAPIClient:
         if self._store is not None and not messages:
             raise ParameterError("messages is empty; add what the user says", name="messages")
         _check_json(body)
+        if self.endpoint.is_local:
+            config.load("local")()  # started again if it has crashed; costs next to nothing while it runs
         turn = Turn(client=self)
         if self._store is not None:
             # Loads the encoding in the caller's thread: it takes a moment the first time, and the loop must not.
@@ -375,10 +377,10 @@ class ChatCompletionsAPIClient:
         self._check_store(conversation)
         row = conversation.row()
         with conversation.store.database.snapshot() as c:
-            last = ledger.turn_at(c, row.branch, row.last_seq) if row.last_seq else None
+            last = paths.turn_at(c, row.branch, row.last_seq) if row.last_seq else None
             if last is None:
                 raise ConversationError(f"{row.name!r} has no turn to ask again")
-            said = list(ledger.whole_turn(c, last.id).messages)
+            said = list(paths.whole_turn(c, last.id).messages)
             body = explain.last_body(c, last.id)
         while said and said[-1].role == "assistant":
             said.pop()

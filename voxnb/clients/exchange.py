@@ -35,7 +35,7 @@ from voxnb.events import ChatCompletionsAPIEvents, ContextEvents
 from voxnb.memory.plan import Layout
 from voxnb.messages import Message, Usage
 from voxnb.store import folding as fold_ledger
-from voxnb.store import journal, ledger
+from voxnb.store import journal, ledger, paths
 from voxnb.store.ids import new_id
 from voxnb.store.journal import Ask, Begun, Ending, Reused
 from voxnb.store.owner import RENEW_S, this_process
@@ -473,7 +473,7 @@ class Exchange:
 
         def work(c: Any) -> Begun:
             row = ledger.by_id(c, begun.conversation.id)
-            current = ledger.whole_turn(c, begun.turn.id)
+            current = paths.whole_turn(c, begun.turn.id)
             layout, call_id = journal.plan_call(c, row, begun.turn, current, ask, now=now)
             return Begun(row, begun.turn, call_id, layout, begun.recognised, begun.created)
 
@@ -548,7 +548,7 @@ class Exchange:
         begun = self.begun
         assert begun is not None
         with self.client.store.database.reader() as c:
-            return ledger.whole_turn(c, begun.turn.id).messages
+            return paths.whole_turn(c, begun.turn.id).messages
 
     async def _cancelled(self) -> None:
         """Close the turn as far as it had come."""
@@ -698,4 +698,3 @@ def split_body(body: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any] 
     tools = {k: body[k] for k in TOOL_KEYS if body.get(k) is not None}
     parameters = {k: v for k, v in body.items() if k not in TOOL_KEYS and k != "messages"}
     return parameters, tools or None
-

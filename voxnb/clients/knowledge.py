@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from voxnb.errors import APIError, BudgetError

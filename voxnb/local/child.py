@@ -2,7 +2,7 @@
 
 In a process of its own, because inside a kernel's process it crashes at exit. It ends
 when its standard input closes, which the system does even for a parent that was
-killed, so it outlives nobody.
+killed, so it outlives nobody (while it loads it cannot look: then it ends when it has loaded).
 
 Run by path, not as a module, so that it needs nothing of what the parent has done to find voxnb. It reads one line of
 JSON (path, name, n_ctx_tokens, slots, threads, port, api_key, sampling, log, log_bytes, sys_path), which keeps the key
@@ -12,6 +12,7 @@ standard error.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -89,8 +90,9 @@ def main() -> NoReturn:
     # The answer goes through a copy of standard output: the library may print on the original.
     answer = os.dup(1)
     os.dup2(2, 1)
-    threading.Thread(target=_end_with_stdin, daemon=True).start()
-    threading.Thread(target=_bound_log, args=(Path(settings["log"]), settings["log_bytes"]), daemon=True).start()
+    log = Path(settings["log"])
+    threading.Thread(target=_end_with_stdin, args=(log,), daemon=True).start()
+    threading.Thread(target=_bound_log, args=(log, settings["log_bytes"]), daemon=True).start()
     try:
         server = serve(settings)
     except (RuntimeError, ImportError) as error:  # its reasons are in the log already; a traceback would push them out
@@ -111,9 +113,11 @@ def _line(fd: int) -> bytes:
     return bytes(out)
 
 
-def _end_with_stdin() -> None:
+def _end_with_stdin(log: Path) -> None:
     while os.read(0, 4096):
         pass
+    with contextlib.suppress(OSError):  # on Windows: it is open; else nothing went wrong that it could tell
+        log.unlink(missing_ok=True)
     # At once: the server's destructor would wait for connections that nobody will end.
     os._exit(0)
 

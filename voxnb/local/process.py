@@ -30,6 +30,7 @@ LOG_BYTES: Final = 1 << 20
 LOGS_KEPT: Final = 8
 """Logs of runs that crashed are kept to be read, the newest of them."""
 
+LOG_AGE_S: Final = 3_600.0
 SHOWN_LINES: Final = 12
 STOP_S: Final = 2.0
 
@@ -245,6 +246,6 @@ def _remove_old(folder: Path) -> None:
     names = sorted(folder.glob("server-*-*.log"), key=lambda p: p.name)
     for old in names[:-LOGS_KEPT]:
         with contextlib.suppress(OSError):  # on Windows: still written
-            # A day: what is younger may belong to a run that is still going.
-            if time.time() - old.stat().st_mtime > 86_400:
+            # What was written lately may belong to a run that is still going.
+            if time.time() - old.stat().st_mtime > LOG_AGE_S:
                 old.unlink()

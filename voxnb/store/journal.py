@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 from voxnb.errors import ConversationError, ConversationExistsError, HistoryConflictError, MessageError
 from voxnb.memory.plan import Layout, PastTurn, Snapshot, open_tool_calls
 from voxnb.messages import Message, canonical, digest, group_turns, split_instructions, unpaired
-from voxnb.store import ledger
+from voxnb.store import ledger, paths
 from voxnb.store.ids import new_id
 from voxnb.store.owner import LEASE_S, is_gone
 from voxnb.store.rows import CallRecord, ConversationRow, Counted, TurnRow, dump
@@ -186,12 +186,11 @@ def new_messages(
     last = row.last_seq if last_seq is None else last_seq
     if not any(m.role == "assistant" for m in rest) or last == 0:
         return Fresh(list(rest), 0, last)
-    stored, after = ledger.history_hashes(c, row.branch, last), last
+    stored, after = paths.history_hashes(c, row.branch, last), last
     at = match_history(stored, rest)
-    if at == len(rest):
-        while stored and stored[-1][1] != "complete":
-            seq, state, _ = stored.pop()
-            after = seq - 1 if state == "partial" else after
+    while at == len(rest) and stored and stored[-1][1] != "complete":
+        seq, state, _ = stored.pop()
+        after = seq - 1 if state == "partial" else after
         at = match_history(stored, rest)
     if at == len(rest):
         raise MessageError(
@@ -244,9 +243,9 @@ def branch_off(
     seq, position = cursor
     held: list[Message] = []
     if position:
-        turn = ledger.turn_at(c, row.branch, seq)
+        turn = paths.turn_at(c, row.branch, seq)
         assert turn is not None
-        held = _as_messages(ledger.whole_turn(c, turn.id, first_messages=position))
+        held = _as_messages(paths.whole_turn(c, turn.id, first_messages=position))
         seq -= 1
     if seq < row.last_seq:
         row = ledger.move(c, row, seq=seq, now=now)
@@ -259,7 +258,7 @@ def step_back(c: sqlite3.Connection, row: ConversationRow, turn_id: int, *, now:
     Raises:
         ConversationError: it is no longer the last one, or still runs.
     """
-    last = ledger.turn_at(c, row.branch, row.last_seq) if row.last_seq else None
+    last = paths.turn_at(c, row.branch, row.last_seq) if row.last_seq else None
     if last is None or last.id != turn_id:
         raise ConversationError(f"{row.name!r} went on meanwhile: the turn to ask again is no longer the last one")
     if last.state in ("queued", "running"):
@@ -299,8 +298,8 @@ def place(
         MessageError: tool results and calls that do not pair.
     """
     answers = new[0].role in ("tool", "function") and row.last_seq
-    last = ledger.turn_at(c, row.branch, row.last_seq) if answers else None
-    held = ledger.whole_turn(c, last.id).messages if last else ()
+    last = paths.turn_at(c, row.branch, row.last_seq) if answers else None
+    held = paths.whole_turn(c, last.id).messages if last else ()
     waiting = open_tool_calls(held)
     orphans, unanswered = unpaired(new, open_ids=waiting)
     if orphans:
@@ -316,7 +315,7 @@ def place(
         )
     lease = now + LEASE_S
     if last is not None and waiting and (last.branch != row.branch or last.seq <= row.folded_to):
-        new, whole = [*_as_messages(ledger.whole_turn(c, last.id)), *new], True
+        new, whole = [*_as_messages(paths.whole_turn(c, last.id)), *new], True
         row, waiting = ledger.move(c, row, seq=last.seq - 1, now=now), []
     if last is not None and waiting:
         c.execute(
@@ -326,7 +325,7 @@ def place(
         counted = [ask.measure(m) for m in new]
         ledger.insert_messages(c, row, turn.id, messages=counted, first_position=len(held), now=now)
         ledger.seal_turn(c, turn.id)
-        return ledger.by_id(c, row.id), turn, ledger.whole_turn(c, turn.id)
+        return ledger.by_id(c, row.id), turn, paths.whole_turn(c, turn.id)
     groups = [list(new)] if whole else list(group_turns(new))
     for group in groups[:-1]:
         row = append_turn(c, row, group, measure=ask.measure, now=now)
@@ -363,13 +362,13 @@ def find_reply(
     if position:
         new = _after_last_answer(new)  # a whole list resent inside a tool loop: the open turn's messages are its end
     at_seq = seq if position else seq + 1
-    turn = ledger.turn_at(c, row.branch, at_seq)
+    turn = paths.turn_at(c, row.branch, at_seq)
     while turn is not None and turn.state == "failed" and not position:  # nobody was answered there
         at_seq += 1
-        turn = ledger.turn_at(c, row.branch, at_seq)
+        turn = paths.turn_at(c, row.branch, at_seq)
     if turn is None or turn.state != "complete":
         return None
-    stored = ledger.whole_turn(c, turn.id).messages[position:]
+    stored = paths.whole_turn(c, turn.id).messages[position:]
     keys = [
         key for (key,) in c.execute(
             "SELECT hash FROM message WHERE turn = ? AND position >= ? ORDER BY position", (turn.id, position)
@@ -380,7 +379,7 @@ def find_reply(
     if keys[: len(new)] != [m.content_hash for m in new] or not _same_request(c, ask, turn, leading, position):
         return None
     reply_at = position + len(new)
-    message = ledger.load_message(c, turn.id, reply_at)
+    message = paths.load_message(c, turn.id, reply_at)
     assert message is not None
     more = len(stored) > len(new) + 1
     cursor = (at_seq, reply_at + 1) if more else (at_seq, 0)
@@ -430,7 +429,7 @@ def plan_call(
         "tools": None if ask.tools is None else ledger.put_value(c, canonical(ask.tools)),
         "parameters": ledger.put_value(c, canonical(dict(ask.parameters))),
         "upto": len(current.messages),
-        "horizon": ledger.horizon(c),
+        "horizon": paths.horizon(c),
         "role": next((i.message["role"] for i in layout.items if i.kind == "summary"), "system"),
         "hash": request_hash(layout.messages, ask.parameters, ask.tools),
     }
@@ -453,8 +452,10 @@ def request_hash(messages: Sequence[Mapping[str, Any]], parameters: Mapping[str,
     for message in messages:
         content = message.get("content")
         # Most messages are a role and a text: with the text's length before it, no other list reads the same.
-        plain = len(message) == 2 and type(content) is str
-        parts.append(f"{message['role']} {len(content)} {content}" if plain else canonical(message))
+        if isinstance(content, str) and len(message) == 2:
+            parts.append(f"{message['role']} {len(content)} {content}")
+        else:
+            parts.append(canonical(message))
     return digest("\n".join(parts))
 
 

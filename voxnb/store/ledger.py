@@ -9,31 +9,27 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from voxnb.errors import ConversationError, ConversationExistsError, UnknownConversationError
 from voxnb.memory.plan import PastSummary, PastTurn, Said, Snapshot, open_tool_calls
 from voxnb.messages import INSTRUCTION_ROLES, Message, canonical, digest
 from voxnb.params import nearest
 from voxnb.store.ids import new_id
+from voxnb.store.paths import turn_at, turns_between, whole_turn
+from voxnb.store.pins import add_pin, load_pins
 from voxnb.store.rows import (
     CONVERSATION_COLUMNS,
-    TURN_AND_MESSAGES,
     ConversationRow,
     Counted,
     TurnRow,
     dump,
     load_extra,
     load_features,
-    past_turns,
     split_message,
     turn_hash,
 )
 from voxnb.store.schema import MAX_SEQ
-
-PATH: Final = "FROM lineage l JOIN turn t ON t.branch = l.source AND t.seq BETWEEN max(l.first_seq, :low) AND min(l.last_seq, :high) WHERE l.branch = :branch AND l.first_seq <= :high"
-"""Turns of a path between two seqs: one search per stretch."""
-
 
 # -- values -----------------------------------------------------------------------------------
 
@@ -187,15 +183,6 @@ def load_instructions(c: sqlite3.Connection, value_id: int | None) -> tuple[Said
 # -- turns and messages -----------------------------------------------------------------------
 
 
-def turn_at(c: sqlite3.Connection, branch: int, seq: int) -> TurnRow | None:
-    """The turn of a path by number."""
-    row = c.execute(
-        f"SELECT t.id, t.uid, t.branch, t.seq, t.state, t.owner, t.lease_until {PATH}",
-        {"branch": branch, "low": seq, "high": seq},
-    ).fetchone()
-    return TurnRow(*row) if row else None
-
-
 def insert_turn(
     c: sqlite3.Connection,
     row: ConversationRow,
@@ -284,115 +271,7 @@ def seal_turn(c: sqlite3.Connection, turn_id: int) -> None:
     )
 
 
-def turns_between(
-    c: sqlite3.Connection, branch: int, low: int, high: int, *, horizon: int | None = None, pinned: frozenset[int] = frozenset()
-) -> list[PastTurn]:  # fmt: skip
-    """Turns of a path with their messages, in order.
-
-    Args:
-        c: connection.
-        branch: whose path.
-        low: first seq.
-        high: last seq.
-        horizon: only messages stored up to this row, for a look at the past.
-        pinned: row ids of pinned turns.
-    """
-    if high < low:
-        return []
-    limit = "" if horizon is None else f" AND m.id <= {int(horizon)}"
-    rows = c.execute(
-        f"SELECT {TURN_AND_MESSAGES} {PATH.replace(' WHERE ', f' LEFT JOIN message m ON m.turn = t.id{limit} WHERE ')} "
-        "ORDER BY l.first_seq, t.seq, m.position",
-        {"branch": branch, "low": low, "high": high},
-    )
-    return past_turns(rows, pinned=pinned)
-
-
-def whole_turn(c: sqlite3.Connection, turn_id: int, *, first_messages: int | None = None, horizon: int | None = None) -> PastTurn:  # fmt: skip
-    """One turn with its messages."""
-    limit = "" if horizon is None else f" AND m.id <= {int(horizon)}"
-    limit += "" if first_messages is None else f" AND m.position < {int(first_messages)}"
-    rows = c.execute(
-        f"SELECT {TURN_AND_MESSAGES} FROM turn t LEFT JOIN message m ON m.turn = t.id{limit} "
-        "WHERE t.id = ? ORDER BY m.position",
-        (turn_id,),
-    )
-    return past_turns(rows)[0]
-
-
-def history_hashes(c: sqlite3.Connection, branch: int, last_seq: int) -> list[tuple[int, str, list[tuple[str, str]]]]:
-    """(seq, state, [(role, hash)]) of a path's turns up to ``last_seq``: what a resent list is compared with."""
-    rows = c.execute(
-        f"SELECT t.seq, t.state, m.role, m.hash {PATH.replace(' WHERE ', ' JOIN message m ON m.turn = t.id WHERE ')} "
-        "ORDER BY l.first_seq, t.seq, m.position",
-        {"branch": branch, "low": 1, "high": last_seq},
-    )
-    out: list[tuple[int, str, list[tuple[str, str]]]] = []
-    for seq, state, role, key in rows:
-        if not out or out[-1][0] != seq:
-            out.append((seq, state, []))
-        out[-1][2].append((role, key))
-    return out
-
-
 # -- pins -------------------------------------------------------------------------------------
-
-
-def add_pin(c: sqlite3.Connection, row: ConversationRow, turn_id: int, *, position: int | None) -> None:
-    """Keep a turn (or one of its messages) verbatim from the next request on."""
-    held = c.execute(
-        "SELECT 1 FROM pin WHERE conversation = ? AND turn = ? AND position IS ? AND removed IS NULL",
-        (row.id, turn_id, position),
-    ).fetchone()
-    if held:
-        return
-    c.execute("UPDATE conversation SET pin_version = pin_version + 1 WHERE id = ?", (row.id,))
-    c.execute(
-        "INSERT INTO pin (conversation, turn, position, added) "
-        "SELECT id, ?, ?, pin_version FROM conversation WHERE id = ?",
-        (turn_id, position, row.id),
-    )
-
-
-def remove_pin(c: sqlite3.Connection, row: ConversationRow, turn_id: int) -> bool:
-    """No longer keep a turn verbatim; False if it was not pinned."""
-    c.execute("UPDATE conversation SET pin_version = pin_version + 1 WHERE id = ?", (row.id,))
-    cursor = c.execute(
-        "UPDATE pin SET removed = (SELECT pin_version FROM conversation WHERE id = pin.conversation) "
-        "WHERE conversation = ? AND turn = ? AND position IS NULL AND removed IS NULL",
-        (row.id, turn_id),
-    )
-    return cursor.rowcount > 0
-
-
-def load_pins(
-    c: sqlite3.Connection, conversation: int, branch: int, *, version: int, folded_to: int, horizon: int | None = None
-) -> tuple[frozenset[int], tuple[PastTurn, ...]]:  # fmt: skip
-    """Row ids of the pinned turns, and what is pinned of the folded ones.
-
-    Pins made on turns that are no longer on the path do not count.
-    """
-    rows = c.execute(
-        "SELECT p.turn, p.position, t.seq, t.branch FROM pin p JOIN turn t ON t.id = p.turn "
-        "WHERE p.conversation = ? AND p.added <= ? AND (p.removed IS NULL OR p.removed > ?)",
-        (conversation, version, version),
-    ).fetchall()
-    if not rows:
-        return frozenset(), ()
-    stretches = c.execute("SELECT first_seq, last_seq, source FROM lineage WHERE branch = ?", (branch,)).fetchall()
-    on_path = [r for r in rows if any(f <= r[2] <= last and r[3] == source for f, last, source in stretches)]
-    whole = frozenset(turn for turn, position, _, _ in on_path if position is None)
-    folded: dict[int, set[int]] = {}
-    for turn, position, seq, _ in on_path:
-        if seq <= folded_to:
-            folded.setdefault(turn, set()).add(-1 if position is None else position)
-    pins = []
-    for turn, positions in folded.items():
-        past = whole_turn(c, turn, horizon=horizon)
-        if turn not in whole:
-            past = past._replace(messages=tuple(m for m in past.messages if m.position in positions))
-        pins.append(past._replace(pinned=turn in whole))
-    return whole, tuple(sorted(pins, key=lambda p: p.seq))
 
 
 # -- summaries --------------------------------------------------------------------------------
@@ -420,19 +299,6 @@ def load_snapshot(c: sqlite3.Connection, row: ConversationRow, *, current: PastT
         current=current,
         folded_to=row.folded_to,
     )
-
-
-def horizon(c: sqlite3.Connection) -> int:
-    """The newest message row: what was stored later did not exist yet."""
-    return int(c.execute("SELECT coalesce(max(id), 0) FROM message").fetchone()[0])
-
-
-def load_message(c: sqlite3.Connection, turn_id: int, position: int) -> dict[str, Any] | None:
-    """One stored message as the API's dict."""
-    row = c.execute(
-        "SELECT role, text, extra FROM message WHERE turn = ? AND position = ?", (turn_id, position)
-    ).fetchone()
-    return None if row is None else {"role": row[0], "content": row[1], **(load_extra(row[2]) or {})}
 
 
 def copy_turn(c: sqlite3.Connection, row: ConversationRow, turn_id: int) -> None:

@@ -22,7 +22,7 @@ from typing import IO, Any, Final, TypeVar
 
 from voxnb.errors import ParameterError, StoreError, StoreFullError
 from voxnb.params import did_you_mean, nearest
-from voxnb.store import ledger, tables
+from voxnb.store import ledger, paths, tables
 from voxnb.store.columns import CHAIN, TABLES
 from voxnb.store.database import Database
 from voxnb.store.rows import load_extra
@@ -174,7 +174,7 @@ def _turns(c: sqlite3.Connection, conversation: int) -> Iterator[Row]:
         "t.uid AS id, k.uid AS conversation_id, t.seq, t.state, t.tokens, t.hash AS content_hash, t.model, "
         "t.finish_reason, t.error, t.cost_usd, t.first_token_ms, t.duration_ms, t.created_at"
     )
-    path = ledger.PATH.replace(
+    path = paths.PATH.replace(
         " WHERE ", " JOIN branch b ON b.id = t.branch JOIN conversation k ON k.id = b.conversation WHERE "
     )
     sql = f"SELECT {columns}, t.id AS row {path} ORDER BY l.first_seq, t.seq"

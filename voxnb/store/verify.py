@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from voxnb.messages import Message
-from voxnb.store import ledger
+from voxnb.store import paths
 from voxnb.store.explain import rebuild
 from voxnb.store.rows import load_extra, turn_hash
 
@@ -163,7 +163,7 @@ def _chain(c: sqlite3.Connection, summary_id: int | None, branch: int) -> Iterat
         ).fetchone()
         shown = {turn for (turn,) in c.execute("SELECT turn FROM coverage WHERE summary = ?", (summary_id,))}
         for turn_id, seq, state in c.execute(
-            f"SELECT t.id, t.seq, t.state {ledger.PATH}", {"branch": branch, "low": first, "high": last}
+            f"SELECT t.id, t.seq, t.state {paths.PATH}", {"branch": branch, "low": first, "high": last}
         ):
             if turn_id not in shown and state in ("complete", "partial"):
                 yield f"summary {uid}: turn {seq} is neither sent nor covered"
@@ -174,8 +174,8 @@ def _missing(c: sqlite3.Connection, branch: int, low: int, high: int) -> list[in
     """Numbers of a path that have no turn."""
     if high < low:
         return []
-    (count,) = c.execute(f"SELECT count(*) {ledger.PATH}", {"branch": branch, "low": low, "high": high}).fetchone()
+    (count,) = c.execute(f"SELECT count(*) {paths.PATH}", {"branch": branch, "low": low, "high": high}).fetchone()
     if count == high - low + 1:
         return []
-    have = {s for (s,) in c.execute(f"SELECT t.seq {ledger.PATH}", {"branch": branch, "low": low, "high": high})}
+    have = {s for (s,) in c.execute(f"SELECT t.seq {paths.PATH}", {"branch": branch, "low": low, "high": high})}
     return [n for n in range(low, high + 1) if n not in have][:20]

@@ -1,0 +1,90 @@
+"""Reading a path: the turns of a conversation's current line, inherited ones included, with their messages."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any, Final
+
+from voxnb.memory.plan import PastTurn
+from voxnb.store.rows import (
+    TURN_AND_MESSAGES,
+    TurnRow,
+    load_extra,
+    past_turns,
+)
+
+PATH: Final = "FROM lineage l JOIN turn t ON t.branch = l.source AND t.seq BETWEEN max(l.first_seq, :low) AND min(l.last_seq, :high) WHERE l.branch = :branch AND l.first_seq <= :high"
+"""Turns of a path between two seqs: one search per stretch."""
+
+
+def turn_at(c: sqlite3.Connection, branch: int, seq: int) -> TurnRow | None:
+    """The turn of a path by number."""
+    row = c.execute(
+        f"SELECT t.id, t.uid, t.branch, t.seq, t.state, t.owner, t.lease_until {PATH}",
+        {"branch": branch, "low": seq, "high": seq},
+    ).fetchone()
+    return TurnRow(*row) if row else None
+
+
+def turns_between(
+    c: sqlite3.Connection, branch: int, low: int, high: int, *, horizon: int | None = None, pinned: frozenset[int] = frozenset()
+) -> list[PastTurn]:  # fmt: skip
+    """Turns of a path with their messages, in order.
+
+    Args:
+        c: connection.
+        branch: whose path.
+        low: first seq.
+        high: last seq.
+        horizon: only messages stored up to this row, for a look at the past.
+        pinned: row ids of pinned turns.
+    """
+    if high < low:
+        return []
+    limit = "" if horizon is None else f" AND m.id <= {int(horizon)}"
+    rows = c.execute(
+        f"SELECT {TURN_AND_MESSAGES} {PATH.replace(' WHERE ', f' LEFT JOIN message m ON m.turn = t.id{limit} WHERE ')} "
+        "ORDER BY l.first_seq, t.seq, m.position",
+        {"branch": branch, "low": low, "high": high},
+    )
+    return past_turns(rows, pinned=pinned)
+
+
+def whole_turn(c: sqlite3.Connection, turn_id: int, *, first_messages: int | None = None, horizon: int | None = None) -> PastTurn:  # fmt: skip
+    """One turn with its messages."""
+    limit = "" if horizon is None else f" AND m.id <= {int(horizon)}"
+    limit += "" if first_messages is None else f" AND m.position < {int(first_messages)}"
+    rows = c.execute(
+        f"SELECT {TURN_AND_MESSAGES} FROM turn t LEFT JOIN message m ON m.turn = t.id{limit} "
+        "WHERE t.id = ? ORDER BY m.position",
+        (turn_id,),
+    )
+    return past_turns(rows)[0]
+
+
+def history_hashes(c: sqlite3.Connection, branch: int, last_seq: int) -> list[tuple[int, str, list[tuple[str, str]]]]:
+    """(seq, state, [(role, hash)]) of a path's turns up to ``last_seq``: what a resent list is compared with."""
+    rows = c.execute(
+        f"SELECT t.seq, t.state, m.role, m.hash {PATH.replace(' WHERE ', ' JOIN message m ON m.turn = t.id WHERE ')} "
+        "ORDER BY l.first_seq, t.seq, m.position",
+        {"branch": branch, "low": 1, "high": last_seq},
+    )
+    out: list[tuple[int, str, list[tuple[str, str]]]] = []
+    for seq, state, role, key in rows:
+        if not out or out[-1][0] != seq:
+            out.append((seq, state, []))
+        out[-1][2].append((role, key))
+    return out
+
+
+def horizon(c: sqlite3.Connection) -> int:
+    """The newest message row: what was stored later did not exist yet."""
+    return int(c.execute("SELECT coalesce(max(id), 0) FROM message").fetchone()[0])
+
+
+def load_message(c: sqlite3.Connection, turn_id: int, position: int) -> dict[str, Any] | None:
+    """One stored message as the API's dict."""
+    row = c.execute(
+        "SELECT role, text, extra FROM message WHERE turn = ? AND position = ?", (turn_id, position)
+    ).fetchone()
+    return None if row is None else {"role": row[0], "content": row[1], **(load_extra(row[2]) or {})}
