@@ -11,12 +11,14 @@ import json
 import os
 import signal
 import sys
+import time
 import traceback
 from pathlib import Path
 from typing import Any
 
 import httpx2  # noqa: F401 - so that no child spends its time importing
 import openai  # noqa: F401
+import sqlite_utils  # noqa: F401
 
 import voxnb
 from voxnb.clients import chat  # noqa: F401
@@ -63,14 +65,27 @@ def converse(job: dict[str, Any], tell: Any) -> None:
     )
     for said in job["say"]:
         messages = [{"role": "user", "content": said}] if isinstance(said, str) else said
-        reply = talk.create_chat_completions(messages=messages).result(60)
-        tell({"reply": reply.text, "turn": reply.turn})
+        turn = talk.create_chat_completions(messages=messages)
+        if "kill_after_s" in job:
+            follow(turn, tell, end_s=job["kill_after_s"])
+        tell({"reply": turn.result(60).text})
     if job.get("wait", True):
         talk.idle().result(60)
         tell({"idle": True})
     if job.get("close", True):
         talk.close()
     tell({"statements": fuse.seen})
+
+
+def follow(turn: voxnb.Turn, tell: Any, *, end_s: float) -> None:
+    """Tell each piece of a reply as it comes, with its time; die some seconds after the first."""
+    first = None
+    for delta in turn:
+        now = time.monotonic()
+        first = first or now
+        tell({"delta": delta, "at_s": now - first})
+        if now - first > end_s:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def child(job: dict[str, Any], pipe: int) -> None:

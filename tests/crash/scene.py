@@ -6,7 +6,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,21 @@ def end(process: subprocess.Popen[str], *, code: int | None = 0) -> str:
     return out
 
 
+@contextmanager
+def ended(*processes: subprocess.Popen[str]) -> Iterator[tuple[subprocess.Popen[str], ...]]:
+    """Processes that are ended with the block, whatever happens in it."""
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
 def run(program: str, *arguments: Any) -> str:
     """What a process prints that comes to a good end."""
-    return end(start(program, *arguments))
+    with ended(start(program, *arguments)) as (process,):
+        return end(process)
 
 
 def until(found: Callable[[], Any], *, timeout_s: float = BUSY_S) -> Any:

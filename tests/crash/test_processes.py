@@ -9,7 +9,7 @@ import pytest
 
 import voxnb
 from tests.crash.child import TALK, question
-from tests.crash.scene import check_folds, end, run, said, start, store_holds
+from tests.crash.scene import check_folds, end, ended, run, said, start, store_holds
 from tests.invariants.scripted import scripted, told
 from voxnb import testing
 from voxnb.clients.chat import FOLD_WAIT_S
@@ -38,9 +38,9 @@ def test_processes_that_talk_and_fold_at_once_lose_nothing(tmp_path):
     each = 5
     with testing.server(scripted()) as server:
         starts = range(100, 500, 100)
-        talking = [start("turns", path, server.base_url, *range(n, n + each)) for n in starts]
-        for process in talking:
-            assert end(process).count("Noted") == each
+        with ended(*(start("turns", path, server.base_url, *range(n, n + each)) for n in starts)) as talking:
+            for process in talking:
+                assert end(process).count("Noted") == each
     with voxnb.ContextStore(path) as store:
         rows = said(store)
         assert {state for _, state, _, _ in rows} == {"complete"}
@@ -58,8 +58,10 @@ def test_processes_that_talk_and_fold_at_once_lose_nothing(tmp_path):
 def test_ctrl_c_ends_a_script_soon_and_keeps_what_had_come(tmp_path, way):
     path = tmp_path / "store.db"
     answer = " ".join(f"word{n}" for n in range(20_000))
-    with testing.server(scripted(chat=answer), chunk_delay_s=0.01) as server:
-        process = start("stream", path, server.base_url, 1, way)
+    with (
+        testing.server(scripted(chat=answer), chunk_delay_s=0.01) as server,
+        ended(start("stream", path, server.base_url, 1, way)) as (process,),
+    ):
         process.stdout.read(1)
         (request,) = server.wait_for(1)
         assert question(1) == request.text
@@ -81,8 +83,10 @@ def test_ctrl_c_ends_a_script_soon_and_keeps_what_had_come(tmp_path, way):
 @pytest.mark.slow
 def test_ctrl_c_at_the_end_of_a_script_skips_a_summary_that_does_not_come(tmp_path):
     path = tmp_path / "store.db"
-    with testing.server(scripted(fold=testing.Hang())) as server:
-        process = start("turns", path, server.base_url, *range(1, 8))
+    with (
+        testing.server(scripted(fold=testing.Hang())) as server,
+        ended(start("turns", path, server.base_url, *range(1, 8))) as (process,),
+    ):
         assert "Ctrl-C skips it" in process.stderr.readline()
         process.send_signal(signal.SIGINT)
         began = time.monotonic()
