@@ -40,12 +40,13 @@ from pathlib import Path
 from typing import Any
 
 from voxnb import ContextPolicy, ContextStore
-from voxnb.clients.folding import write_extract
+from voxnb.clients.writer import write_extract
 from voxnb.memory.plan import choose_fold
 from voxnb.messages import Message
 from voxnb.store import folding, journal
+from voxnb.store.ending import Ending
 from voxnb.store.ids import new_id
-from voxnb.store.journal import Ask, Begun, Ending
+from voxnb.store.journal import Ask, Begun
 from voxnb.store.owner import this_process
 from voxnb.store.planner import Planner, measure_for
 from voxnb.store.rows import CallRecord
@@ -165,7 +166,7 @@ class Ours(Memory):
         return Ending(state="complete", message=said, finish_reason="stop", error=None, call=call, events=events)
 
     def finish(self, c: Any, begun: Begun, ending: Ending) -> None:
-        journal.finish(c, begun.conversation, begun.turn.id, begun.call_id, ending=ending, now=time.time())
+        ending.finish(c, begun.conversation, begun.turn.id, begun.call_id, ending=ending, now=time.time())
 
     def turn(self) -> None:
         ask = self.ask(next(self.texts))

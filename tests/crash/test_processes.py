@@ -1,98 +1,349 @@
-"""Several processes and one conversation; scripts that end, and scripts that are interrupted."""
+"""Several processes and threads, forks and interrupts: what each leaves behind in one file."""
 
 from __future__ import annotations
 
+import json
+import os
 import signal
+import subprocess
+import sys
+import textwrap
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 import voxnb
-from tests.crash.child import TALK, question
-from tests.crash.scene import check_folds, end, ended, run, said, start, store_holds
-from tests.invariants.scripted import scripted, told
+from tests.crash.world import (
+    CONVERSATION,
+    MODEL,
+    TELLER,
+    WAIT_S,
+    answer,
+    assert_sound,
+    job,
+    question,
+    scripted,
+    summaries_of,
+    talk,
+    turns_of,
+)
 from voxnb import testing
-from voxnb.clients.chat import FOLD_WAIT_S
 
-SOON_S = 10
-"""Longest time from Ctrl-C to the end of a script, on a busy machine."""
+BIG = {"window_tokens": 8_000}
+SMALL = {
+    "window_tokens": 900,
+    "reserve_output_tokens": 100,
+    "fold_at_tokens": 330,
+    "keep_last_turns": 1,
+    "summary_max_tokens": 60,
+}
+
+PREAMBLE = f"""
+import os, sys, time
+import voxnb
+base_url, api_key, path, number = sys.argv[1:]
+number = int(number)
+BIG, SMALL = {BIG!r}, {SMALL!r}
+def talk(policy, **more):
+    return voxnb.chat({MODEL!r}, base_url=base_url, api_key=api_key, store=path, conversation={CONVERSATION!r},
+                      policy=voxnb.ContextPolicy(**policy), summary_model={TELLER!r}, **more)
+def question(n):
+    return f"Question #{{n}}: " + "what do you make of it? " * 4
+"""
+
+
+def start(code, server, path, number=0):
+    """A script in an interpreter of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", PREAMBLE + textwrap.dedent(code), server.base_url, server.api_key, path, str(number)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+
+
+def ended(process, timeout_s=WAIT_S):
+    """Wait for a script; (code, output, errors)."""
+    try:
+        out, err = process.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, err = process.communicate()
+        pytest.fail(f"the script did not end in {timeout_s} s\n{out}\n{err}")
+    return process.returncode, out, err
+
+
+def line_of(process, wanted):
+    """Read a script's output until a line begins so."""
+    for line in process.stdout:
+        if line.startswith(wanted):
+            return line
+    pytest.fail(f"no line {wanted!r}: {process.stderr.read()}")
+
+
+# -- one after the other ----------------------------------------------------------------------
 
 
 @pytest.mark.slow
-def test_folds_of_scripts_that_ask_once_and_end_are_committed(tmp_path):
+def test_ten_scripts_of_one_turn_each_get_their_folds_committed(tmp_path):
+    def slow_fold(request):
+        return testing.Paced(answer(request), delay_s=0.3) if request.model == TELLER else answer(request)
+
     path = tmp_path / "store.db"
-    with testing.server(scripted()) as server:
-        assert run("one_each", path, server.base_url, *range(1, 11)).count("Noted") == 10
+    with testing.server(slow_fold) as server:
+        for n in range(1, 11):
+            # No close(), no waiting: the interpreter's end is what waits for the fold.
+            code, out, err = ended(start("print(talk(SMALL).ask(question(number)).result())", server, path, n))
+            assert code == 0, err
+            assert out.startswith(f"Answer to #{n}:")
+        paid = [request for request in server.requests if request.model == TELLER]
+    assert_sound(path)
+    chain = summaries_of(path)
+    assert len(chain) >= 2
+    assert len(paid) == len(chain), "a fold was paid for and not committed"
+    assert [seq for _, _, shown in chain for seq in shown] == list(range(1, chain[-1][1] + 1))
+    assert [turn[2] for turn in turns_of(path)] == [question(n) for n in range(1, 11)]
+
+
+# -- at once ----------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_four_processes_in_one_conversation_lose_nothing(nursery, tmp_path):
+    path, each = tmp_path / "store.db", 8
+    chats = scripted(lambda r: testing.Paced(answer(r), chunk_delay_s=0.01))
+    with testing.server(chats) as server:
+        with talk(server, path, SMALL) as chat:
+            chat.ask(question(0)).result(WAIT_S)
+            chat.store.close()
+        jobs = [job(server, path, [question(100 * p + n) for n in range(each)], policy=SMALL) for p in range(1, 5)]
+        children = nursery.run_all(jobs)
+        assert [(c.code, c.raised) for c in children] == [(0, "")] * 4
+        with talk(server, path, SMALL) as chat:
+            chat.ask(question(999)).result(WAIT_S)
+            chat.idle().result(WAIT_S)
+            chat.store.close()
+        folds = [request for request in server.requests if request.model == TELLER]
+    assert_sound(path)
+    turns = turns_of(path)
+    said = [question(100 * p + n) for p in range(1, 5) for n in range(each)]
+    assert sorted(turn[2] for turn in turns) == sorted([question(0), *said, question(999)])
+    assert [turn[0] for turn in turns] == list(range(1, len(turns) + 1))
+    assert {turn[1] for turn in turns} == {"complete"}
+    for child, words in zip(children, (said[n : n + each] for n in range(0, 4 * each, each)), strict=True):
+        assert [turn[3] for turn in turns if turn[2] in words] == child.replies
+    chain = summaries_of(path)
+    assert [seq for _, _, shown in chain for seq in shown] == list(range(1, chain[-1][1] + 1))
     with voxnb.ContextStore(path) as store:
-        rows = said(store)
-        assert [text for _, _, role, text in rows if role == "user"] == [question(tag) for tag in range(1, 11)]
-        assert {state for _, state, _, _ in rows} == {"complete"}
-        # No process lived longer than one turn, so whatever is folded was waited for at an exit.
-        assert check_folds(store) >= 6
-        assert len(store[TALK].summaries()) >= 2
+        plans = [json.loads(p) for (p,) in store.database.read("SELECT plan FROM call WHERE plan IS NOT NULL")]
+        wasted = store.database.read("SELECT count(*) FROM call WHERE purpose = 'fold' AND summary IS NULL")[0][0]
+    assert any(plan["running"] for plan in plans), "no two turns overlapped: the test shows nothing"
+    # The lease keeps processes from paying for the same fold; a request that cannot wait folds without it.
+    assert wasted <= len(folds) // 2
 
 
 @pytest.mark.slow
-def test_processes_that_talk_and_fold_at_once_lose_nothing(tmp_path):
+def test_an_overlapping_turn_is_a_recorded_drop_of_the_other(nursery, tmp_path):
     path = tmp_path / "store.db"
-    each = 5
-    with testing.server(scripted()) as server:
-        starts = range(100, 500, 100)
-        with ended(*(start("turns", path, server.base_url, *range(n, n + each)) for n in starts)) as talking:
-            for process in talking:
-                assert end(process).count("Noted") == each
+    both = threading.Barrier(2, timeout=WAIT_S)
+
+    def reply(request):
+        if "#1:" in request.text or "#2:" in request.text:
+            both.wait()  # neither is answered before both have asked
+        return answer(request)
+
+    with testing.server(reply) as server:
+        with talk(server, path, BIG) as chat:
+            chat.ask(question(0)).result(WAIT_S)
+            chat.store.close()
+        children = nursery.run_all([job(server, path, [question(n)], policy=BIG) for n in (1, 2)])
+        assert [c.raised for c in children] == ["", ""]
+        with talk(server, path, BIG) as chat:
+            chat.ask(question(3)).result(WAIT_S)
+            drops = [d.reason for d in chat.conversation.explain(3).layout.drops]
+            whole = chat.conversation.explain(4).layout
+            chat.store.close()
+    assert drops == ["still running elsewhere"]
+    assert not whole.drops
+    assert sum("Answer to" in str(m["content"]) for m in whole.messages) == 3
+    assert_sound(path)
+
+
+def test_many_threads_share_a_client_and_a_store(tmp_path):
+    path, threads, each = tmp_path / "store.db", 8, 5
+    with testing.server(answer) as server, talk(server, path, SMALL) as chat:
+
+        def work(number):
+            for n in range(each):
+                tag = 100 * number + n
+                assert str(chat.ask(question(tag)).result(WAIT_S)).startswith(f"Answer to #{tag}:")
+                chat.conversation.plan("And now?")
+                assert len(chat.store) == 1
+                assert len(chat.conversation.turns()) > n
+            return True
+
+        with ThreadPoolExecutor(threads) as pool:
+            assert all(pool.map(work, range(1, threads + 1)))
+        chat.idle().result(WAIT_S)
+        chat.store.close()
+    assert_sound(path)
+    turns = turns_of(path)
+    assert sorted(turn[2] for turn in turns) == sorted(
+        question(100 * t + n) for t in range(1, threads + 1) for n in range(each)
+    )
+    assert {turn[1] for turn in turns} == {"complete"}
     with voxnb.ContextStore(path) as store:
-        rows = said(store)
-        assert {state for _, state, _, _ in rows} == {"complete"}
-        assert [seq for seq, _, role, _ in rows if role == "user"] == list(range(1, each * len(starts) + 1))
-        asked = [min(told(text)) for _, _, role, text in rows if role == "user"]
-        for n in starts:  # each in its own order
-            assert [tag for tag in asked if n <= tag < n + 100] == list(range(n, n + each))
-        answered = [min(told(text)) for _, _, role, text in rows if role == "assistant"]
-        assert answered == asked
-        assert check_folds(store) > each
+        plans = [json.loads(p) for (p,) in store.database.read("SELECT plan FROM call WHERE plan IS NOT NULL")]
+    assert not any(plan["running"] for plan in plans), "within a process turns wait for each other"
+
+
+# -- forks ------------------------------------------------------------------------------------
+
+FORK = """
+import warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of any fork with threads
+chat = talk(SMALL)
+for n in (1, 2, 3):
+    chat.ask(question(n)).result(20)
+pid = os.fork()
+if pid == 0:
+    try:
+        try:
+            chat.ask("from the child")
+        except voxnb.errors.ClientClosedError as error:
+            print("refused:", error, flush=True)
+        mine = talk(SMALL)
+        print("child:", mine.ask(question(10)).result(20).text[:13], len(chat.conversation), flush=True)
+        mine.close()
+    finally:
+        sys.stdout.flush()
+        os._exit(0)
+print("parent:", chat.ask(question(4)).result(20).text[:12], flush=True)
+print("status:", os.waitpid(pid, 0)[1], flush=True)
+print("parent:", chat.ask(question(5)).result(20).text[:12], flush=True)
+"""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", ["for", "result", "await"])
-def test_ctrl_c_ends_a_script_soon_and_keeps_what_had_come(tmp_path, way):
+def test_a_fork_leaves_parent_and_child_able_to_talk(tmp_path):
     path = tmp_path / "store.db"
-    answer = " ".join(f"word{n}" for n in range(20_000))
-    with (
-        testing.server(scripted(chat=answer), chunk_delay_s=0.01) as server,
-        ended(start("stream", path, server.base_url, 1, way)) as (process,),
-    ):
-        process.stdout.read(1)
-        (request,) = server.wait_for(1)
-        assert question(1) == request.text
-        process.send_signal(signal.SIGINT)
+    with testing.server(answer) as server:
+        code, out, err = ended(start(FORK, server, path))
+    assert code == 0, err
+    lines = out.splitlines()
+    assert [line for line in lines if line.startswith("parent")] == ["parent: Answer to #4", "parent: Answer to #5"]
+    assert any(line.startswith("refused:") and "after" not in line for line in lines), out
+    assert any(line.startswith("child: Answer to #10") for line in lines), out
+    assert "status: 0" in lines
+    assert_sound(path)
+    assert sorted(turn[2] for turn in turns_of(path)) == sorted(question(n) for n in (1, 2, 3, 4, 5, 10))
+
+
+# -- Ctrl-C -----------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "wait",
+    [
+        "for delta in turn: print('got', delta, flush=True)",
+        "turn.result()",
+        "import asyncio\nasync def main(): await turn\nasyncio.run(main())",
+    ],
+    ids=["iterating", "result", "await"],
+)
+def test_an_interrupt_in_a_stream_keeps_what_had_come(tmp_path, wait):
+    path = tmp_path / "store.db"
+    slow = scripted(lambda r: testing.Paced([f"word{n} " for n in range(5_000)], chunk_delay_s=0.02))
+    script = "turn = talk(BIG).ask(question(1))\nwhile len(turn.partial) < 60: time.sleep(0.02)\nprint('streaming', flush=True)\n"
+    with testing.server(slow) as server:
+        process = start(script + wait, server, path)
+        line_of(process, "streaming")
+        time.sleep(0.3)  # into the wait itself
         began = time.monotonic()
-        rest = end(process, code=None)
-        assert time.monotonic() - began < SOON_S
-        assert process.returncode in (-signal.SIGINT, 128 + signal.SIGINT)
-    with voxnb.ContextStore(path) as store:
-        store_holds(store)
-        (_, state, _, _), (_, _, role, kept) = said(store)
-        assert (state, role) == ("partial", "assistant")
-        assert answer.startswith(kept)
-        assert kept
-        if way == "for":
-            assert answer[1:].startswith(rest)
+        process.send_signal(signal.SIGINT)
+        code, _, err = ended(process, 10)
+        took_s = time.monotonic() - began
+    assert code != 0
+    assert "KeyboardInterrupt" in err
+    assert took_s < 4, err
+    ((_, state, said, reply),) = turns_of(path)
+    assert (state, said) == ("partial", question(1))
+    assert reply.startswith("word0 word1 word2 ")
+    assert_sound(path)
 
 
 @pytest.mark.slow
-def test_ctrl_c_at_the_end_of_a_script_skips_a_summary_that_does_not_come(tmp_path):
+def test_an_interrupt_while_the_exit_waits_for_a_fold_ends_the_wait(tmp_path):
     path = tmp_path / "store.db"
-    with (
-        testing.server(scripted(fold=testing.Hang())) as server,
-        ended(start("turns", path, server.base_url, *range(1, 8))) as (process,),
-    ):
-        assert "Ctrl-C skips it" in process.stderr.readline()
-        process.send_signal(signal.SIGINT)
+    hanging = [True]
+
+    def reply(request):
+        if request.model == TELLER and hanging:
+            return testing.Hang()
+        return answer(request)
+
+    script = "chat = talk(SMALL)\nfor n in range(1, 6): chat.ask(question(n)).result(20)\nprint('done', flush=True)"
+    with testing.server(reply) as server:
+        process = start(script, server, path)
+        line_of(process, "done")
+        while not any(request.model == TELLER for request in server.requests):
+            time.sleep(0.02)
+        time.sleep(1.0)  # the interpreter is at its end and waits
+        assert process.poll() is None
         began = time.monotonic()
-        assert end(process, code=None).count("Noted") == 7
-        assert time.monotonic() - began < FOLD_WAIT_S / 2
-    with voxnb.ContextStore(path) as store:
-        assert check_folds(store) == 0
-        assert {state for _, state, _, _ in said(store)} == {"complete"}
-        assert store[TALK].row().fold_owner is None
+        process.send_signal(signal.SIGINT)
+        _, _, err = ended(process, 10)
+        took_s = time.monotonic() - began
+        assert took_s < 4, err
+        assert "waiting for a running summary" in err
+        assert_sound(path)
+        assert not summaries_of(path)
+        assert [turn[1] for turn in turns_of(path)] == ["complete"] * 5
+        # The lease of the fold that was given up does not hold the next one.
+        hanging.clear()
+        with talk(server, path, SMALL) as chat:
+            chat.ask(question(6)).result(WAIT_S)
+            chat.idle().result(WAIT_S)
+            chat.store.close()
+    assert summaries_of(path)
+    assert_sound(path)
+
+
+@pytest.mark.slow
+def test_a_summary_model_that_never_answers_lets_a_script_end(tmp_path):
+    path = tmp_path / "store.db"
+    script = "chat = talk(SMALL)\nfor n in range(1, 6): chat.ask(question(n)).result(20)\nprint('done', flush=True)"
+    with testing.server(lambda r: testing.Hang() if r.model == TELLER else answer(r)) as server:
+        process = start(script, server, path)
+        line_of(process, "done")
+        began = time.monotonic()
+        code, _, err = ended(process)
+        took_s = time.monotonic() - began
+    assert code == 0, err
+    assert 5 < took_s < 16
+    assert err.count("\n") == 1, err
+    assert_sound(path)
+    assert [turn[1] for turn in turns_of(path)] == ["complete"] * 5
+
+
+@pytest.mark.slow
+def test_a_terminated_process_does_not_hold_the_conversation(tmp_path):
+    path = tmp_path / "store.db"
+    slow = scripted(lambda r: testing.Hang() if "#1:" in r.text else answer(r))
+    with testing.server(slow) as server:
+        process = start("talk(BIG).ask(question(1)).result()", server, path)
+        server.wait_for(1, timeout_s=WAIT_S)
+        while not any(request.model == MODEL for request in server.requests):
+            time.sleep(0.02)
+        os.kill(process.pid, signal.SIGTERM)
+        ended(process)
+        began = time.monotonic()
+        with talk(server, path, BIG) as chat:
+            chat.ask(question(2)).result(WAIT_S)
+            chat.store.close()
+        assert time.monotonic() - began < 5, "the dead process's lease was waited for"
+    assert [turn[1] for turn in turns_of(path)] == ["failed", "complete"]
+    assert_sound(path)

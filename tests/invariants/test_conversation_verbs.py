@@ -381,13 +381,22 @@ def test_retry_that_fails_too_loses_nothing():
 
 
 def test_retry_waits_its_turn():
-    with talking(scripted(in_turn("Well.", "First.", "Second."))) as (_, chat):
+    began, release = threading.Event(), threading.Event()
+
+    def slowly(request):
+        began.set()
+        release.wait(WAIT_S)
+        return "First."
+
+    with talking(scripted(in_turn("Well.", slowly, "Second."))) as (_, chat):
         chat.ask("One").result(WAIT_S)
         running = chat.ask("Two")
-        again = chat.conversation.retry() if chat.conversation.number_of(-1) == 2 else None
-        assert running.result(WAIT_S).text == "First."
-        if again is not None:
-            assert again.result(WAIT_S).text == "Second."
+        assert began.wait(WAIT_S)
+        again = chat.conversation.retry()
+        assert again.state == "queued"
+        release.set()
+        assert [r.text for r in voxnb.gather([running, again])] == ["First.", "Second."]
+        assert [t[-1][1] for t in spoken(chat.store, chat.conversation)] == ["Well.", "Second."]
         assert chat.store.verify()
 
 

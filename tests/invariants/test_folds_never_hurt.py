@@ -92,9 +92,11 @@ def test_a_bad_summary_is_an_event_and_a_warning_and_nothing_else(what, monkeypa
         assert warnings[0].startswith("folding failed (")
         assert "the turns are still sent verbatim" in warnings[0]
         assert told(shown(chats(server)[-1])) == set(range(1, 8))
-        failed = chat.store.calls()
-        assert set(failed.loc[failed["purpose"] == "fold", "model"]) == {TELLER}
-        assert (failed["purpose"] == "fold").sum() == len(folds(server)) - (len(folds(server)) - folds_made(failed))
+        calls = chat.store.calls()
+        calls = calls[calls["purpose"] == "fold"]
+        assert set(calls["model"]) == {TELLER}
+        assert len(calls) + calls["retries"].sum() == len(folds(server)), "each is in the table, also those that failed"
+        assert calls["estimated_prompt_tokens"].notna().all()
         kept = chat.store.events()
         assert (
             json.loads(kept.loc[kept["name"] == ContextEvents.SummaryFailed.value, "payload"].iloc[0])["reason"]
@@ -102,10 +104,6 @@ def test_a_bad_summary_is_an_event_and_a_warning_and_nothing_else(what, monkeypa
         )
         assert len(chat.conversation) == 7
         assert chat.store.verify()
-
-
-def folds_made(calls):
-    return int((calls["purpose"] == "fold").sum())
 
 
 def test_each_cause_is_told_once_and_the_next_one_too():
@@ -371,7 +369,7 @@ def test_a_turn_that_waits_for_a_fold_is_cancelled_at_once(background):
         turn.cancel()
         with pytest.raises(errors.TurnCancelledError):
             turn.result(WAIT_S)
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 2
         assert chat.conversation.row().fold_failures == 0, "nobody is to blame"
         chat._cancel_folds()
         chat.idle().result(WAIT_S)

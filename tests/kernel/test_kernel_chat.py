@@ -55,9 +55,11 @@ def store(tmp_path_factory):
 @pytest.fixture(scope="module")
 def shared(server, store):
     kernel = Kernel(setup(server, store))
-    assert kernel.run("new_chat('first').ask('x').result();").status == "ok"  # the first turn imports and loads
-    yield kernel
-    kernel.close()
+    try:
+        assert kernel.run("new_chat('first').ask('x').result();").status == "ok"  # the first turn imports and loads
+        yield kernel
+    finally:
+        kernel.close()
 
 
 @pytest.fixture
@@ -206,7 +208,9 @@ def test_shutting_a_kernel_down_while_a_turn_streams_keeps_the_partial(server, t
     path = tmp_path / "store.db"
     kernel = Kernel(setup(server, path))
     try:
-        kernel.run("chat = new_chat('left'); turn = chat.ask('endless')\nwhile len(turn.partial) < 20: time.sleep(0.01)")
+        kernel.run(
+            "chat = new_chat('left'); turn = chat.ask('endless')\nwhile len(turn.partial) < 20: time.sleep(0.01)"
+        )
         kernel.client.shutdown()
         deadline = time.monotonic() + 20
         while kernel.manager.is_alive():

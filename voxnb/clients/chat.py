@@ -17,11 +17,15 @@ from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
 from voxnb.clients.endpoint import Endpoint, resolve_endpoint
-from voxnb.clients.exchange import Answer, Exchange, Passing, Streaming, error_payload
-from voxnb.clients.folding import Folder, SummaryWriter
+from voxnb.clients.ends import error_payload
+from voxnb.clients.exchange import Exchange
+from voxnb.clients.folding import Folder
 from voxnb.clients.handle import Handle
 from voxnb.clients.knowledge import Knowledge
+from voxnb.clients.passing import Passing
+from voxnb.clients.streaming import Answer, Streaming
 from voxnb.clients.turn import Turn
+from voxnb.clients.writer import SummaryWriter
 from voxnb.errors import (
     APIError,
     ClientClosedError,
@@ -134,6 +138,8 @@ class ChatCompletionsAPIClient:
         self._served: set[asyncio.Task[Any]] = set()
         self._folds: set[asyncio.Task[Any]] = set()
         self._fold_due: ConversationRow | None = None
+        self.unwritten: list[tuple[int, Callable[[Any], None]]] = []
+        """Ends of turns that the store had no room for when they came."""
         self._closing = False
         self._closed: Future[None] | None = None
         self._pid = os.getpid()
@@ -261,10 +267,10 @@ class ChatCompletionsAPIClient:
         return self._ask(messages, dict(request))
 
     # One line each, so that editors see them; `voxengine.NAMES` is the table.
-    webSocketId = web_socket_id  # noqa: N815
-    addEventListener = add_event_listener  # noqa: N815
-    removeEventListener = remove_event_listener  # noqa: N815
-    createChatCompletions = create_chat_completions  # noqa: N815
+    webSocketId = web_socket_id  # noqa: N815 - VoxEngine's spelling
+    addEventListener = add_event_listener  # noqa: N815 - VoxEngine's spelling
+    removeEventListener = remove_event_listener  # noqa: N815 - VoxEngine's spelling
+    createChatCompletions = create_chat_completions  # noqa: N815 - VoxEngine's spelling
 
     def _ask(
         self,

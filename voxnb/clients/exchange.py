@@ -12,45 +12,47 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import time
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
+from voxnb.clients.ends import (
+    CANCELLED,
+    ERROR_EVENT,
+    as_voxnb_error,
+    broken,
+    current_task,
+    error_payload,
+    overflow,
+    settled,
+)
 from voxnb.clients.reply import Reply
+from voxnb.clients.streaming import Streaming
 from voxnb.clients.turn import Turn
 from voxnb.errors import (
-    APIConnectionError,
     APIError,
-    APIResponseValidationError,
-    ContextOverflowError,
-    StreamBrokenError,
+    StoreError,
     TurnCancelledError,
-    TurnError,
     VoxnbError,
 )
 from voxnb.events import ChatCompletionsAPIEvents, ContextEvents
 from voxnb.memory.plan import Layout
 from voxnb.messages import Message, Usage
+from voxnb.store import ending, journal, ledger, paths
 from voxnb.store import folding as fold_ledger
-from voxnb.store import journal, ledger, paths
-from voxnb.store.ids import new_id
-from voxnb.store.journal import Ask, Begun, Ending, Reused
+from voxnb.store.ending import Ending
+from voxnb.store.journal import Ask, Begun, Reused
 from voxnb.store.owner import RENEW_S, this_process
 from voxnb.store.planner import Planner
-from voxnb.store.rows import CallRecord, Counted
+from voxnb.store.rows import Counted
 from voxnb.wire.chat import ChatReader
-from voxnb.wire.sse import SSEReader
 
 if TYPE_CHECKING:
     from voxnb.clients.chat import ChatCompletionsAPIClient
     from voxnb.store.conversation import Conversation
 
-T = TypeVar("T")
-
-PATH: Final = "/chat/completions"
 
 MAKE_ROOM_TRIES: Final = 6
 """Forced folds before a request is given up: each covers at least one turn more, several run only in chunks."""
@@ -60,277 +62,6 @@ CUT_RATIO: Final = 0.5
 
 CUT_LEAST_TOKENS: Final = 500
 """Below this, estimates of foreign tokenizers say nothing."""
-
-
-@dataclass
-class Answer:
-    """What came for one call."""
-
-    text: str = ""
-    message: dict[str, Any] | None = None
-    finish_reason: str | None = None
-    usage: Usage = field(default_factory=Usage)
-    call: CallRecord | None = None
-
-
-class Streaming:
-    """One HTTP exchange: the request's body out, chunks in, events and text on the way."""
-
-    def __init__(self, client: ChatCompletionsAPIClient, turn: Turn | None, *, model: str | None) -> None:
-        self.client = client
-        self.turn = turn
-        self.model = model
-        self.began = time.monotonic()
-        self.first_token_ms: float | None = None
-        self.request_id: str | None = None
-        self.retries = 0
-        self.chunks = 0
-        self.reader = ChatReader(wanted=())
-
-    async def run(self, body: Mapping[str, Any]) -> None:
-        """Send and read to the end.
-
-        Raises:
-            APIError: see `errors`; `StreamBrokenError` where text had come and the end did not.
-        """
-        tries = self.client.max_retries + 1
-        for attempt in range(tries):
-            try:
-                await self._once(body)
-            except APIConnectionError as error:
-                again = error.unfinished or isinstance(error, StreamBrokenError)
-                if self.has_reply or attempt + 1 == tries or not again:
-                    error.retries = max(error.retries, self.retries)
-                    raise
-                self.retries += 1
-                await asyncio.sleep(min(0.25 * 2**attempt, 4.0))
-            else:
-                return
-
-    async def _once(self, body: Mapping[str, Any]) -> None:
-        wanted = self.client.wanted if self.turn is not None else ()
-        self.reader = ChatReader(wanted=wanted, response_format=body.get("response_format"))
-        done = False
-        async with self.client.transport.stream(PATH, dict(body), on_retry=self._on_retry) as stream:
-            self.request_id = stream.request_id
-            with self._as_chunks():
-                if stream.is_streamed:
-                    done = await self._read(stream)
-                    if done:
-                        self.reader.done()
-                else:
-                    self._emit(self.reader.feed_completion(await stream.read_json()))
-                    self._text()
-                    done = True
-        if self.reader.error is not None:
-            raise self.client.stream_error(self.reader.error, model=self.model)
-        if not (done or self.reader.complete):
-            error = APIConnectionError(
-                f"{self.client.host} ended its answer before it was complete", host=self.client.host, unfinished=True
-            )
-            raise error
-        self._emit(self.reader.finish())
-
-    @contextlib.contextmanager
-    def _as_chunks(self) -> Iterator[None]:
-        """What cannot be read as the API's is an error of the server, not of voxnb."""
-        try:
-            yield
-        except (ValueError, RecursionError) as error:
-            raise APIResponseValidationError(
-                f"{self.client.host} sent something that is no chat completion ({error}); check base_url",
-                host=self.client.host,
-                first_line=str(error)[:200],
-            ) from error
-
-    async def _read(self, stream: Any) -> bool:
-        sse = SSEReader()
-        feed, loads = self.reader.feed, json.loads
-        async for block in stream:
-            for data in sse.feed(block):
-                if data in (b"[DONE]", "[DONE]"):
-                    return True
-                events = feed(loads(data))
-                self.chunks += 1
-                if self.reader.text_delta:
-                    self._text()
-                if events:
-                    self._emit(events)
-                if self.reader.error is not None:
-                    return False
-        for data in sse.close():
-            if data in (b"[DONE]", "[DONE]"):
-                return True
-            self._emit(feed(loads(data)))
-            self._text()
-        return False
-
-    def _text(self) -> None:
-        delta = self.reader.text_delta
-        if delta:
-            if self.first_token_ms is None:
-                self.first_token_ms = (time.monotonic() - self.began) * 1000
-            if self.turn is not None:
-                self.turn._push(delta)  # noqa: SLF001 - the client drives its turns
-
-    def _emit(self, events: Sequence[tuple[str, dict[str, Any]]]) -> None:
-        if self.turn is None:
-            return
-        for name, payload in events:
-            self.client.dispatcher.emit(name, payload, context=self.turn.context, turn=self.turn)
-
-    def _on_retry(self, *_: Any, **__: Any) -> None:
-        self.retries += 1
-
-    @property
-    def has_reply(self) -> bool:
-        """Whether anything of an answer came."""
-        message = self.reader.message
-        return bool(message.get("content") or message.get("tool_calls") or message.get("refusal"))
-
-    def record(self, *, purpose: str, estimated_tokens: int | None, status: str, error: str | None) -> CallRecord:
-        """The call, as it is stored."""
-        usage = Usage.from_dict(self.reader.usage)
-        return CallRecord(
-            uid=new_id("c"),
-            purpose=purpose,
-            model=self.reader.model or self.model,
-            host=self.client.host,
-            request_id=self.request_id,
-            estimated_prompt_tokens=estimated_tokens,
-            usage={
-                "prompt_tokens": usage.prompt_tokens,
-                "completion_tokens": usage.completion_tokens,
-                "cached_tokens": usage.cached_tokens,
-            },
-            cost_usd=None,
-            retries=self.retries,
-            first_token_ms=self.first_token_ms,
-            duration_ms=(time.monotonic() - self.began) * 1000,
-            status=status,
-            error=error,
-        )
-
-    @property
-    def kept(self) -> dict[str, Any] | None:
-        """What can be kept of an answer that stopped half way: no tool call that may be incomplete; None for nothing."""
-        message = dict(self.reader.message)
-        if message.get("tool_calls") and self.reader.unfinished_tool_calls:
-            del message["tool_calls"]
-        return message if any(message.get(k) for k in ("content", "tool_calls", "refusal")) else None
-
-    def reply(
-        self,
-        *,
-        turn_id: str | None,
-        warnings: Sequence[str] = (),
-        finish_reason: str | None = None,
-        message: Mapping[str, Any] | None = None,
-    ) -> Reply:
-        """What came so far (or what was kept of it) as a value."""
-        message = dict(self.reader.message if message is None else message)
-        return Reply(
-            text=message.get("content") or "",
-            message=message,
-            tool_calls=tuple(message.get("tool_calls") or ()),
-            refusal=message.get("refusal"),
-            parsed=self.reader.parsed,
-            usage=Usage.from_dict(self.reader.usage),
-            finish_reason=finish_reason or self.reader.finish_reason,
-            turn=turn_id,
-            warnings=tuple(warnings),
-        )
-
-
-def error_payload(error: BaseException) -> dict[str, Any]:
-    """What `ChatCompletionsAPIError` carries."""
-    out: dict[str, Any] = {"type": type(error).__name__, "message": str(error)}
-    for name in ("status_code", "code", "request_id", "retry_after_s"):
-        value = getattr(error, name, None)
-        if value is not None:
-            out[name] = value
-    return out
-
-
-class Passing:
-    """A request without memory: the messages go as they are, nothing is stored."""
-
-    def __init__(self, client: ChatCompletionsAPIClient, turn: Turn, body: Mapping[str, Any]) -> None:
-        self.client = client
-        self.turn = turn
-        self.body = body
-
-    async def run(self) -> None:
-        """Send, stream, end the turn."""
-        streaming = Streaming(self.client, self.turn, model=self.body.get("model"))
-        try:
-            async with self.client.slots:
-                self.turn._start(_task())  # noqa: SLF001 - the client drives its turns
-                await streaming.run(self.body)
-        except asyncio.CancelledError:
-            self._cancelled(streaming)
-            raise
-        except Exception as caught:  # noqa: BLE001 - whatever it is, nobody may wait for ever
-            error = as_voxnb_error(caught)
-            self.client.tell_error(error, self.turn)
-            kept = streaming.kept
-            self.turn._store(  # noqa: SLF001
-                error=broken(error, streaming.reply(turn_id=None, message=kept)) if kept else error
-            )
-        else:
-            self.turn._store(streaming.reply(turn_id=None))  # noqa: SLF001
-        self.client.deliver(self.turn)
-
-    def _cancelled(self, streaming: Streaming) -> None:
-        kept = streaming.kept
-        if kept is not None:
-            reply = streaming.reply(turn_id=None, finish_reason="cancelled", message=kept)
-            self.turn._store(reply)  # noqa: SLF001
-        else:
-            self.turn._store(error=TurnCancelledError(CANCELLED))  # noqa: SLF001
-        self.client.dispatcher.discard(self.turn)
-        self.client.deliver(self.turn)
-
-
-CANCELLED: Final = "the turn was cancelled before anything of the reply had come"
-
-
-def as_voxnb_error(error: Exception) -> VoxnbError:
-    """The error as users get it; one that is not voxnb's is a fault of voxnb, and says so."""
-    if isinstance(error, VoxnbError):
-        return error
-    wrapped = TurnError(f"voxnb failed with {type(error).__name__}: {error}; the turn is closed, please report this")
-    wrapped.__cause__ = error
-    return wrapped
-
-
-def broken(error: VoxnbError, reply: Reply) -> StreamBrokenError:
-    """The error of a stream that stopped half way, with what had come."""
-    out = StreamBrokenError(
-        f"the answer stopped half way ({error}); what had come is in .reply, ask again with retry()",
-        host=getattr(error, "host", ""),
-        reply=reply,
-    )
-    out.__cause__ = error
-    return out
-
-
-def _task() -> asyncio.Task[Any]:
-    task = asyncio.current_task()
-    assert task is not None
-    return task
-
-
-async def settled(work: Coroutine[Any, Any, T]) -> T:
-    """Await something that must not be left half done: a cancellation goes on only when it has ended."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        while not task.done():
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait({task})
-        raise
 
 
 class Exchange:
@@ -363,7 +94,7 @@ class Exchange:
         """Wait for the conversation's turn, begin, stream, store; then let the listeners run."""
         try:
             async with self.client.conversation_lock(self.conversation):
-                self.turn._start(_task())  # noqa: SLF001 - the client drives its turns
+                self.turn._start(current_task())  # noqa: SLF001 - the client drives its turns
                 await self._locked()
         except asyncio.CancelledError:
             if not self._stored:
@@ -372,13 +103,14 @@ class Exchange:
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for ever
             failure = as_voxnb_error(error)
             if not self._stored:
-                self.turn._store(error=failure)  # noqa: SLF001
+                self.turn._store(error=failure)  # noqa: SLF001 - the client drives its turns
             self.client.tell_error(failure, self.turn)
         finally:
             self.client.deliver(self.turn)
 
     async def _locked(self) -> None:
         planner = self.planner = await self._current_planner()
+        await self._write_late()
         await self.client.fold_due(planner, context=self.turn.context)
         ask = self._ask(planner)
         begun = await settled(self._begin(ask))
@@ -405,6 +137,22 @@ class Exchange:
             with contextlib.suppress(asyncio.CancelledError):
                 await keeping
         await settled(self._complete())
+
+    async def _write_late(self) -> None:
+        """Close the turns whose end could not be written when it came, unless somebody else has closed them."""
+        waiting, owner = self.client.unwritten, this_process()
+        while waiting:
+            turn_id, work = waiting[0]
+
+            def still_open(c: Any, turn_id: int = turn_id, work: Callable[[Any], None] = work) -> None:
+                if ending.is_running(c, turn_id=turn_id, owner=owner):
+                    work(c)
+
+            try:
+                await settled(self.client.write(still_open, durable=True))
+            except StoreError:
+                return  # the turn that begins now will tell
+            waiting.pop(0)
 
     async def _current_planner(self) -> Planner:
         return await self.client.current_planner(self.parameters, self.tools, conversation=self.conversation.id)
@@ -503,7 +251,7 @@ class Exchange:
         )
         call_id = begun.call_id
         assert call_id is not None
-        await self.client.write(lambda c: journal.end_call(c, call_id, record))
+        await self.client.write(lambda c: ending.end_call(c, call_id, record))
 
     async def _keep_alive(self, turn_id: int) -> None:
         """Renew the lease and write the draft, so that a killed process loses at most `RENEW_S` of text."""
@@ -514,7 +262,7 @@ class Exchange:
             draft = {"role": "assistant", "content": text} if len(text) > written else None
             written, now = len(text), time.time()
             with contextlib.suppress(VoxnbError):  # the reply's own commit will tell what is wrong with the store
-                await self.client.write(partial(journal.renew, turn_id=turn_id, owner=owner, draft=draft, now=now))
+                await self.client.write(partial(ending.renew, turn_id=turn_id, owner=owner, draft=draft, now=now))
 
     # -- ends ---------------------------------------------------------------------------------
 
@@ -524,7 +272,7 @@ class Exchange:
         self._look_at_usage(begun.layout)
         self.warnings += self.client.take_fold_warnings()
         said = await self._finish("complete", None, events=self._events())
-        self.turn._store(self._reply())  # noqa: SLF001
+        self.turn._store(self._reply())  # noqa: SLF001 - the client drives its turns
         self._stored = True
         if self.planner is not None and fold_ledger.may_be_due(begun.layout, said, weigh=self.planner.weigh):
             self.client.after_turn(begun, self)
@@ -539,9 +287,9 @@ class Exchange:
             await self._finish(state, str(error), events=[(ERROR_EVENT, error_payload(error))])
         except VoxnbError as second:
             second.__context__ = error
-            self.turn._store(error=second)  # noqa: SLF001
+            self.turn._store(error=second)  # noqa: SLF001 - the client drives its turns
         else:
-            self.turn._store(error=broken(error, kept) if kept else error)  # noqa: SLF001
+            self.turn._store(error=broken(error, kept) if kept else error)  # noqa: SLF001 - the client drives its turns
         self._stored = True
 
     async def _earlier(self) -> Sequence[Any]:
@@ -553,15 +301,15 @@ class Exchange:
     async def _cancelled(self) -> None:
         """Close the turn as far as it had come."""
         if self.begun is None:
-            self.turn._store(error=TurnCancelledError(CANCELLED))  # noqa: SLF001
+            self.turn._store(error=TurnCancelledError(CANCELLED))  # noqa: SLF001 - the client drives its turns
         else:
             came = self.streaming.kept
             earlier = any(said.role == "assistant" for said in await self._earlier())
             await self._finish("partial" if came or earlier else "failed", "cancelled", events=[])
             if came:
-                self.turn._store(self._reply(finish_reason="cancelled", message=came))  # noqa: SLF001
+                self.turn._store(self._reply(finish_reason="cancelled", message=came))  # noqa: SLF001 - the client drives its turns
             else:
-                self.turn._store(error=TurnCancelledError(CANCELLED))  # noqa: SLF001
+                self.turn._store(error=TurnCancelledError(CANCELLED))  # noqa: SLF001 - the client drives its turns
         self._stored = True
         self.client.dispatcher.discard(self.turn)
 
@@ -578,7 +326,7 @@ class Exchange:
             message = planner.measure(Message.from_dict({k: v for k, v in wire.items() if k != "parsed"}))
         estimated = begun.layout.total_tokens if begun.call_id is not None else None
         record = self.streaming.record(purpose="turn", estimated_tokens=estimated, status=state, error=error)
-        ending = Ending(
+        outcome = Ending(
             state=state,
             message=message,
             finish_reason="cancelled" if error == "cancelled" else self.streaming.reader.finish_reason,
@@ -590,11 +338,15 @@ class Exchange:
         learned = self.client.learned(begun.layout, record, model=self.model, conversation=begun.conversation.uid)
 
         def work(c: Any) -> None:
-            journal.finish(c, begun.conversation, begun.turn.id, begun.call_id, ending=ending, now=now)
+            ending.finish(c, begun.conversation, begun.turn.id, begun.call_id, ending=outcome, now=now)
             if learned is not None:
                 learned(c)
 
-        await self.client.write(work, durable=True)
+        try:
+            await self.client.write(work, durable=True)
+        except StoreError:  # no room, say: the reply is here, and the next turn tries again
+            self.client.unwritten.append((begun.turn.id, work))
+            raise
         return message
 
     def _events(self) -> list[tuple[str, Mapping[str, Any]]]:
@@ -638,13 +390,13 @@ class Exchange:
         self.streaming.reader = ChatReader(wanted=self.client.wanted)
         events = self.streaming.reader.feed_completion(completion)
         self.streaming._text()  # noqa: SLF001 - of this module
-        self.streaming._emit([*events, *self.streaming.reader.finish()])  # noqa: SLF001
+        self.streaming._emit([*events, *self.streaming.reader.finish()])  # noqa: SLF001 - the client drives its turns
         reply = self.streaming.reply(turn_id=reused.turn.uid, warnings=self.warnings)
         conversation, uid = self.conversation, reused.turn.uid
         object.__setattr__(reply, "plan_source", lambda: conversation.explain(uid))
         object.__setattr__(reply, "reused", True)
         self._stored = True
-        self.turn._store(reply)  # noqa: SLF001
+        self.turn._store(reply)  # noqa: SLF001 - the client drives its turns
 
     def _look_at_usage(self, layout: Layout) -> None:
         """Whether the server silently cut the prompt."""
@@ -659,34 +411,6 @@ class Exchange:
         self.warnings.append(warning)
         payload = {"estimated_tokens": estimate, "reported_tokens": reported, "warning": warning}
         self.client.dispatcher.emit(ContextEvents.PromptCut.value, payload, context=self.turn.context, turn=self.turn)
-
-
-ERROR_EVENT: Final = ChatCompletionsAPIEvents.ChatCompletionsAPIError.value
-
-
-def overflow(layout: Layout) -> ContextOverflowError:
-    """The error of a request that no fold can make fit, with the tokens of each part."""
-    limits = layout.limits
-    parts = {name: layout.tokens[name] for name in ("instructions", "tools", "pinned", "current turn")}
-    parts["reserve"] = limits.reserve_output_tokens
-    if layout.least_tokens <= limits.hard_tokens:  # no summary is short enough, or turns still run elsewhere
-        parts |= {"summary": layout.tokens["summary"], "earlier turns": layout.tokens["tail"]}
-    listed = ", ".join(f"{name} {n:,}" for name, n in parts.items() if n)
-    largest = max(parts, key=lambda name: parts[name])
-    advice = {
-        "current turn": "shorten the message (ask(attach=…) cuts tables and says so)",
-        "pinned": "unpin turns",
-        "instructions": "shorten the instructions",
-        "tools": "send fewer tools",
-        "reserve": "reserve less for the reply (max_tokens, reserve_output_tokens)",
-        "summary": "shorten the message",
-        "earlier turns": "wait for the turns that still run elsewhere",
-    }[largest]
-    return ContextOverflowError(
-        f"the request cannot fit {limits.window_tokens:,} tokens: {listed}; {advice} or use a larger window_tokens",
-        window_tokens=limits.window_tokens,
-        parts=parts,
-    )
 
 
 TOOL_KEYS: Final = ("tools", "functions", "response_format")

@@ -14,22 +14,22 @@ from collections.abc import Mapping
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final
 
-from voxnb.clients.exchange import settled
+from voxnb.clients.ends import settled
+from voxnb.clients.writer import LEAST_EXTRACT_TOKENS, SummaryWriter, write_extract
 from voxnb.errors import APIError, SummaryError, VoxnbError
 from voxnb.events import ContextEvents
 from voxnb.memory import summary as memory
 from voxnb.memory import tokens
 from voxnb.memory.past import FENCE_TOKENS
 from voxnb.memory.plan import Fold, Layout, choose_fold, choose_forced_fold
+from voxnb.store import ending
 from voxnb.store import folding as ledger
-from voxnb.store import journal
 from voxnb.store.folding import Choose, FoldJob, Written
 from voxnb.store.owner import this_process
 from voxnb.store.planner import Planner
 
 if TYPE_CHECKING:
     from voxnb.clients.chat import ChatCompletionsAPIClient
-    from voxnb.clients.exchange import Answer
     from voxnb.store.rows import CallRecord, ConversationRow
 
 FOLD_TIMEOUT_S: Final = 60.0
@@ -46,11 +46,6 @@ OVERHEAD_TOKENS: Final = 200
 
 LEAST_SUMMARY_TOKENS: Final = 16
 """A summary model with less room for what it is shown is of no use."""
-
-LEAST_EXTRACT_TOKENS: Final = 8
-"""Below this not even an extract holds a line."""
-
-NOTHING_KEPT: Final = "(nothing of it could be kept)"
 
 
 class Folder:
@@ -194,7 +189,7 @@ class Folder:
         def work(c: Any) -> str | None:
             summary_id = ledger.commit(c, job, written, now=now)
             if summary_id is not None:
-                journal.add_events(
+                ending.add_events(
                     c, job.conversation.id, None, [(ContextEvents.SummaryFolded.value, _stored(job, written))], now=now
                 )
             return summary_id
@@ -327,74 +322,6 @@ class Folder:
             )
             return accepted, {k: v for k, v in body.items() if k != "messages"}
         raise AssertionError("unreachable: the second attempt returns or raises")
-
-
-class SummaryWriter:
-    """Who writes summaries: a client's transport, a model and its request."""
-
-    def __init__(
-        self, client: ChatCompletionsAPIClient, *, model: str, window_tokens: int, request: Mapping[str, Any]
-    ) -> None:
-        self.client = client
-        self.model = model
-        self.window_tokens = window_tokens
-        self.request = request
-
-    def body(self, messages: list[dict[str, str]], *, max_tokens: int) -> dict[str, Any]:
-        """The request's body; what the user gave in ``summary_request`` wins."""
-        # OpenAI's newer models refuse max_tokens, other servers know nothing else.
-        limit = "max_completion_tokens" if self.client.endpoint.is_openai else "max_tokens"
-        body: dict[str, Any] = {"model": self.model, limit: max_tokens, **self.client.fold_sampling, **self.request}
-        return {**body, "messages": messages}
-
-    async def ask(
-        self, body: dict[str, Any], *, purpose: str, estimated_tokens: int, calls: list[CallRecord]
-    ) -> Answer:
-        """One call, streamed so that silence is noticed; also one that fails is added to ``calls``."""
-        return await self.client.complete(body, purpose=purpose, estimated_tokens=estimated_tokens, calls=calls)
-
-
-def write_extract(job: FoldJob, planner: Planner, *, most_tokens: int | None = None) -> Written:
-    """A summary without a model.
-
-    Args:
-        job: what it stands for.
-        planner: how it is counted.
-        most_tokens: of the fenced message, as the server counts; default what it replaces, and the policy's limit.
-    """
-    most = most_tokens if most_tokens is not None else max(job.fold.folded_tokens - 1, FENCE_TOKENS)
-    limit = planner.limits.summary_max_tokens
-    mark = secrets.token_hex(4)
-    while True:
-        text = memory.extract(
-            job.fold.turns,
-            previous=job.previous.text if job.previous else None,
-            limit_tokens=limit,
-            count=planner.measure.count,
-        )
-        text = text or NOTHING_KEPT
-        counted = planner.fenced_counts(text, mark=mark, last_seq=job.fold.last_seq)
-        weight = planner.weigh(counted.tokens, counted.features)
-        if weight <= most or limit < LEAST_EXTRACT_TOKENS:
-            break
-        limit = min(limit * 3 // 4, max(limit - (weight - most), 0))
-    return Written(
-        text=text,
-        mark=mark,
-        tokens=counted.tokens,
-        features=counted.features,
-        weight=weight,
-        prompt="",
-        prompt_name=None,
-        prompt_version=None,
-        request={},
-        model="extract",
-        quality="full",
-        flags=(),
-        duration_ms=0.0,
-        cost_usd=0.0,
-        calls=(),
-    )
 
 
 def _reason(error: BaseException) -> str:

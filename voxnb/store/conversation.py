@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from voxnb.errors import ConversationError, UnknownConversationError
 from voxnb.messages import parse_messages, split_instructions
-from voxnb.store import erase, explain, folding, journal, ledger, paths, pins
+from voxnb.store import erase, explain, folding, history, ledger, paths, pins
 from voxnb.store.ids import new_id
 from voxnb.store.rows import ConversationRow
 from voxnb.store.schema import MAX_SEQ
@@ -104,7 +104,7 @@ class Conversation:
             row = ledger.find(c, self.id)
             snapshot = ledger.load_snapshot(c, row) if row else planner.empty_snapshot(None)
             if rest and row is not None:
-                fresh = journal.new_messages(c, row, rest)
+                fresh = history.new_messages(c, row, rest)
                 snapshot = planner.with_new(snapshot, fresh.messages, after=fresh.after)
             elif rest:
                 snapshot = planner.with_new(snapshot, rest, after=0)

@@ -25,7 +25,7 @@ from voxnb.memory.plan import (
     older_than_last,
 )
 from voxnb.messages import canonical
-from voxnb.store import journal, ledger
+from voxnb.store import ending, ledger
 from voxnb.store.ids import new_id
 from voxnb.store.owner import FOLD_LEASE_S, is_gone
 from voxnb.store.rows import CallRecord, ConversationRow, Counted, dump
@@ -86,7 +86,7 @@ def take(
         The job, or None if there is nothing to fold or somebody else folds.
     """
     row = ledger.by_id(c, conversation)
-    journal.close_expired(c, row, now=now)
+    ending.close_expired(c, row, now=now)
     if not forced:
         held = (row.fold_lease_until or 0) > now and not is_gone(row.fold_owner)
         if held or row.last_seq < row.fold_after_seq:
@@ -151,7 +151,7 @@ def commit(c: sqlite3.Connection, job: FoldJob, written: Written, *, now: float)
     same = (current.branch, current.head, current.folded_to) == (row.branch, row.head, row.folded_to)
     if not same or not _unchanged(c, fold):
         for call in written.calls:
-            journal.add_call(c, call, conversation=row.id, turn=None, summary=None, now=now)
+            ending.add_call(c, call, conversation=row.id, turn=None, summary=None, now=now)
         c.execute("UPDATE conversation SET fold_owner = NULL, fold_lease_until = NULL WHERE id = ?", (row.id,))
         return None
     uid = new_id("s")
@@ -199,7 +199,7 @@ def commit(c: sqlite3.Connection, job: FoldJob, written: Written, *, now: float)
     if written.calls:  # the summary model works again; an extract says nothing of it
         c.execute("UPDATE conversation SET fold_failures = 0, fold_after_seq = 0 WHERE id = ?", (row.id,))
     for call in written.calls:
-        journal.add_call(c, call, conversation=row.id, turn=None, summary=summary_id, now=now)
+        ending.add_call(c, call, conversation=row.id, turn=None, summary=summary_id, now=now)
     return uid
 
 
@@ -224,8 +224,8 @@ def fail(
         (failures, row.last_seq + wait if wait else 0, row.id),
     )
     for call in calls:
-        journal.add_call(c, call, conversation=row.id, turn=None, summary=None, now=now)
-    journal.add_events(c, row.id, None, events, now=now)
+        ending.add_call(c, call, conversation=row.id, turn=None, summary=None, now=now)
+    ending.add_events(c, row.id, None, events, now=now)
     return failures
 
 
@@ -233,7 +233,7 @@ def release(c: sqlite3.Connection, job: FoldJob, *, calls: Sequence[CallRecord],
     """Give a fold up that nobody is to blame for: it was cancelled."""
     c.execute("UPDATE conversation SET fold_owner = NULL, fold_lease_until = NULL WHERE id = ?", (job.conversation.id,))
     for call in calls:
-        journal.add_call(c, call, conversation=job.conversation.id, turn=None, summary=None, now=now)
+        ending.add_call(c, call, conversation=job.conversation.id, turn=None, summary=None, now=now)
 
 
 def is_resting(c: sqlite3.Connection, conversation: int) -> bool:

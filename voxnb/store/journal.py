@@ -12,17 +12,17 @@ import json
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any
 
 from voxnb.errors import ConversationError, ConversationExistsError, HistoryConflictError, MessageError
 from voxnb.memory.plan import Layout, PastTurn, Snapshot, open_tool_calls
 from voxnb.messages import Message, canonical, digest, group_turns, split_instructions, unpaired
 from voxnb.store import ledger, paths
+from voxnb.store.ending import close_expired
+from voxnb.store.history import new_messages
 from voxnb.store.ids import new_id
-from voxnb.store.owner import LEASE_S, is_gone
-from voxnb.store.rows import CallRecord, ConversationRow, Counted, TurnRow, dump
-
-DIED: Final = "the process that asked ended before a reply came; retry() asks again"
+from voxnb.store.owner import LEASE_S
+from voxnb.store.rows import ConversationRow, Counted, TurnRow, dump
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,83 +157,6 @@ def open_conversation(c: sqlite3.Connection, ask: Ask, *, now: float) -> tuple[C
 
 
 # -- what is new ------------------------------------------------------------------------------
-
-
-class Fresh(NamedTuple):
-    """What of a message list is not stored yet.
-
-    Attributes:
-        messages: the new ones.
-        recognised: how many before them are stored.
-        after: last turn that they come after; what follows it is said again, differently.
-    """
-
-    messages: list[Message]
-    recognised: int
-    after: int
-
-
-def new_messages(
-    c: sqlite3.Connection, row: ConversationRow, rest: Sequence[Message], *, last_seq: int | None = None
-) -> Fresh:
-    """The messages that are not stored yet, and how many are.
-
-    A list that holds an answer is taken for the whole conversation: it must begin with what is stored. One that ends
-    with what was said since the last whole answer says it again: a reply that was cut off there gives way.
-    """
-    if not rest:
-        raise MessageError("the request has no message but instructions; add what the user says", index=None)
-    last = row.last_seq if last_seq is None else last_seq
-    if not any(m.role == "assistant" for m in rest) or last == 0:
-        return Fresh(list(rest), 0, last)
-    stored, after = paths.history_hashes(c, row.branch, last), last
-    at = match_history(stored, rest)
-    while at == len(rest) and stored and stored[-1][1] != "complete":
-        seq, state, _ = stored.pop()
-        after = seq - 1 if state == "partial" else after
-        at = match_history(stored, rest)
-    if at == len(rest):
-        raise MessageError(
-            "the messages hold nothing that is not stored already; add what the user says next", index=None
-        )
-    return Fresh(list(rest[at:]), at, after)
-
-
-def match_history(stored: Sequence[tuple[int, str, list[tuple[str, str]]]], given: Sequence[Message]) -> int:
-    """How many of the given messages are the stored conversation.
-
-    Failed turns may be left out of the list or stand in it without a reply; so may the reply of a partial one.
-
-    Raises:
-        HistoryConflictError: they differ, or end before the stored ones do.
-    """
-    hashes = [m.content_hash for m in given]
-    reached = {0}  # several where a turn without an answer may be in the list or not
-    for seq, state, messages in stored:
-        keys = [key for _, key in messages]
-        before = reached
-        if state == "complete":
-            reached = {at + len(keys) for at in before if hashes[at : at + len(keys)] == keys}
-        else:
-            ends = [at + len(f) for at in before for f in _forms(messages) if hashes[at : at + len(f)] == f]
-            reached = {at for at in ends if at == len(given) or given[at].role != "assistant"}
-        if not reached:
-            at = max(before)
-            index = at + next((n for n, (a, b) in enumerate(zip(keys, hashes[at:], strict=False)) if a != b), 0)
-            raise HistoryConflictError(
-                f"message {index} differs from turn {seq} of the stored conversation; send only what is new, or "
-                f"continue from there with conversation.fork(at={seq - 1}, name=…)",
-                index=index,
-            )
-    return max(reached)
-
-
-def _forms(messages: Sequence[tuple[str, str]]) -> list[list[str]]:
-    """How a turn that was not wholly answered may stand in a list: as it is, without its cut reply, without any, not."""
-    keys = [key for _, key in messages]
-    replies = next((n for n, (role, _) in enumerate(reversed(messages)) if role != "assistant"), 0)
-    asked = [key for role, key in messages if role not in ("assistant", "tool", "function")]
-    return [keys, keys[: len(keys) - replies], asked, []]
 
 
 def branch_off(
@@ -460,167 +383,3 @@ def request_hash(messages: Sequence[Mapping[str, Any]], parameters: Mapping[str,
 
 
 # -- while it runs, and its end ---------------------------------------------------------------
-
-
-def renew(c: sqlite3.Connection, *, turn_id: int, owner: str, draft: Mapping[str, Any] | None, now: float) -> None:
-    """A sign of life, with the reply so far."""
-    cursor = c.execute(
-        "UPDATE turn SET lease_until = ? WHERE id = ? AND owner = ? AND state IN ('queued', 'running')",
-        (now + LEASE_S, turn_id, owner),
-    )
-    if cursor.rowcount and draft is not None:
-        c.execute("INSERT OR REPLACE INTO draft (turn, message) VALUES (?, ?)", (turn_id, dump(draft)))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
-    """How a request ended.
-
-    Attributes:
-        state: ``complete``, ``partial`` or ``failed``.
-        message: the reply, if anything came.
-        finish_reason: of the reply.
-        error: what went wrong.
-        call: the call as it was.
-        events: (name, payload) to keep.
-    """
-
-    state: str
-    message: Counted | None
-    finish_reason: str | None
-    error: str | None
-    call: CallRecord
-    events: Sequence[tuple[str, Mapping[str, Any]]] = ()
-
-
-def finish(
-    c: sqlite3.Connection, row: ConversationRow, turn_id: int, call_id: int | None, *, ending: Ending, now: float
-) -> None:
-    """Store how a request ended: the reply, the turn's state, the call and its events."""
-    key, tokens = ledger.add_message(c, row, turn_id, ending.message, now=now) if ending.message else (None, None)
-    call = ending.call
-    c.execute(
-        "UPDATE turn SET hash = coalesce(?, hash), tokens = coalesce(?, tokens), state = ?, finish_reason = ?, error = ?, "
-        "owner = NULL, lease_until = NULL, model = coalesce(?, model), "
-        "cost_usd = CASE WHEN ? IS NULL THEN cost_usd ELSE coalesce(cost_usd, 0) + ? END, "
-        "first_token_ms = coalesce(first_token_ms, ?), duration_ms = coalesce(duration_ms, 0) + ? WHERE id = ?",
-        (
-            key,
-            tokens,
-            ending.state,
-            ending.finish_reason,
-            ending.error,
-            call.model,
-            call.cost_usd,
-            call.cost_usd,
-            call.first_token_ms,
-            call.duration_ms or 0.0,
-            turn_id,
-        ),
-    )
-    c.execute(
-        "UPDATE conversation SET last_turn_at = ?, model = coalesce(?, model) WHERE id = ?", (now, call.model, row.id)
-    )
-    c.execute("DELETE FROM draft WHERE turn = ?", (turn_id,))
-    if call_id is not None:
-        end_call(c, call_id, call)
-    add_events(c, row.id, turn_id, ending.events, now=now)
-
-
-def end_call(c: sqlite3.Connection, call_id: int, call: CallRecord) -> None:
-    """Fill in what is known of a call once it ended."""
-    c.execute(
-        "UPDATE call SET request_id = ?, prompt_tokens = ?, completion_tokens = ?, cached_tokens = ?, cost_usd = ?, "
-        "retries = ?, first_token_ms = ?, duration_ms = ?, status = ?, error = ? WHERE id = ?",
-        (
-            call.request_id,
-            call.usage.get("prompt_tokens"),
-            call.usage.get("completion_tokens"),
-            call.usage.get("cached_tokens"),
-            call.cost_usd,
-            call.retries,
-            call.first_token_ms,
-            call.duration_ms,
-            call.status,
-            call.error,
-            call_id,
-        ),
-    )
-
-
-def add_call(
-    c: sqlite3.Connection, call: CallRecord, *, conversation: int, turn: int | None, summary: int | None, now: float
-) -> int:
-    """A call that is written once, after it ended (folds, trials)."""
-    cursor = c.execute(
-        "INSERT INTO call (uid, conversation, turn, summary, purpose, model, base_url_host, estimated_prompt_tokens, status, "
-        "created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'running', ?)",
-        (
-            call.uid,
-            conversation,
-            turn,
-            summary,
-            call.purpose,
-            call.model,
-            call.host,
-            call.estimated_prompt_tokens,
-            now,
-        ),
-    )
-    call_id = int(cursor.lastrowid or 0)
-    end_call(c, call_id, call)
-    return call_id
-
-
-def add_events(
-    c: sqlite3.Connection,
-    conversation: int,
-    turn_id: int | None,
-    events: Sequence[tuple[str, Mapping[str, Any]]],
-    *,
-    now: float,
-) -> None:
-    """Keep events; deltas come as one row with their count."""
-    c.executemany(
-        "INSERT INTO event (uid, conversation, turn, seq, name, payload, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        [
-            (new_id("e"), conversation, turn_id, n, name, dump(payload), now)
-            for n, (name, payload) in enumerate(events, 1)
-        ],
-    )
-
-
-def close_expired(c: sqlite3.Connection, row: ConversationRow, *, now: float) -> list[int]:
-    """Close the running turns of this path whose owner is gone; the seqs that were closed."""
-    rows = c.execute(
-        "SELECT t.id, t.seq, t.owner, t.lease_until FROM lineage l JOIN turn t ON t.branch = l.source "
-        "AND t.state IN ('queued', 'running') AND t.seq BETWEEN l.first_seq AND l.last_seq WHERE l.branch = ?",
-        (row.branch,),
-    ).fetchall()
-    closed = []
-    for turn_id, seq, owner, lease_until in rows:
-        if (lease_until or 0) > now and not is_gone(owner):
-            continue
-        close_turn(c, row, turn_id, now=now)
-        closed.append(seq)
-    return closed
-
-
-def close_turn(c: sqlite3.Connection, row: ConversationRow, turn_id: int, *, now: float) -> None:
-    """End a turn for its owner: its draft becomes the reply."""
-    draft = c.execute("SELECT message FROM draft WHERE turn = ?", (turn_id,)).fetchone()
-    if draft:
-        message = Message.from_dict(json.loads(draft[0]))
-        tokens = max(1, len(message.text.encode()) // 4)  # sealed for real when it is next measured
-        encoding, features = "estimated", None
-        said = Counted(message, tokens, features, encoding, message.content_hash)
-        (position,) = c.execute("SELECT count(*) FROM message WHERE turn = ?", (turn_id,)).fetchone()
-        ledger.insert_messages(c, row, turn_id, messages=[said], first_position=position, now=now)
-        c.execute("DELETE FROM draft WHERE turn = ?", (turn_id,))
-    ledger.seal_turn(c, turn_id)
-    answered = c.execute("SELECT 1 FROM message WHERE turn = ? AND role = 'assistant'", (turn_id,)).fetchone()
-    state = "partial" if answered else "failed"
-    c.execute(
-        "UPDATE turn SET state = ?, error = ?, owner = NULL, lease_until = NULL WHERE id = ?", (state, DIED, turn_id)
-    )
-    c.execute("UPDATE call SET status = ?, error = ? WHERE turn = ? AND status = 'running'", (state, DIED, turn_id))

@@ -1,0 +1,104 @@
+"""How requests end badly: errors as users get them, and work that must not be left half done."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from voxnb.clients.reply import Reply
+from voxnb.errors import (
+    ContextOverflowError,
+    StreamBrokenError,
+    TurnError,
+    VoxnbError,
+)
+from voxnb.events import ChatCompletionsAPIEvents
+from voxnb.memory.plan import Layout
+
+if TYPE_CHECKING:
+    pass
+
+
+T = TypeVar("T")
+
+
+def error_payload(error: BaseException) -> dict[str, Any]:
+    """What `ChatCompletionsAPIError` carries."""
+    out: dict[str, Any] = {"type": type(error).__name__, "message": str(error)}
+    for name in ("status_code", "code", "request_id", "retry_after_s"):
+        value = getattr(error, name, None)
+        if value is not None:
+            out[name] = value
+    return out
+
+
+CANCELLED: Final = "the turn was cancelled before anything of the reply had come"
+
+
+def as_voxnb_error(error: Exception) -> VoxnbError:
+    """The error as users get it; one that is not voxnb's is a fault of voxnb, and says so."""
+    if isinstance(error, VoxnbError):
+        return error
+    wrapped = TurnError(f"voxnb failed with {type(error).__name__}: {error}; the turn is closed, please report this")
+    wrapped.__cause__ = error
+    return wrapped
+
+
+def broken(error: VoxnbError, reply: Reply) -> StreamBrokenError:
+    """The error of a stream that stopped half way, with what had come."""
+    out = StreamBrokenError(
+        f"the answer stopped half way ({error}); what had come is in .reply, ask again with retry()",
+        host=getattr(error, "host", ""),
+        reply=reply,
+    )
+    out.__cause__ = error
+    return out
+
+
+def current_task() -> asyncio.Task[Any]:
+    """The task that runs this."""
+    task = asyncio.current_task()
+    assert task is not None
+    return task
+
+
+async def settled(work: Coroutine[Any, Any, T]) -> T:
+    """Await something that must not be left half done: a cancellation goes on only when it has ended."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait({task})
+        raise
+
+
+ERROR_EVENT: Final = ChatCompletionsAPIEvents.ChatCompletionsAPIError.value
+
+
+def overflow(layout: Layout) -> ContextOverflowError:
+    """The error of a request that no fold can make fit, with the tokens of each part."""
+    limits = layout.limits
+    parts = {name: layout.tokens[name] for name in ("instructions", "tools", "pinned", "current turn")}
+    parts["reserve"] = limits.reserve_output_tokens
+    if layout.least_tokens <= limits.hard_tokens:  # no summary is short enough, or turns still run elsewhere
+        parts |= {"summary": layout.tokens["summary"], "earlier turns": layout.tokens["tail"]}
+    listed = ", ".join(f"{name} {n:,}" for name, n in parts.items() if n)
+    largest = max(parts, key=lambda name: parts[name])
+    advice = {
+        "current turn": "shorten the message (ask(attach=…) cuts tables and says so)",
+        "pinned": "unpin turns",
+        "instructions": "shorten the instructions",
+        "tools": "send fewer tools",
+        "reserve": "reserve less for the reply (max_tokens, reserve_output_tokens)",
+        "summary": "shorten the message",
+        "earlier turns": "wait for the turns that still run elsewhere",
+    }[largest]
+    return ContextOverflowError(
+        f"the request cannot fit {limits.window_tokens:,} tokens: {listed}; {advice} or use a larger window_tokens",
+        window_tokens=limits.window_tokens,
+        parts=parts,
+    )

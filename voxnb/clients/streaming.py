@@ -1,0 +1,210 @@
+"""One HTTP exchange: the request's body out; chunks, text and events in."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from voxnb.clients.reply import Reply
+from voxnb.clients.turn import Turn
+from voxnb.errors import (
+    APIConnectionError,
+    APIResponseValidationError,
+    StreamBrokenError,
+)
+from voxnb.messages import Usage
+from voxnb.store.ids import new_id
+from voxnb.store.rows import CallRecord
+from voxnb.wire.chat import ChatReader
+from voxnb.wire.sse import SSEReader
+
+if TYPE_CHECKING:
+    from voxnb.clients.chat import ChatCompletionsAPIClient
+
+
+PATH: Final = "/chat/completions"
+
+
+@dataclass
+class Answer:
+    """What came for one call."""
+
+    text: str = ""
+    message: dict[str, Any] | None = None
+    finish_reason: str | None = None
+    usage: Usage = field(default_factory=Usage)
+    call: CallRecord | None = None
+
+
+class Streaming:
+    """One HTTP exchange: the request's body out, chunks in, events and text on the way."""
+
+    def __init__(self, client: ChatCompletionsAPIClient, turn: Turn | None, *, model: str | None) -> None:
+        self.client = client
+        self.turn = turn
+        self.model = model
+        self.began = time.monotonic()
+        self.first_token_ms: float | None = None
+        self.request_id: str | None = None
+        self.retries = 0
+        self.chunks = 0
+        self.reader = ChatReader(wanted=())
+
+    async def run(self, body: Mapping[str, Any]) -> None:
+        """Send and read to the end.
+
+        Raises:
+            APIError: see `errors`; `StreamBrokenError` where text had come and the end did not.
+        """
+        tries = self.client.max_retries + 1
+        for attempt in range(tries):
+            try:
+                await self._once(body)
+            except APIConnectionError as error:
+                again = error.unfinished or isinstance(error, StreamBrokenError)
+                if self.has_reply or attempt + 1 == tries or not again:
+                    error.retries = max(error.retries, self.retries)
+                    raise
+                self.retries += 1
+                await asyncio.sleep(min(0.25 * 2**attempt, 4.0))
+            else:
+                return
+
+    async def _once(self, body: Mapping[str, Any]) -> None:
+        wanted = self.client.wanted if self.turn is not None else ()
+        self.reader = ChatReader(wanted=wanted, response_format=body.get("response_format"))
+        done = False
+        async with self.client.transport.stream(PATH, dict(body), on_retry=self._on_retry) as stream:
+            self.request_id = stream.request_id
+            with self._as_chunks():
+                if stream.is_streamed:
+                    done = await self._read(stream)
+                    if done:
+                        self.reader.done()
+                else:
+                    self._emit(self.reader.feed_completion(await stream.read_json()))
+                    self._text()
+                    done = True
+        if self.reader.error is not None:
+            raise self.client.stream_error(self.reader.error, model=self.model)
+        if not (done or self.reader.complete):
+            error = APIConnectionError(
+                f"{self.client.host} ended its answer before it was complete", host=self.client.host, unfinished=True
+            )
+            raise error
+        self._emit(self.reader.finish())
+
+    @contextlib.contextmanager
+    def _as_chunks(self) -> Iterator[None]:
+        """What cannot be read as the API's is an error of the server, not of voxnb."""
+        try:
+            yield
+        except (ValueError, RecursionError) as error:
+            raise APIResponseValidationError(
+                f"{self.client.host} sent something that is no chat completion ({error}); check base_url",
+                host=self.client.host,
+                first_line=str(error)[:200],
+            ) from error
+
+    async def _read(self, stream: Any) -> bool:
+        sse = SSEReader()
+        feed, loads = self.reader.feed, json.loads
+        async for block in stream:
+            for data in sse.feed(block):
+                if data in (b"[DONE]", "[DONE]"):
+                    return True
+                events = feed(loads(data))
+                self.chunks += 1
+                if self.reader.text_delta:
+                    self._text()
+                if events:
+                    self._emit(events)
+                if self.reader.error is not None:
+                    return False
+        for data in sse.close():
+            if data in (b"[DONE]", "[DONE]"):
+                return True
+            self._emit(feed(loads(data)))
+            self._text()
+        return False
+
+    def _text(self) -> None:
+        delta = self.reader.text_delta
+        if delta:
+            if self.first_token_ms is None:
+                self.first_token_ms = (time.monotonic() - self.began) * 1000
+            if self.turn is not None:
+                self.turn._push(delta)  # noqa: SLF001 - the client drives its turns
+
+    def _emit(self, events: Sequence[tuple[str, dict[str, Any]]]) -> None:
+        if self.turn is None:
+            return
+        for name, payload in events:
+            self.client.dispatcher.emit(name, payload, context=self.turn.context, turn=self.turn)
+
+    def _on_retry(self, *_: Any, **__: Any) -> None:
+        self.retries += 1
+
+    @property
+    def has_reply(self) -> bool:
+        """Whether anything of an answer came."""
+        message = self.reader.message
+        return bool(message.get("content") or message.get("tool_calls") or message.get("refusal"))
+
+    def record(self, *, purpose: str, estimated_tokens: int | None, status: str, error: str | None) -> CallRecord:
+        """The call, as it is stored."""
+        usage = Usage.from_dict(self.reader.usage)
+        return CallRecord(
+            uid=new_id("c"),
+            purpose=purpose,
+            model=self.reader.model or self.model,
+            host=self.client.host,
+            request_id=self.request_id,
+            estimated_prompt_tokens=estimated_tokens,
+            usage={
+                "prompt_tokens": usage.prompt_tokens,
+                "completion_tokens": usage.completion_tokens,
+                "cached_tokens": usage.cached_tokens,
+            },
+            cost_usd=None,
+            retries=self.retries,
+            first_token_ms=self.first_token_ms,
+            duration_ms=(time.monotonic() - self.began) * 1000,
+            status=status,
+            error=error,
+        )
+
+    @property
+    def kept(self) -> dict[str, Any] | None:
+        """What can be kept of an answer that stopped half way: no tool call that may be incomplete; None for nothing."""
+        message = dict(self.reader.message)
+        if message.get("tool_calls") and self.reader.unfinished_tool_calls:
+            del message["tool_calls"]
+        return message if any(message.get(k) for k in ("content", "tool_calls", "refusal")) else None
+
+    def reply(
+        self,
+        *,
+        turn_id: str | None,
+        warnings: Sequence[str] = (),
+        finish_reason: str | None = None,
+        message: Mapping[str, Any] | None = None,
+    ) -> Reply:
+        """What came so far (or what was kept of it) as a value."""
+        message = dict(self.reader.message if message is None else message)
+        return Reply(
+            text=message.get("content") or "",
+            message=message,
+            tool_calls=tuple(message.get("tool_calls") or ()),
+            refusal=message.get("refusal"),
+            parsed=self.reader.parsed,
+            usage=Usage.from_dict(self.reader.usage),
+            finish_reason=finish_reason or self.reader.finish_reason,
+            turn=turn_id,
+            warnings=tuple(warnings),
+        )

@@ -1,0 +1,187 @@
+"""How a request ends in the store: its draft meanwhile, its reply, its call and its events."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from voxnb.messages import Message
+from voxnb.store import ledger
+from voxnb.store.ids import new_id
+from voxnb.store.owner import LEASE_S, is_gone
+from voxnb.store.rows import CallRecord, ConversationRow, Counted, dump
+
+DIED: Final = "the process that asked ended before a reply came; retry() asks again"
+
+
+def renew(c: sqlite3.Connection, *, turn_id: int, owner: str, draft: Mapping[str, Any] | None, now: float) -> None:
+    """A sign of life, with the reply so far."""
+    cursor = c.execute(
+        "UPDATE turn SET lease_until = ? WHERE id = ? AND owner = ? AND state IN ('queued', 'running')",
+        (now + LEASE_S, turn_id, owner),
+    )
+    if cursor.rowcount and draft is not None:
+        c.execute("INSERT OR REPLACE INTO draft (turn, message) VALUES (?, ?)", (turn_id, dump(draft)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How a request ended.
+
+    Attributes:
+        state: ``complete``, ``partial`` or ``failed``.
+        message: the reply, if anything came.
+        finish_reason: of the reply.
+        error: what went wrong.
+        call: the call as it was.
+        events: (name, payload) to keep.
+    """
+
+    state: str
+    message: Counted | None
+    finish_reason: str | None
+    error: str | None
+    call: CallRecord
+    events: Sequence[tuple[str, Mapping[str, Any]]] = ()
+
+
+def finish(
+    c: sqlite3.Connection, row: ConversationRow, turn_id: int, call_id: int | None, *, ending: Ending, now: float
+) -> None:
+    """Store how a request ended: the reply, the turn's state, the call and its events."""
+    key, tokens = ledger.add_message(c, row, turn_id, ending.message, now=now) if ending.message else (None, None)
+    call = ending.call
+    c.execute(
+        "UPDATE turn SET hash = coalesce(?, hash), tokens = coalesce(?, tokens), state = ?, finish_reason = ?, error = ?, "
+        "owner = NULL, lease_until = NULL, model = coalesce(?, model), "
+        "cost_usd = CASE WHEN ? IS NULL THEN cost_usd ELSE coalesce(cost_usd, 0) + ? END, "
+        "first_token_ms = coalesce(first_token_ms, ?), duration_ms = coalesce(duration_ms, 0) + ? WHERE id = ?",
+        (
+            key,
+            tokens,
+            ending.state,
+            ending.finish_reason,
+            ending.error,
+            call.model,
+            call.cost_usd,
+            call.cost_usd,
+            call.first_token_ms,
+            call.duration_ms or 0.0,
+            turn_id,
+        ),
+    )
+    c.execute(
+        "UPDATE conversation SET last_turn_at = ?, model = coalesce(?, model) WHERE id = ?", (now, call.model, row.id)
+    )
+    c.execute("DELETE FROM draft WHERE turn = ?", (turn_id,))
+    if call_id is not None:
+        end_call(c, call_id, call)
+    add_events(c, row.id, turn_id, ending.events, now=now)
+
+
+def end_call(c: sqlite3.Connection, call_id: int, call: CallRecord) -> None:
+    """Fill in what is known of a call once it ended."""
+    c.execute(
+        "UPDATE call SET request_id = ?, prompt_tokens = ?, completion_tokens = ?, cached_tokens = ?, cost_usd = ?, "
+        "retries = ?, first_token_ms = ?, duration_ms = ?, status = ?, error = ? WHERE id = ?",
+        (
+            call.request_id,
+            call.usage.get("prompt_tokens"),
+            call.usage.get("completion_tokens"),
+            call.usage.get("cached_tokens"),
+            call.cost_usd,
+            call.retries,
+            call.first_token_ms,
+            call.duration_ms,
+            call.status,
+            call.error,
+            call_id,
+        ),
+    )
+
+
+def add_call(
+    c: sqlite3.Connection, call: CallRecord, *, conversation: int, turn: int | None, summary: int | None, now: float
+) -> int:
+    """A call that is written once, after it ended (folds, trials)."""
+    cursor = c.execute(
+        "INSERT INTO call (uid, conversation, turn, summary, purpose, model, base_url_host, estimated_prompt_tokens, status, "
+        "created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'running', ?)",
+        (
+            call.uid,
+            conversation,
+            turn,
+            summary,
+            call.purpose,
+            call.model,
+            call.host,
+            call.estimated_prompt_tokens,
+            now,
+        ),
+    )
+    call_id = int(cursor.lastrowid or 0)
+    end_call(c, call_id, call)
+    return call_id
+
+
+def add_events(
+    c: sqlite3.Connection,
+    conversation: int,
+    turn_id: int | None,
+    events: Sequence[tuple[str, Mapping[str, Any]]],
+    *,
+    now: float,
+) -> None:
+    """Keep events; deltas come as one row with their count."""
+    c.executemany(
+        "INSERT INTO event (uid, conversation, turn, seq, name, payload, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [
+            (new_id("e"), conversation, turn_id, n, name, dump(payload), now)
+            for n, (name, payload) in enumerate(events, 1)
+        ],
+    )
+
+
+def close_expired(c: sqlite3.Connection, row: ConversationRow, *, now: float) -> list[int]:
+    """Close the running turns of this path whose owner is gone; the seqs that were closed."""
+    rows = c.execute(
+        "SELECT t.id, t.seq, t.owner, t.lease_until FROM lineage l JOIN turn t ON t.branch = l.source "
+        "AND t.state IN ('queued', 'running') AND t.seq BETWEEN l.first_seq AND l.last_seq WHERE l.branch = ?",
+        (row.branch,),
+    ).fetchall()
+    closed = []
+    for turn_id, seq, owner, lease_until in rows:
+        if (lease_until or 0) > now and not is_gone(owner):
+            continue
+        close_turn(c, row, turn_id, now=now)
+        closed.append(seq)
+    return closed
+
+
+def close_turn(c: sqlite3.Connection, row: ConversationRow, turn_id: int, *, now: float) -> None:
+    """End a turn for its owner: its draft becomes the reply."""
+    draft = c.execute("SELECT message FROM draft WHERE turn = ?", (turn_id,)).fetchone()
+    if draft:
+        message = Message.from_dict(json.loads(draft[0]))
+        tokens = max(1, len(message.text.encode()) // 4)  # sealed for real when it is next measured
+        encoding, features = "estimated", None
+        said = Counted(message, tokens, features, encoding, message.content_hash)
+        (position,) = c.execute("SELECT count(*) FROM message WHERE turn = ?", (turn_id,)).fetchone()
+        ledger.insert_messages(c, row, turn_id, messages=[said], first_position=position, now=now)
+        c.execute("DELETE FROM draft WHERE turn = ?", (turn_id,))
+    ledger.seal_turn(c, turn_id)
+    answered = c.execute("SELECT 1 FROM message WHERE turn = ? AND role = 'assistant'", (turn_id,)).fetchone()
+    state = "partial" if answered else "failed"
+    c.execute(
+        "UPDATE turn SET state = ?, error = ?, owner = NULL, lease_until = NULL WHERE id = ?", (state, DIED, turn_id)
+    )
+    c.execute("UPDATE call SET status = ?, error = ? WHERE turn = ? AND status = 'running'", (state, DIED, turn_id))
+
+
+def is_running(c: sqlite3.Connection, *, turn_id: int, owner: str) -> bool:
+    """Whether a turn still waits for its owner to close it."""
+    row = c.execute("SELECT owner, state FROM turn WHERE id = ?", (turn_id,)).fetchone()
+    return row is not None and row[0] == owner and row[1] in ("queued", "running")

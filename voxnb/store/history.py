@@ -1,0 +1,89 @@
+"""Resent history: which of a request's messages are stored already."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from voxnb.errors import HistoryConflictError, MessageError
+from voxnb.messages import Message
+from voxnb.store import paths
+from voxnb.store.rows import ConversationRow
+
+
+class Fresh(NamedTuple):
+    """What of a message list is not stored yet.
+
+    Attributes:
+        messages: the new ones.
+        recognised: how many before them are stored.
+        after: last turn that they come after; what follows it is said again, differently.
+    """
+
+    messages: list[Message]
+    recognised: int
+    after: int
+
+
+def new_messages(
+    c: sqlite3.Connection, row: ConversationRow, rest: Sequence[Message], *, last_seq: int | None = None
+) -> Fresh:
+    """The messages that are not stored yet, and how many are.
+
+    A list that holds an answer is taken for the whole conversation: it must begin with what is stored. One that ends
+    with what was said since the last whole answer says it again: a reply that was cut off there gives way.
+    """
+    if not rest:
+        raise MessageError("the request has no message but instructions; add what the user says", index=None)
+    last = row.last_seq if last_seq is None else last_seq
+    if not any(m.role == "assistant" for m in rest) or last == 0:
+        return Fresh(list(rest), 0, last)
+    stored, after = paths.history_hashes(c, row.branch, last), last
+    at = match_history(stored, rest)
+    while at == len(rest) and stored and stored[-1][1] != "complete":
+        seq, state, _ = stored.pop()
+        after = seq - 1 if state == "partial" else after
+        at = match_history(stored, rest)
+    if at == len(rest):
+        raise MessageError(
+            "the messages hold nothing that is not stored already; add what the user says next", index=None
+        )
+    return Fresh(list(rest[at:]), at, after)
+
+
+def match_history(stored: Sequence[tuple[int, str, list[tuple[str, str]]]], given: Sequence[Message]) -> int:
+    """How many of the given messages are the stored conversation.
+
+    Failed turns may be left out of the list or stand in it without a reply; so may the reply of a partial one.
+
+    Raises:
+        HistoryConflictError: they differ, or end before the stored ones do.
+    """
+    hashes = [m.content_hash for m in given]
+    reached = {0}  # several where a turn without an answer may be in the list or not
+    for seq, state, messages in stored:
+        keys = [key for _, key in messages]
+        before = reached
+        if state == "complete":
+            reached = {at + len(keys) for at in before if hashes[at : at + len(keys)] == keys}
+        else:
+            ends = [at + len(f) for at in before for f in _forms(messages) if hashes[at : at + len(f)] == f]
+            reached = {at for at in ends if at == len(given) or given[at].role != "assistant"}
+        if not reached:
+            at = max(before)
+            index = at + next((n for n, (a, b) in enumerate(zip(keys, hashes[at:], strict=False)) if a != b), 0)
+            raise HistoryConflictError(
+                f"message {index} differs from turn {seq} of the stored conversation; send only what is new, or "
+                f"continue from there with conversation.fork(at={seq - 1}, name=…)",
+                index=index,
+            )
+    return max(reached)
+
+
+def _forms(messages: Sequence[tuple[str, str]]) -> list[list[str]]:
+    """How a turn that was not wholly answered may stand in a list: as it is, without its cut reply, without any, not."""
+    keys = [key for _, key in messages]
+    replies = next((n for n, (role, _) in enumerate(reversed(messages)) if role != "assistant"), 0)
+    asked = [key for role, key in messages if role not in ("assistant", "tool", "function")]
+    return [keys, keys[: len(keys) - replies], asked, []]
