@@ -184,6 +184,6 @@ def default_planner(model: str | None) -> Planner:
     return Planner(limits, measure_for(model), summary_role=summary_role_for(model, policy))
 
 
-def unscaled(count: int, features: tuple[int, ...] | None) -> int:  # noqa: ARG001 - a `Weigh`
+def unscaled(count: int, features: tuple[int, ...] | None) -> int:  # noqa: ARG001 - it has the shape of a `Weigh`
     """Our encoding is the server's."""
     return count
