@@ -44,7 +44,7 @@ from voxnb.clients.writer import write_extract
 from voxnb.memory.plan import choose_fold
 from voxnb.messages import Message
 from voxnb.store import folding, journal
-from voxnb.store.ending import Ending
+from voxnb.store.ending import Ending, finish
 from voxnb.store.ids import new_id
 from voxnb.store.journal import Ask, Begun
 from voxnb.store.owner import this_process
@@ -165,8 +165,8 @@ class Ours(Memory):
         events = [("Chunk", {"count": 150}), ("ContentDone", {"characters": len(text)})]
         return Ending(state="complete", message=said, finish_reason="stop", error=None, call=call, events=events)
 
-    def finish(self, c: Any, begun: Begun, ending: Ending) -> None:
-        ending.finish(c, begun.conversation, begun.turn.id, begun.call_id, ending=ending, now=time.time())
+    def finish(self, c: Any, begun: Begun, outcome: Ending) -> None:
+        finish(c, begun.conversation, begun.turn.id, begun.call_id, ending=outcome, now=time.time())
 
     def turn(self) -> None:
         ask = self.ask(next(self.texts))

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
-import os
 import resource
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -30,107 +27,13 @@ def question(tag: int) -> str:
     return f"Tell me of #{tag}, " + "please " * 12
 
 
-# -- killed at a statement --------------------------------------------------------------------
-
-
-def warm() -> None:
-    """Load what a first turn loads, so that a forked process begins at once; starts no thread."""
-    import anyio._backends._asyncio  # noqa: F401 - of all of them: loaded, not used
-    import openai.resources.chat.completions  # noqa: F401
-    import sqlite_utils  # noqa: F401
-
-    from voxnb.clients import sdk  # noqa: F401
-    from voxnb.store.planner import measure_for
-
-    measure_for(MODEL, count=None).count("a word")
-
-
-def trace(step: Callable[[str], None]) -> None:
-    """Call a function before every statement of every store's connection."""
-    from voxnb.store.database import Database
-
-    connect = Database._connect
-
-    def traced(self: Any) -> Any:
-        connection = connect(self)
-        connection.set_trace_callback(step)
-        return connection
-
-    Database._connect = traced  # type: ignore[method-assign]  # SQLite itself calls; nothing of the store changes
-
-
-def points(folder: str, base_url: str, tag: str, *numbers: str) -> None:
-    """One turn and its fold in ``<n>.db`` for each n, in a process that dies before its n-th statement.
-
-    It asks about the given tag plus n. ``<n>.heard`` says what its user had read, ``<n>.count`` (where it lived on) how many statements there were.
-    """
-    warm()
-    for number in map(int, numbers):
-        pid = os.fork()
-        if pid == 0:
-            _until(number, folder=Path(folder), base_url=base_url, tag=int(tag) + number)
-            return  # and out through the interpreter's own exit
-        _, status = os.waitpid(pid, 0)
-        print(number, os.waitstatus_to_exitcode(status), flush=True)
-
-
-def _until(number: int, *, folder: Path, base_url: str, tag: int) -> None:
-    counter = itertools.count(1)
-    count = 0
-
-    def step(_: str) -> None:
-        nonlocal count
-        count = next(counter)
-        if count == number:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    trace(step)
-    with client(folder / f"{number}.db", base_url) as chat:
-        reply = chat.ask(question(tag)).result(WAIT_S)
-        (folder / f"{number}.heard").write_text(reply.text)
-        chat.idle().result(WAIT_S)
-    chat.store.close()
-    (folder / f"{number}.count").write_text(str(count))
-
-
 # -- talking ----------------------------------------------------------------------------------
 
 
-def turns(path: str, base_url: str, *tags: str) -> None:
-    """Some turns and nothing else: no close(), no waiting for folds."""
-    chat = client(path, base_url)
-    for tag in tags:
-        print(chat.ask(question(int(tag))).result(WAIT_S), flush=True)
-
-
-def one_each(path: str, base_url: str, *tags: str) -> None:
-    """The same, each turn in a process of its own, one after the other."""
-    warm()
-    for tag in tags:
-        pid = os.fork()
-        if pid == 0:
-            turns(path, base_url, tag)
-            return  # and out through the interpreter's own exit
-        _, status = os.waitpid(pid, 0)
-        assert status == 0
-
-
-def stream(path: str, base_url: str, tag: str, way: str = "for") -> None:
-    """One turn, printed as it comes, or waited for in one of the ways there are."""
-    turn = client(path, base_url).ask(question(int(tag)))
-    if way == "for":
-        for delta in turn:
-            print(delta, end="", flush=True)
-        return
-    print(next(iter(turn)), flush=True)
-    if way == "result":
-        turn.result()
-    else:
-        asyncio.run(_awaiting(turn))
-
-
-async def _awaiting(turn: Any) -> None:
-    await turn
+def stream(path: str, base_url: str, tag: str) -> None:
+    """One turn, printed as it comes."""
+    for delta in client(path, base_url).ask(question(int(tag))):
+        print(delta, end="", flush=True)
 
 
 # -- no room ----------------------------------------------------------------------------------
@@ -160,7 +63,5 @@ def talk_on(chat: voxnb.ChatCompletionsAPIClient, *, first_tag: int) -> voxnb.Vo
 
 if __name__ == "__main__":
     program, *arguments = sys.argv[1:]
-    programs: dict[str, Callable[..., None]] = {
-        "points": points, "turns": turns, "one_each": one_each, "stream": stream, "limited": limited
-    }  # fmt: skip
+    programs: dict[str, Callable[..., None]] = {"stream": stream, "limited": limited}
     programs[program](*arguments)

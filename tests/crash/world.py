@@ -90,13 +90,13 @@ class Child:
 
 
 def told_of(request: testing.Request) -> str:
-    """All tags (``#7``) that a request shows, as a summary of it."""
-    text = "\n".join(text_of(m.get("content")) for m in request.messages)
-    return "They spoke of " + ", ".join(f"#{n}" for n in sorted(set(map(int, re.findall(r"#(\d+)", text))))) + "."
+    """A short summary of what a request shows."""
+    tags = sorted({int(n) for m in request.messages for n in re.findall(r"#(\d+)", text_of(m.get("content")))})
+    return f"They spoke of {len(tags)} things, from #{tags[0]} to #{tags[-1]}."
 
 
 def answer(request: testing.Request) -> Any:
-    """Chats are answered with their question's tag, folds with every tag they were shown."""
+    """Chats are answered with their question's tag, folds in one sentence."""
     if request.model == TELLER:
         return told_of(request)
     tags = re.findall(r"#(\d+)", request.text)

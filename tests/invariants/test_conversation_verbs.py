@@ -685,6 +685,17 @@ def test_what_is_deleted_is_in_no_file(tmp_path):
         chat.store.close()
 
 
+def test_after_a_delete_the_client_begins_again_with_its_instructions():
+    with talking("Well.", instructions="Be brief.") as (server, chat):
+        chat.ask("One").result(WAIT_S)
+        chat.conversation.delete()
+        assert [m["content"] for m in chat.conversation.plan("Two").messages] == ["Be brief.", "Two"]
+        chat.ask("Two").result(WAIT_S)
+        assert [m["content"] for m in chats(server)[-1].messages] == ["Be brief.", "Two"]
+        assert len(chat.conversation) == 1
+        assert chat.store.verify()
+
+
 def test_forks_are_named_before_they_are_deleted():
     with talking() as (server, chat):
         say(chat, *range(1, 6))

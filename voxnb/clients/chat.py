@@ -125,6 +125,7 @@ class ChatCompletionsAPIClient:
         self.slots = asyncio.Semaphore(p.max_parallel)
         # Said with the first request; what a later one says instead stays said.
         self.instructions = parse_messages([{"role": "system", "content": p.instructions}] if p.instructions else [])
+        self.instructions_said = False
         self.dispatcher = Dispatcher(
             client=self,
             client_id=self._id,
@@ -433,7 +434,7 @@ class ChatCompletionsAPIClient:
         begun = await asyncio.wrap_future(database.perform(job))
         if own:
             self.conversation.id = begun.conversation.uid
-            self.must_be_new, self.instructions = False, []
+            self.must_be_new, self.instructions_said = False, True
             if isinstance(begun, Begun):
                 self.reuse_cursor = None
         return begun

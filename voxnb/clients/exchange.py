@@ -181,6 +181,7 @@ class Exchange:
             messages=self.messages,
             measure=client.measured(planner.measure),
             instructions=client.instructions if own else (),
+            instructions_said=client.instructions_said,
             parameters=self.parameters,
             tools=self.tools,
             lay_out=planner.lay_out,

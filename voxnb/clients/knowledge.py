@@ -121,6 +121,7 @@ class Knowledge:
             tools_tokens=_tools_tokens(request_tools or {}, measure),
             parameters=dict(parameters),
             instructions=tuple(client.instructions),
+            instructions_said=client.instructions_said,
         )
 
     def _limits(self, model: str | None, window: int, *, reserve_tokens: int | None, margin: float) -> Limits:

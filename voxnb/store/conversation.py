@@ -108,7 +108,7 @@ class Conversation:
                 snapshot = planner.with_new(snapshot, fresh.messages, after=fresh.after)
             elif rest:
                 snapshot = planner.with_new(snapshot, rest, after=0)
-        wanted = leading or planner.instructions
+        wanted = leading or (planner.instructions if row is None or not planner.instructions_said else ())
         if wanted:
             instructions = tuple(planner.measure(m).said(n) for n, m in enumerate(wanted))
             snapshot = planner.with_instructions(snapshot, instructions)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from voxnb.errors import ConversationError, ConversationExistsError, HistoryConflictError, MessageError
@@ -39,6 +39,7 @@ class Ask:
         messages: the request's messages, checked.
         measure: message → counts; what is surely new was measured before.
         instructions: used where the messages bring none.
+        instructions_said: they were said before: only a conversation that must be made (again) gets them.
         parameters: the request's body without messages and tools.
         tools: its tools and response format, or None.
         lay_out: snapshot → layout.
@@ -63,6 +64,7 @@ class Ask:
     owner: str
     host: str
     reuse_after: tuple[int, int] | None = None
+    instructions_said: bool = False
     again: int | None = None
 
 
@@ -118,6 +120,8 @@ def begin(c: sqlite3.Connection, ask: Ask, *, now: float) -> Begun | Reused:
         MessageError: nothing new, or tool results and calls that do not pair.
     """
     row, created = open_conversation(c, ask, now=now)
+    if ask.instructions_said and not created:
+        ask = replace(ask, instructions=())
     close_expired(c, row, now=now)
     leading, rest = split_instructions(ask.messages) if ask.again is None else ([], list(ask.messages))
     held: list[Message] = []

@@ -58,7 +58,8 @@ class Planner:
         summary_role: role of the summary's message.
         tools_tokens: what tools and response format cost, in our encoding.
         parameters: the body without messages and tools, for plans.
-        instructions: the client's own, where a conversation has none yet.
+        instructions: the client's own.
+        instructions_said: they were said to the conversation before; what it has now is what was said last.
     """
 
     limits: Limits
@@ -69,6 +70,7 @@ class Planner:
     tools_tokens: int = 0
     parameters: Mapping[str, Any] = field(default_factory=dict)
     instructions: tuple[Message, ...] = ()
+    instructions_said: bool = False
 
     def lay_out(self, snapshot: Snapshot) -> Layout:
         """The next request."""
