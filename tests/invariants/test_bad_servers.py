@@ -242,7 +242,7 @@ def test_silence_in_the_middle_keeps_what_came():
 
 
 def test_a_slow_answer_is_an_answer():
-    with talking(Paced("One two three four.", delay_s=0.2, chunk_delay_s=0.1), timeout_s=0.35) as (_, chat):
+    with talking(Paced("One two three four.", delay_s=0.6, chunk_delay_s=0.6), timeout_s=2.0) as (_, chat):
         assert chat.ask("One").result(WAIT_S).text == "One two three four."
 
 

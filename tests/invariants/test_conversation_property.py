@@ -370,6 +370,10 @@ def retry(world: World, talk: Talk, answer: Any) -> None:
     [("tools", [2, 1, 3], True, "Found."), ("system", 4), ("pin", 0)] * 3
     + [("teller", "fails"), ("ask", 60), ("ask", 60), ("long", 250), ("retry", "Again."), ("long", 300)],
 )
+@example(
+    {"window_tokens": 420, "fold_at_tokens": 200, "keep_last_turns": 0, "background": False},
+    [("ask", 30)] * 3 + [("system", 1), ("retry", REFUSED), ("fault", TOOL_HALF), ("ask", 60), ("ask", 60)],
+)
 def test_no_request_loses_repeats_or_tears_a_turn(policy, script):
     with tempfile.TemporaryDirectory() as folder:
         world = World(str(Path(folder) / "store.db"), policy)

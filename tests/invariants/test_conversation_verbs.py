@@ -598,6 +598,21 @@ def test_pinning_what_is_folded_brings_it_back():
         assert chat.store.verify()
 
 
+def test_a_pinned_half_answer_is_counted_as_it_is_sent():
+    half = Drop(after_events=6, reply="One two three four five six.")
+    with talking(scripted(in_turn(half, *[answer] * 30))) as (server, chat):
+        with pytest.raises(errors.StreamBrokenError):
+            chat.ask("Tell me of #1.").result(WAIT_S)
+        chat.conversation.pin(1)
+        say(chat, *range(2, 14))
+        assert chat.conversation.summary().last_seq > 1
+        plan = chat.conversation.plan("Next?")
+        assert plan.messages[1]["content"].endswith("[the reply was cut off here]")
+        chat.ask("Next?").result(WAIT_S)
+        assert plan.total_tokens == sent_tokens(chats(server)[-1])
+        assert chat.store.verify()
+
+
 def test_a_pinned_tool_loop_stays_whole():
     with talking(scripted(in_turn(CALLS, *[answer] * 30))) as (server, chat):
         reply = chat.ask("Look at #1.").result(WAIT_S)

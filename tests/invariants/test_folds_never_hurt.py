@@ -574,6 +574,7 @@ def test_what_is_undone_while_a_summary_is_written_is_not_covered_by_it():
         release.set()
         chat.idle().result(WAIT_S)
         assert chat.conversation.summary() is None
+        assert len(chat.store.summaries()) == 0
         assert len(chat.conversation) == 2
         calls = chat.store.calls()
         assert (calls["purpose"] == "fold").sum() == 1, "it was paid for"

@@ -139,7 +139,7 @@ class ChatCompletionsAPIClient:
         self._served: set[asyncio.Task[Any]] = set()
         self._folds: set[asyncio.Task[Any]] = set()
         self._fold_due: ConversationRow | None = None
-        self.unwritten: list[tuple[int, Callable[[Any], None]]] = []
+        self.unwritten: list[tuple[int, Callable[[Any], object]]] = []
         """Ends of turns that the store had no room for when they came."""
         self._closing = False
         self._closed: Future[None] | None = None

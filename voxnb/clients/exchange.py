@@ -48,6 +48,7 @@ from voxnb.store.owner import RENEW_S, this_process
 from voxnb.store.planner import Planner
 from voxnb.store.rows import Counted
 from voxnb.wire.chat import ChatReader
+from voxnb.wire.unicode import whole_unicode
 
 if TYPE_CHECKING:
     from voxnb.clients.chat import ChatCompletionsAPIClient
@@ -136,7 +137,13 @@ class Exchange:
             keeping.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await keeping
-        await settled(self._complete())
+        try:
+            await settled(self._complete())
+        except VoxnbError:
+            raise
+        except Exception as error:
+            await settled(self._failed(as_voxnb_error(error)))
+            raise
 
     async def _write_late(self) -> None:
         """Close the turns whose end could not be written when it came, unless somebody else has closed them."""
@@ -144,7 +151,7 @@ class Exchange:
         while waiting:
             turn_id, work = waiting[0]
 
-            def still_open(c: Any, turn_id: int = turn_id, work: Callable[[Any], None] = work) -> None:
+            def still_open(c: Any, turn_id: int = turn_id, work: Callable[[Any], object] = work) -> None:
                 if ending.is_running(c, turn_id=turn_id, owner=owner):
                     work(c)
 
@@ -285,7 +292,9 @@ class Exchange:
         earlier = any(said.role == "assistant" for said in await self._earlier())
         state = "partial" if kept or earlier else "failed"
         try:
-            await self._finish(state, str(error), events=[(ERROR_EVENT, error_payload(error))])
+            await self._finish(
+                state, whole_unicode(str(error)), events=[(ERROR_EVENT, whole_unicode(error_payload(error)))]
+            )
         except VoxnbError as second:
             second.__context__ = error
             self.turn._store(error=second)  # noqa: SLF001 - the client drives its turns
@@ -324,7 +333,8 @@ class Exchange:
         message = None
         wire = self.streaming.kept if state != "complete" else self.streaming.reader.message
         if wire is not None:
-            message = planner.measure(Message.from_dict({k: v for k, v in wire.items() if k != "parsed"}))
+            said = whole_unicode({k: v for k, v in wire.items() if k != "parsed"})
+            message = planner.measure(Message.from_dict(said))
         estimated = begun.layout.total_tokens if begun.call_id is not None else None
         record = self.streaming.record(purpose="turn", estimated_tokens=estimated, status=state, error=error)
         outcome = Ending(
@@ -338,13 +348,17 @@ class Exchange:
         now = time.time()
         learned = self.client.learned(begun.layout, record, model=self.model, conversation=begun.conversation.uid)
 
-        def work(c: Any) -> None:
-            ending.finish(c, begun.conversation, begun.turn.id, begun.call_id, ending=outcome, now=now)
+        call_id, owner = begun.call_id, this_process()
+
+        def work(c: Any) -> bool:
+            here = ending.finish(c, begun.conversation, begun.turn.id, call_id, ending=outcome, now=now, owner=owner)
             if learned is not None:
                 learned(c)
+            return here
 
         try:
-            await self.client.write(work, durable=True)
+            if not await self.client.write(work, durable=True):
+                self.warnings.append(CLOSED_ELSEWHERE)
         except StoreError:  # no room, say: the reply is here, and the next turn tries again
             self.client.unwritten.append((begun.turn.id, work))
             raise
@@ -414,6 +428,10 @@ class Exchange:
         self.client.dispatcher.emit(ContextEvents.PromptCut.value, payload, context=self.turn.context, turn=self.turn)
 
 
+CLOSED_ELSEWHERE: Final = (
+    "another process closed this turn while it ran (it gave no sign of life for too long); the conversation goes on "
+    "without the reply, which is kept in the store: store.search() finds it"
+)
 TOOL_KEYS: Final = ("tools", "functions", "response_format")
 """Parts of a body that cost prompt tokens beside the messages."""
 

@@ -22,6 +22,7 @@ from voxnb.store.ids import new_id
 from voxnb.store.rows import CallRecord
 from voxnb.wire.chat import ChatReader
 from voxnb.wire.sse import SSEReader
+from voxnb.wire.unicode import whole_unicode
 
 if TYPE_CHECKING:
     from voxnb.clients.chat import ChatCompletionsAPIClient
@@ -196,7 +197,7 @@ class Streaming:
         message: Mapping[str, Any] | None = None,
     ) -> Reply:
         """What came so far (or what was kept of it) as a value."""
-        message = dict(self.reader.message if message is None else message)
+        message = whole_unicode(dict(self.reader.message if message is None else message))
         return Reply(
             text=message.get("content") or "",
             message=message,

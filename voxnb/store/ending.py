@@ -49,9 +49,35 @@ class Ending:
 
 
 def finish(
-    c: sqlite3.Connection, row: ConversationRow, turn_id: int, call_id: int | None, *, ending: Ending, now: float
-) -> None:
-    """Store how a request ended: the reply, the turn's state, the call and its events."""
+    c: sqlite3.Connection,
+    row: ConversationRow,
+    turn_id: int,
+    call_id: int | None,
+    *,
+    ending: Ending,
+    now: float,
+    owner: str | None = None,
+) -> bool:
+    """Store how a request ended: the reply, the turn's state, the call and its events.
+
+    Args:
+        c: connection, in a transaction.
+        row: the conversation.
+        turn_id: row of the turn.
+        call_id: row of the call, if it was made.
+        ending: how it ended.
+        now: UNIX seconds.
+        owner: who asked; None where nobody else can have closed the turn.
+
+    Returns:
+        False if another process has closed the turn meanwhile: then the reply is kept beside it.
+
+    Raises:
+        UnknownConversationError: the conversation was deleted meanwhile.
+    """
+    if owner is not None and not is_running(c, turn_id=turn_id, owner=owner):
+        _keep_beside(c, ledger.by_id(c, row.id), turn_id, call_id, ending=ending, now=now)
+        return False
     key, tokens = ledger.add_message(c, row, turn_id, ending.message, now=now) if ending.message else (None, None)
     call = ending.call
     c.execute(
@@ -73,13 +99,31 @@ def finish(
             turn_id,
         ),
     )
-    c.execute(
-        "UPDATE conversation SET last_turn_at = ?, model = coalesce(?, model) WHERE id = ?", (now, call.model, row.id)
-    )
+    if call.model is not None:  # mostly that of the last turn: then nothing is written
+        c.execute("UPDATE conversation SET model = ? WHERE id = ? AND model IS NOT ?", (call.model, row.id, call.model))
     c.execute("DELETE FROM draft WHERE turn = ?", (turn_id,))
     if call_id is not None:
         end_call(c, call_id, call)
     add_events(c, row.id, turn_id, ending.events, now=now)
+    return True
+
+
+def _keep_beside(
+    c: sqlite3.Connection, row: ConversationRow, turn_id: int, call_id: int | None, *, ending: Ending, now: float
+) -> None:
+    """Keep a reply whose turn was closed meanwhile: in a copy of the turn, on a path that no conversation is on.
+
+    The turn itself stays as it was closed: so it was sent to a model since, or summarised.
+    """
+    if call_id is None or ending.message is None:
+        return
+    branch, seq = c.execute("SELECT branch, seq FROM turn WHERE id = ?", (turn_id,)).fetchone()
+    (plan,) = c.execute("SELECT plan FROM call WHERE id = ?", (call_id,)).fetchone()
+    side = ledger.new_branch(c, row.id, stretches=ledger.stretches_to(c, branch, seq - 1), now=now)
+    before = row._replace(branch=side, last_seq=seq - 1)
+    copy = ledger.copy_turn(c, before, turn_id, first_messages=json.loads(plan)["upto"])
+    c.execute("UPDATE conversation SET last_seq = ? WHERE id = ?", (row.last_seq, row.id))
+    finish(c, row, copy.id, call_id, ending=ending, now=now)
 
 
 def end_call(c: sqlite3.Connection, call_id: int, call: CallRecord) -> None:

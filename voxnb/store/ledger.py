@@ -301,14 +301,16 @@ def load_snapshot(c: sqlite3.Connection, row: ConversationRow, *, current: PastT
     )
 
 
-def copy_turn(c: sqlite3.Connection, row: ConversationRow, turn_id: int) -> None:
-    """The next turn of a path as a copy of another one, for a turn that may still grow there."""
+def copy_turn(
+    c: sqlite3.Connection, row: ConversationRow, turn_id: int, *, first_messages: int | None = None
+) -> TurnRow:
+    """The next turn of a path as a copy of another one (or of its first messages), for a turn that may still grow."""
     state, model, finish_reason, error, created_at = c.execute(
         "SELECT state, model, finish_reason, error, created_at FROM turn WHERE id = ?", (turn_id,)
     ).fetchone()
     stored = c.execute(
-        "SELECT role, text, extra, tokens, features, encoding, hash FROM message WHERE turn = ? ORDER BY position",
-        (turn_id,),
+        "SELECT role, text, extra, tokens, features, encoding, hash FROM message WHERE turn = ? ORDER BY position LIMIT ?",
+        (turn_id, -1 if first_messages is None else first_messages),
     ).fetchall()
     messages = [
         Counted(
@@ -322,6 +324,7 @@ def copy_turn(c: sqlite3.Connection, row: ConversationRow, turn_id: int) -> None
     ]
     _, turn = insert_turn(c, row, state=state, now=created_at, model=model, messages=messages)
     c.execute("UPDATE turn SET finish_reason = ?, error = ? WHERE id = ?", (finish_reason, error, turn.id))
+    return turn
 
 
 def adopt(c: sqlite3.Connection, fork: ConversationRow, source: ConversationRow, *, seq: int) -> None:
