@@ -506,10 +506,10 @@ def test_breaking_out_of_an_iteration_leaves_the_turn_running(client):
 
 
 def test_on_cancel_undelivered_deltas_are_dropped(client):
-    one, seen, gate = client(["x"] * 10000, pause_s=0.0), [], threading.Event()
+    one, seen, gate = client(["x"] * 200000, pause_s=0.0), [], threading.Event()
     one.on(DELTA, lambda event: (seen.append(event), gate.wait(10)))
     turn = one.ask()
-    until(lambda: len(turn.partial) > 100)
+    until(lambda: seen and len(turn.partial) > 100)
     turn.cancel(wait_s=1)
     gate.set()
     turn.result(5)
