@@ -256,6 +256,8 @@ def test_many_threads_share_a_client_and_a_store(tmp_path):
 FORK = """
 import warnings
 warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of any fork with threads
+def say(*words):  # one write: parent and child share a pipe, and an unbuffered print writes word by word
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
 chat = talk(SMALL)
 for n in (1, 2, 3):
     chat.ask(question(n)).result(20)
@@ -265,16 +267,15 @@ if pid == 0:
         try:
             chat.ask("from the child")
         except voxnb.errors.ClientClosedError as error:
-            print("refused:", error, flush=True)
+            say("refused:", error)
         mine = talk(SMALL)
-        print("child:", mine.ask(question(10)).result(20).text[:13], len(chat.conversation), flush=True)
+        say("child:", mine.ask(question(10)).result(20).text[:13], len(chat.conversation))
         mine.close()
     finally:
-        sys.stdout.flush()
         os._exit(0)
-print("parent:", chat.ask(question(4)).result(20).text[:12], flush=True)
-print("status:", os.waitpid(pid, 0)[1], flush=True)
-print("parent:", chat.ask(question(5)).result(20).text[:12], flush=True)
+say("parent:", chat.ask(question(4)).result(20).text[:12])
+say("status:", os.waitpid(pid, 0)[1])
+say("parent:", chat.ask(question(5)).result(20).text[:12])
 """
 
 
