@@ -10,7 +10,7 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
 from voxnb.errors import ParameterError
 
@@ -128,7 +128,7 @@ class ChatParameters:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def parse(cls, given: Mapping[str, Any]) -> ChatParameters:
+    def parse(cls, given: Mapping[str, Any]) -> Self:
         """Read parameters in either spelling.
 
         Raises:
@@ -162,6 +162,17 @@ class ChatParameters:
             raise ParameterError(
                 f"if_exists is {self.if_exists!r}, expected 'append', 'reuse' or 'fail'", name="if_exists"
             )
+        if self.conversation is not None and not self.conversation.strip():
+            raise ParameterError(
+                "conversation is empty; leave it out for a new one, or give a name", name="conversation"
+            )
+        if self.store is not None and not (
+            isinstance(self.store, str) or hasattr(self.store, "__fspath__") or hasattr(self.store, "database")
+        ):
+            raise ParameterError(
+                f"store is {self.store!r} ({type(self.store).__name__}), expected a ContextStore or a path",
+                name="store",
+            )
         if self.timeout_s is not None:
             _expect_number(self, "timeout_s", whole=False, what="seconds above 0", accept=lambda v: v > 0)
         _expect_number(self, "max_retries", whole=True, what="a whole number, 0 or more", accept=lambda v: v >= 0)
@@ -173,6 +184,14 @@ class ChatParameters:
         for name in ("summary_request", "metadata"):
             if not isinstance(getattr(self, name), Mapping):
                 raise ParameterError(f"{name} is {type(getattr(self, name)).__name__}, expected a dict", name=name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResponsesParameters(ChatParameters):
+    """What a Responses client is made of: the same, but nothing is folded unless ``summary_model`` is given.
+
+    VoxEngine's own are ``apiKey storeContext baseUrl project statistics trace privacy``; summaries go beyond it.
+    """
 
 
 def spelled(given: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:

@@ -11,7 +11,6 @@ FUNCTION_LINES = 60
 # What may be longer, and why. A name that is no longer too long must leave the table.
 LONG_MODULES = {
     "voxnb.events": "tables of names and wire types: one line per event, nothing to split by subject",
-    "voxnb.clients.chat": "the client's whole public surface, mostly docstrings; its work is done in the rooms beside it",
     "voxnb.clients.exchange": "one request's life: waiting, room, sending, each of its ends",
 }
 LONG_FUNCTIONS: dict[str, str] = {}

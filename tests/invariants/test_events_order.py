@@ -359,7 +359,9 @@ def test_closing_in_the_middle_of_a_stream_keeps_the_partial():
         with pytest.raises((errors.TurnCancelledError, errors.ClientClosedError)):
             queued.result(WAIT_S)
         assert spoken(store, "iris")[0][1][1] == "One two three"
-        assert list(store.turns()["state"].astype(str)) == ["partial"]
+        assert list(store.turns()["state"].astype(str)) == ["partial", "failed"]
+        assert list(store.turns()["user_text"]) == ["Hello", "And then?"], "what waited for its place is kept, too"
+        assert store.verify()
         assert store.verify()
 
 
@@ -393,7 +395,7 @@ def test_closing_waits_for_a_fold_and_commits_it(capsys):
 
 
 def test_closing_gives_a_fold_up_that_does_not_end(monkeypatch, capsys):
-    from voxnb.clients import chat as module
+    from voxnb.clients import base as module
 
     monkeypatch.setattr(module, "FOLD_WAIT_S", 0.2)
     with testing.server(scripted(fold=Hang())) as server:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from voxnb.clients.reply import Reply
@@ -14,11 +14,12 @@ from voxnb.errors import (
     TurnError,
     VoxnbError,
 )
-from voxnb.events import ChatCompletionsAPIEvents
 from voxnb.memory.plan import Layout
+from voxnb.store import ending
+from voxnb.store.owner import this_process
 
 if TYPE_CHECKING:
-    pass
+    from voxnb.clients.text import TextClient
 
 
 T = TypeVar("T")
@@ -76,15 +77,36 @@ async def settled(work: Coroutine[Any, Any, T]) -> T:
         raise
 
 
-ERROR_EVENT: Final = ChatCompletionsAPIEvents.ChatCompletionsAPIError.value
+async def write_late(client: TextClient) -> None:
+    """Close the turns whose end could not be written when it came, unless somebody else has closed them.
+
+    Raises:
+        StoreError: it still cannot be written.
+    """
+    waiting, owner = client.unwritten, this_process()
+    while waiting:
+        turn_id, work = waiting[0]
+
+        def still_open(c: Any, turn_id: int = turn_id, work: Callable[[Any], object] = work) -> None:
+            if ending.is_running(c, turn_id=turn_id, owner=owner):
+                work(c)
+
+        await settled(client.write(still_open, durable=True))
+        waiting.pop(0)
 
 
-def overflow(layout: Layout) -> ContextOverflowError:
-    """The error of a request that no fold can make fit, with the tokens of each part."""
+def overflow(layout: Layout, *, folds: bool = True) -> ContextOverflowError:
+    """The error of a request that no fold can make fit, with the tokens of each part.
+
+    Args:
+        layout: the request.
+        folds: whether earlier turns could have been folded.
+    """
     limits = layout.limits
     parts = {name: layout.tokens[name] for name in ("instructions", "tools", "pinned", "current turn")}
     parts["reserve"] = limits.reserve_output_tokens
-    if layout.least_tokens <= limits.hard_tokens:  # no summary is short enough, or turns still run elsewhere
+    fits_folded = layout.least_tokens <= limits.hard_tokens
+    if fits_folded:  # no summary is short enough, or turns still run elsewhere
         parts |= {"summary": layout.tokens["summary"], "earlier turns": layout.tokens["tail"]}
     listed = ", ".join(f"{name} {n:,}" for name, n in parts.items() if n)
     largest = max(parts, key=lambda name: parts[name])
@@ -97,6 +119,8 @@ def overflow(layout: Layout) -> ContextOverflowError:
         "summary": "shorten the message",
         "earlier turns": "wait for the turns that still run elsewhere",
     }[largest]
+    if fits_folded and not folds:
+        advice = "give the client a summary_model, so that earlier turns are folded,"
     return ContextOverflowError(
         f"the request cannot fit {limits.window_tokens:,} tokens: {listed}; {advice} or use a larger window_tokens",
         window_tokens=limits.window_tokens,

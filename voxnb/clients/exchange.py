@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from voxnb.clients.ends import (
     CANCELLED,
-    ERROR_EVENT,
     as_voxnb_error,
     broken,
     current_task,
     error_payload,
     overflow,
     settled,
+    write_late,
 )
 from voxnb.clients.reply import Reply
 from voxnb.clients.streaming import Streaming
@@ -37,7 +37,7 @@ from voxnb.errors import (
     TurnCancelledError,
     VoxnbError,
 )
-from voxnb.events import ChatCompletionsAPIEvents, ContextEvents
+from voxnb.events import ContextEvents
 from voxnb.memory.plan import Layout
 from voxnb.messages import Message, Usage
 from voxnb.store import ending, journal, ledger, paths
@@ -45,13 +45,12 @@ from voxnb.store import folding as fold_ledger
 from voxnb.store.ending import Ending
 from voxnb.store.journal import Ask, Begun, Reused
 from voxnb.store.owner import RENEW_S, this_process
-from voxnb.store.planner import Planner
+from voxnb.store.planner import Measure, Planner
 from voxnb.store.rows import Counted
-from voxnb.wire.chat import ChatReader
 from voxnb.wire.unicode import whole_unicode
 
 if TYPE_CHECKING:
-    from voxnb.clients.chat import ChatCompletionsAPIClient
+    from voxnb.clients.text import TextClient
     from voxnb.store.conversation import Conversation
 
 
@@ -70,7 +69,7 @@ class Exchange:
 
     def __init__(
         self,
-        client: ChatCompletionsAPIClient,
+        client: TextClient,
         turn: Turn,
         body: Mapping[str, Any],
         messages: Sequence[Message],
@@ -83,7 +82,8 @@ class Exchange:
         self.messages = messages
         self.conversation = conversation
         self.again = again
-        self.parameters, self.tools = split_body(body)
+        self.dialect = client.DIALECT
+        self.parameters, self.tools = self.dialect.split(body)
         self.model: str | None = body.get("model")
         self.streaming = Streaming(client, turn, model=self.model)
         self.begun: Begun | None = None
@@ -110,11 +110,13 @@ class Exchange:
             self.client.deliver(self.turn)
 
     async def _locked(self) -> None:
-        planner = self.planner = await self._current_planner()
-        await self._write_late()
-        await self.client.fold_due(planner, context=self.turn.context)
-        ask = self._ask(planner)
-        begun = await settled(self._begin(ask))
+        with contextlib.suppress(StoreError):  # the turn that begins now will tell
+            await write_late(self.client)
+        if self.client.knowledge.is_known(self.model):
+            planner = self.planner = await self._current_planner()
+            await self.client.fold_due(planner, context=self.turn.context)
+        # Asking the server for its window may take long: what was said is stored before (rule 1).
+        begun = await settled(self._begin(self._ask(self.planner)))
         if isinstance(begun, Reused):
             self._reuse(begun)
             return
@@ -125,8 +127,10 @@ class Exchange:
             )
         keeping = asyncio.ensure_future(self._keep_alive(begun.turn.id))
         try:
+            planner, begun = await self._planned(begun)
+            ask = self._ask(planner)
             begun = self.begun = await self._fit(begun, ask, planner)
-            self.client.tell_plan(begun, self.turn)
+            self._tell_plan(begun)
             await self._send(begun, ask)
         except asyncio.CancelledError:
             raise
@@ -145,21 +149,12 @@ class Exchange:
             await settled(self._failed(as_voxnb_error(error)))
             raise
 
-    async def _write_late(self) -> None:
-        """Close the turns whose end could not be written when it came, unless somebody else has closed them."""
-        waiting, owner = self.client.unwritten, this_process()
-        while waiting:
-            turn_id, work = waiting[0]
-
-            def still_open(c: Any, turn_id: int = turn_id, work: Callable[[Any], object] = work) -> None:
-                if ending.is_running(c, turn_id=turn_id, owner=owner):
-                    work(c)
-
-            try:
-                await settled(self.client.write(still_open, durable=True))
-            except StoreError:
-                return  # the turn that begins now will tell
-            waiting.pop(0)
+    async def _planned(self, begun: Begun) -> tuple[Planner, Begun]:
+        """The turn with its plan, which it has already where the window was known when it began."""
+        if self.planner is not None:
+            return self.planner, begun
+        planner = self.planner = await self._current_planner()
+        return planner, await self._plan_again(begun, self._ask(planner))
 
     async def _current_planner(self) -> Planner:
         return await self.client.current_planner(self.parameters, self.tools, conversation=self.conversation.id)
@@ -176,7 +171,8 @@ class Exchange:
         """Whether it is the client's own conversation, not one that a verb was given."""
         return self.conversation.id == self.client.conversation.id
 
-    def _ask(self, planner: Planner) -> Ask:
+    def _ask(self, planner: Planner | None) -> Ask:
+        """What the store is asked; without a planner the turn is stored and not planned yet."""
         client, own = self.client, self.is_own
         return Ask(
             ref=client.conversation_ref if own else self.conversation.id,
@@ -186,14 +182,15 @@ class Exchange:
             model=self.model,
             metadata=client.metadata,
             messages=self.messages,
-            measure=client.measured(planner.measure),
+            measure=once(planner.measure if planner else client.measure_of(self.model)),
             instructions=client.instructions if own else (),
             instructions_said=client.instructions_said,
             parameters=self.parameters,
             tools=self.tools,
-            lay_out=planner.lay_out,
+            lay_out=planner.lay_out if planner else None,
             owner=this_process(),
             host=client.host,
+            api=self.dialect.api,
             reuse_after=client.reuse_cursor if own and self.again is None else None,
             again=self.again,
         )
@@ -210,7 +207,7 @@ class Exchange:
         for _ in range(MAKE_ROOM_TRIES):
             if begun.call_id is not None:
                 return begun
-            if begun.layout.least_tokens > planner.limits.hard_tokens:
+            if begun.layout.least_tokens > planner.limits.hard_tokens or not self.client.folds:
                 break
             # A background fold may be about to make the room.
             before = (begun.conversation.head, begun.conversation.folded_to)
@@ -222,7 +219,7 @@ class Exchange:
                 break
         if begun.call_id is not None:
             return begun
-        raise overflow(begun.layout)
+        raise overflow(begun.layout, folds=self.client.folds)
 
     async def _plan_again(self, begun: Begun, ask: Ask) -> Begun:
         now = time.time()
@@ -235,15 +232,31 @@ class Exchange:
 
         return await self.client.write(work)
 
+    def _tell_plan(self, begun: Begun) -> None:
+        """`ContextPlanned`."""
+        layout = begun.layout
+        payload = {
+            "conversation": begun.conversation.uid,
+            "turn": begun.turn.seq,
+            "tokens": dict(layout.tokens),
+            "total_tokens": layout.total_tokens,
+            "window_tokens": layout.limits.window_tokens,
+            "reserve_tokens": layout.limits.reserve_output_tokens,
+            "fold_at_tokens": layout.limits.fold_at_tokens,
+            "dropped": [{"turn": d.seq, "reason": d.reason} for d in layout.drops],
+        }
+        self._emit(ContextEvents.ContextPlanned, payload)
+
     async def _send(self, begun: Begun, ask: Ask) -> None:
         """Stream the reply; a server that says "too long" is believed, once."""
         for attempt in (1, 2):
-            body = {**self.parameters, **(self.tools or {}), "messages": begun.layout.messages}
+            layout = begun.layout
+            body = self.dialect.write({**self.parameters, **(self.tools or {})}, layout.messages, layout.leading)
             try:
                 async with self.client.slots:
-                    await self.streaming.run(self.client.request_body(body))
+                    await self.streaming.run(body)
             except APIError as error:
-                limit = self.client.learn_overflow(error, begun.layout, model=self.model)
+                limit = self.client.knowledge.learn_overflow(error, begun.layout, model=self.model)
                 if attempt == 2 or limit is None or self.streaming.chunks:
                     raise
                 await self._close_call(begun, error)
@@ -293,7 +306,7 @@ class Exchange:
         state = "partial" if kept or earlier else "failed"
         try:
             await self._finish(
-                state, whole_unicode(str(error)), events=[(ERROR_EVENT, whole_unicode(error_payload(error)))]
+                state, whole_unicode(str(error)), events=[(self.dialect.error, whole_unicode(error_payload(error)))]
             )
         except VoxnbError as second:
             second.__context__ = error
@@ -311,6 +324,7 @@ class Exchange:
     async def _cancelled(self) -> None:
         """Close the turn as far as it had come."""
         if self.begun is None:
+            await self._keep_unasked()
             self.turn._store(error=TurnCancelledError(CANCELLED))  # noqa: SLF001 - the client drives its turns
         else:
             came = self.streaming.kept
@@ -323,16 +337,26 @@ class Exchange:
         self._stored = True
         self.client.dispatcher.discard(self.turn)
 
+    async def _keep_unasked(self) -> None:
+        """Keep what the user said where the client was closed while the turn still waited for its place.
+
+        A person who cancels a turn that waits takes it back; one whose script ends does not.
+        """
+        if not self.client.closing or self.again is not None or (self.is_own and self.client.reuse_cursor is not None):
+            return
+        with contextlib.suppress(VoxnbError):  # it answers, or contradicts, what is not stored: nothing to add it to
+            if isinstance(await self._begin(self._ask(None)), Begun):
+                await self._finish("failed", "cancelled", events=[])
+
     async def _finish(
         self, state: str, error: str | None, *, events: Sequence[tuple[str, Mapping[str, Any]]]
     ) -> Counted | None:
         """Store how it ended; the reply as it was counted, if there is one."""
         begun, planner = self.begun, self.planner
         assert begun is not None
-        assert planner is not None
         message = None
         wire = self.streaming.kept if state != "complete" else self.streaming.reader.message
-        if wire is not None:
+        if wire is not None and planner is not None:
             said = whole_unicode({k: v for k, v in wire.items() if k != "parsed"})
             message = planner.measure(Message.from_dict(said))
         estimated = begun.layout.total_tokens if begun.call_id is not None else None
@@ -346,7 +370,12 @@ class Exchange:
             events=events,
         )
         now = time.time()
-        learned = self.client.learned(begun.layout, record, model=self.model, conversation=begun.conversation.uid)
+        learned = self.client.knowledge.learn(
+            begun.layout,
+            model=self.model,
+            reported_tokens=record.usage.get("prompt_tokens"),
+            conversation=begun.conversation.uid,
+        )
 
         call_id, owner = begun.call_id, this_process()
 
@@ -366,18 +395,7 @@ class Exchange:
 
     def _events(self) -> list[tuple[str, Mapping[str, Any]]]:
         """What is kept of the turn's events: deltas as a count, texts by where they are stored."""
-        out: list[tuple[str, Mapping[str, Any]]] = []
-        if self.streaming.chunks:
-            out.append((ChatCompletionsAPIEvents.Chunk.value, {"count": self.streaming.chunks}))
-        message = self.streaming.reader.message
-        if message.get("content"):
-            out.append((ChatCompletionsAPIEvents.ContentDone.value, {"characters": len(message["content"])}))
-        if message.get("refusal"):
-            out.append((ChatCompletionsAPIEvents.RefusalDone.value, {"characters": len(message["refusal"])}))
-        out += [
-            (ChatCompletionsAPIEvents.FunctionToolCallArgumentsDone.value, {"index": n, "id": call.get("id")})
-            for n, call in enumerate(message.get("tool_calls") or ())
-        ]
+        out = self.dialect.kept(self.streaming.reader, self.streaming.chunks)
         if any(w.startswith("the server cut") for w in self.warnings):
             out.append((ContextEvents.PromptCut.value, {"warning": self.warnings[-1]}))
         return out
@@ -396,16 +414,11 @@ class Exchange:
         """Answer from the store, with the events that a fresh answer would have raised."""
         self.turn.id, self.turn.number = reused.turn.uid, reused.turn.seq
         self.client.reuse_cursor = reused.cursor
-        completion = {
-            "id": reused.turn.uid,
-            "object": "chat.completion",
-            "model": reused.model,
-            "choices": [{"index": 0, "message": reused.message, "finish_reason": reused.finish_reason or "stop"}],
-        }
-        self.streaming.reader = ChatReader(wanted=self.client.wanted)
-        events = self.streaming.reader.feed_completion(completion)
+        said, reason = reused.message, reused.finish_reason or "stop"
+        reader = self.streaming.reader = self.dialect.read(self.client.wanted, {})
+        events = reader.feed_completion(self.dialect.replay(reused.turn.uid, reused.model, said, reason))
         self.streaming._text()  # noqa: SLF001 - of this module
-        self.streaming._emit([*events, *self.streaming.reader.finish()])  # noqa: SLF001 - the client drives its turns
+        self.streaming._emit([*events, *reader.finish()])  # noqa: SLF001 - the client drives its turns
         reply = self.streaming.reply(turn_id=reused.turn.uid, warnings=self.warnings)
         conversation, uid = self.conversation, reused.turn.uid
         object.__setattr__(reply, "plan_source", lambda: conversation.explain(uid))
@@ -425,19 +438,26 @@ class Exchange:
         )
         self.warnings.append(warning)
         payload = {"estimated_tokens": estimate, "reported_tokens": reported, "warning": warning}
-        self.client.dispatcher.emit(ContextEvents.PromptCut.value, payload, context=self.turn.context, turn=self.turn)
+        self._emit(ContextEvents.PromptCut, payload)
+
+    def _emit(self, event: ContextEvents, payload: Mapping[str, Any]) -> None:
+        self.client.emit(event.value, payload, context=self.turn.context, turn=self.turn)
 
 
 CLOSED_ELSEWHERE: Final = (
     "another process closed this turn while it ran (it gave no sign of life for too long); the conversation goes on "
     "without the reply, which is kept in the store: store.search() finds it"
 )
-TOOL_KEYS: Final = ("tools", "functions", "response_format")
-"""Parts of a body that cost prompt tokens beside the messages."""
 
 
-def split_body(body: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """A body without messages, as (parameters, tools and response format or None)."""
-    tools = {k: body[k] for k in TOOL_KEYS if body.get(k) is not None}
-    parameters = {k: v for k, v in body.items() if k not in TOOL_KEYS and k != "messages"}
-    return parameters, tools or None
+def once(measure: Measure) -> Callable[[Message], Counted]:
+    """``measure`` with a memory: a message is counted once per request."""
+    counts: dict[int, Counted] = {}
+
+    def counted(message: Message) -> Counted:
+        found = counts.get(id(message))
+        if found is None or found.message is not message:
+            found = counts[id(message)] = measure(message)
+        return found
+
+    return counted

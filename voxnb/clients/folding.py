@@ -29,7 +29,7 @@ from voxnb.store.owner import this_process
 from voxnb.store.planner import Planner
 
 if TYPE_CHECKING:
-    from voxnb.clients.chat import ChatCompletionsAPIClient
+    from voxnb.clients.text import TextClient
     from voxnb.store.rows import CallRecord, ConversationRow
 
 FOLD_TIMEOUT_S: Final = 60.0
@@ -51,7 +51,7 @@ LEAST_SUMMARY_TOKENS: Final = 16
 class Folder:
     """The folds of one client's conversation, one at a time."""
 
-    def __init__(self, client: ChatCompletionsAPIClient) -> None:
+    def __init__(self, client: TextClient) -> None:
         self.client = client
         self.lock = asyncio.Lock()
         self.warnings: dict[str, str] = {}

@@ -19,7 +19,7 @@ from voxnb.store.planner import Measure, Planner, summary_role_for
 from voxnb.store.rows import dump
 
 if TYPE_CHECKING:
-    from voxnb.clients.chat import ChatCompletionsAPIClient
+    from voxnb.clients.text import TextClient
 
 BELIEVED_SHARE: Final = 0.8
 """What remains of a window that turned out to be smaller, where nobody says how small."""
@@ -31,7 +31,7 @@ ATTACHMENT_SHARE: Final = 4
 class Knowledge:
     """Windows by model, calibration by model; one per client."""
 
-    def __init__(self, client: ChatCompletionsAPIClient) -> None:
+    def __init__(self, client: TextClient) -> None:
         self._client = client
         self._windows: dict[str, int | None] = {}
         self._learned: dict[str, int] = {}
@@ -49,6 +49,14 @@ class Knowledge:
         from voxnb.clients.window import discover_window
 
         self._windows[name] = await discover_window(self._client.transport, name)
+
+    def is_known(self, model: str | None) -> bool:
+        """Whether the server was asked already, or need not be."""
+        return (
+            self._client.policy.window_tokens is not None
+            or self._client.endpoint.is_openai
+            or (model or "") in self._windows
+        )
 
     def window_tokens(self, model: str | None) -> int:
         """Tokens a whole request to this model may have."""
@@ -104,11 +112,11 @@ class Knowledge:
         """
         client = self._client
         model = parameters.get("model")
-        measure = client._measure(model)  # noqa: SLF001 - the client's own knowledge
+        measure = client.measure_of(model)
         own = measure.encoding == "custom" or self.is_exact(model)
         window = self.window_tokens(model)
         margin = 0.0 if own or kind_of(model) == "ours" else MARGIN
-        limits = self._limits(model, window, reserve_tokens=_limit(parameters), margin=margin)
+        limits = self._limits(model, window, reserve_tokens=_limit(parameters, client.DIALECT.limits), margin=margin)
         input_limit = known_input_limit(model)
         if input_limit is not None and limits.hard_tokens > input_limit:
             limits = replace(limits, hard_tokens=input_limit)
@@ -205,9 +213,9 @@ def _mapping(value: Any) -> Mapping[str, Any] | None:
     return value if isinstance(value, Mapping) else None
 
 
-def _limit(parameters: Mapping[str, Any]) -> int | None:
+def _limit(parameters: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
     """The request's own limit of the reply."""
-    for name in ("max_completion_tokens", "max_tokens"):
+    for name in names:
         value = parameters.get(name)
         if isinstance(value, int) and not isinstance(value, bool) and value > 0:
             return value

@@ -19,13 +19,13 @@ from voxnb.errors import (
 )
 
 if TYPE_CHECKING:
-    from voxnb.clients.chat import ChatCompletionsAPIClient
+    from voxnb.clients.text import TextClient
 
 
 class Passing:
     """A request without memory: the messages go as they are, nothing is stored."""
 
-    def __init__(self, client: ChatCompletionsAPIClient, turn: Turn, body: Mapping[str, Any]) -> None:
+    def __init__(self, client: TextClient, turn: Turn, body: Mapping[str, Any]) -> None:
         self.client = client
         self.turn = turn
         self.body = body

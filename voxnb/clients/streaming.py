@@ -8,27 +8,24 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from voxnb.clients.reply import Reply
 from voxnb.clients.turn import Turn
 from voxnb.errors import (
     APIConnectionError,
+    APIError,
     APIResponseValidationError,
     StreamBrokenError,
 )
 from voxnb.messages import Usage
 from voxnb.store.ids import new_id
 from voxnb.store.rows import CallRecord
-from voxnb.wire.chat import ChatReader
 from voxnb.wire.sse import SSEReader
 from voxnb.wire.unicode import whole_unicode
 
 if TYPE_CHECKING:
-    from voxnb.clients.chat import ChatCompletionsAPIClient
-
-
-PATH: Final = "/chat/completions"
+    from voxnb.clients.text import TextClient
 
 
 @dataclass
@@ -45,7 +42,7 @@ class Answer:
 class Streaming:
     """One HTTP exchange: the request's body out, chunks in, events and text on the way."""
 
-    def __init__(self, client: ChatCompletionsAPIClient, turn: Turn | None, *, model: str | None) -> None:
+    def __init__(self, client: TextClient, turn: Turn | None, *, model: str | None) -> None:
         self.client = client
         self.turn = turn
         self.model = model
@@ -54,7 +51,8 @@ class Streaming:
         self.request_id: str | None = None
         self.retries = 0
         self.chunks = 0
-        self.reader = ChatReader(wanted=())
+        self.dialect = client.DIALECT
+        self.reader = self.dialect.read((), {})
 
     async def run(self, body: Mapping[str, Any]) -> None:
         """Send and read to the end.
@@ -78,9 +76,9 @@ class Streaming:
 
     async def _once(self, body: Mapping[str, Any]) -> None:
         wanted = self.client.wanted if self.turn is not None else ()
-        self.reader = ChatReader(wanted=wanted, response_format=body.get("response_format"))
+        self.reader = self.dialect.read(wanted, body)
         done = False
-        async with self.client.transport.stream(PATH, dict(body), on_retry=self._on_retry) as stream:
+        async with self.client.transport.stream(self.dialect.path, dict(body), on_retry=self._on_retry) as stream:
             self.request_id = stream.request_id
             with self._as_chunks():
                 if stream.is_streamed:
@@ -92,13 +90,30 @@ class Streaming:
                     self._text()
                     done = True
         if self.reader.error is not None:
-            raise self.client.stream_error(self.reader.error, model=self.model)
+            raise self._error(self.reader.error)
         if not (done or self.reader.complete):
             error = APIConnectionError(
                 f"{self.client.host} ended its answer before it was complete", host=self.client.host, unfinished=True
             )
             raise error
+        if not self.reader.choices:
+            raise APIResponseValidationError(
+                f"{self.client.host} ended its answer without saying anything; check the model's name and base_url",
+                host=self.client.host,
+                first_line="",
+            )
         self._emit(self.reader.finish())
+
+    def _error(self, error: Any) -> APIError:
+        """An error object that came inside a stream."""
+        client = self.client
+        known = (
+            client.transport.payload_error({"error": error}, model=self.model) if isinstance(error, Mapping) else None
+        )
+        if known is not None:
+            return known
+        facts = error if isinstance(error, Mapping) else {"message": str(error)}
+        return APIError(f"{client.host} reported an error: {facts.get('message') or facts!r}", host=client.host)
 
     @contextlib.contextmanager
     def _as_chunks(self) -> Iterator[None]:
@@ -107,7 +122,7 @@ class Streaming:
             yield
         except (ValueError, RecursionError) as error:
             raise APIResponseValidationError(
-                f"{self.client.host} sent something that is no chat completion ({error}); check base_url",
+                f"{self.client.host} sent something that is no {self.dialect.what} ({error}); check base_url",
                 host=self.client.host,
                 first_line=str(error)[:200],
             ) from error

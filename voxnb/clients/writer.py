@@ -12,8 +12,8 @@ from voxnb.store.folding import FoldJob, Written
 from voxnb.store.planner import Planner
 
 if TYPE_CHECKING:
-    from voxnb.clients.chat import ChatCompletionsAPIClient
     from voxnb.clients.streaming import Answer
+    from voxnb.clients.text import TextClient
     from voxnb.store.rows import CallRecord
 
 
@@ -27,9 +27,7 @@ NOTHING_KEPT: Final = "(nothing of it could be kept)"
 class SummaryWriter:
     """Who writes summaries: a client's transport, a model and its request."""
 
-    def __init__(
-        self, client: ChatCompletionsAPIClient, *, model: str, window_tokens: int, request: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, client: TextClient, *, model: str, window_tokens: int, request: Mapping[str, Any]) -> None:
         self.client = client
         self.model = model
         self.window_tokens = window_tokens
@@ -38,7 +36,8 @@ class SummaryWriter:
     def body(self, messages: list[dict[str, str]], *, max_tokens: int) -> dict[str, Any]:
         """The request's body; what the user gave in ``summary_request`` wins."""
         # OpenAI's newer models refuse max_tokens, other servers know nothing else.
-        limit = "max_completion_tokens" if self.client.endpoint.is_openai else "max_tokens"
+        limits = self.client.DIALECT.limits
+        limit = limits[0] if self.client.endpoint.is_openai else limits[-1]
         body: dict[str, Any] = {"model": self.model, limit: max_tokens, **self.client.fold_sampling, **self.request}
         return {**body, "messages": messages}
 

@@ -121,6 +121,11 @@ class Layout:
         return [item.message for item in self.items]
 
     @property
+    def leading(self) -> int:
+        """How many of the messages are the conversation's instructions; they come first."""
+        return sum(item.kind == "instructions" for item in self.items)
+
+    @property
     def total_tokens(self) -> int:
         """The whole request as the server will count it, without the reply."""
         return sum(self.tokens.values())

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Final
+from typing import Any, Final, Self
 
-from voxnb.errors import BudgetError
+from voxnb.errors import BudgetError, ParameterError
+from voxnb.params import did_you_mean, nearest
 
 DEFAULT_WINDOW_TOKENS: Final = 8_192
 """Where neither the server nor the table of known models tells."""
@@ -52,6 +53,7 @@ class ContextPolicy:
 
     Raises:
         BudgetError: numbers that contradict each other.
+        ParameterError: a name that it does not have.
 
     >>> ContextPolicy(window_tokens=4096).limits(4096).fold_at_tokens
     3276
@@ -67,6 +69,16 @@ class ContextPolicy:
     summary_role: str | None = None
     background: bool = True
     count: Callable[[str], int] | None = None
+
+    def __new__(cls, **given: Any) -> Self:
+        """Refuse a misspelt name as client parameters do."""
+        known = [field.name for field in fields(cls)]
+        for name in given:
+            if name not in known:
+                raise ParameterError(
+                    f"ContextPolicy has no {name!r}{did_you_mean(name, known)}", name=name, nearest=nearest(name, known)
+                )
+        return object.__new__(cls)  # a dataclass with slots is made twice: super() would name the first
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -171,3 +183,17 @@ class Limits:
     def min_gain_tokens(self) -> int:
         """What a fold must save."""
         return self.fold_at_tokens // MIN_GAIN
+
+
+_ANY = 1 << 40
+NO_LIMITS = Limits(
+    window_tokens=_ANY,
+    reserve_output_tokens=0,
+    hard_tokens=_ANY,
+    fold_at_tokens=_ANY,
+    fold_at_turns=None,
+    fold_to_tokens=_ANY,
+    keep_last_turns=0,
+    summary_max_tokens=_ANY,
+)
+"""A request that was sent did fit; its limits are not looked at again."""

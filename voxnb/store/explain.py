@@ -15,22 +15,9 @@ from typing import Any
 
 from voxnb.errors import StoreError
 from voxnb.memory.plan import Layout, PastTurn, Snapshot, assemble
-from voxnb.memory.policy import Limits
+from voxnb.memory.policy import NO_LIMITS
 from voxnb.store import ledger, paths, pins
 from voxnb.store.journal import request_hash
-
-ANY = 1 << 40
-NO_LIMITS = Limits(
-    window_tokens=ANY,
-    reserve_output_tokens=0,
-    hard_tokens=ANY,
-    fold_at_tokens=ANY,
-    fold_at_turns=None,
-    fold_to_tokens=ANY,
-    keep_last_turns=0,
-    summary_max_tokens=ANY,
-)
-"""A request that was sent did fit; its limits are not looked at again."""
 
 
 @dataclass(frozen=True, slots=True)

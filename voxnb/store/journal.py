@@ -12,10 +12,11 @@ import json
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 from voxnb.errors import ConversationError, ConversationExistsError, HistoryConflictError, MessageError
 from voxnb.memory.plan import Layout, PastTurn, Snapshot, open_tool_calls
+from voxnb.memory.policy import NO_LIMITS
 from voxnb.messages import Message, canonical, digest, group_turns, split_instructions, unpaired
 from voxnb.store import ledger, paths
 from voxnb.store.ending import close_expired
@@ -42,9 +43,10 @@ class Ask:
         instructions_said: they were said before: only a conversation that must be made (again) gets them.
         parameters: the request's body without messages and tools.
         tools: its tools and response format, or None.
-        lay_out: snapshot → layout.
+        lay_out: snapshot → layout; None stores the turn and plans nothing yet.
         owner: this process.
         host: whom it goes to.
+        api: the interface it is sent over.
         reuse_after: (seq, position) up to which this client was answered from the store; None: never.
         again: row of the turn that is asked again: the last one, which the new one takes the place of.
     """
@@ -60,12 +62,17 @@ class Ask:
     instructions: Sequence[Message]
     parameters: Mapping[str, Any]
     tools: Any
-    lay_out: Callable[[Snapshot], Layout]
+    lay_out: Callable[[Snapshot], Layout] | None
     owner: str
     host: str
+    api: str = "chat"
     reuse_after: tuple[int, int] | None = None
     instructions_said: bool = False
     again: int | None = None
+
+
+NOT_YET: Final = Layout((), (), {}, NO_LIMITS)
+"""The layout of a turn that is stored and not planned yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +164,9 @@ def open_conversation(c: sqlite3.Connection, ask: Ask, *, now: float) -> tuple[C
                 f'the conversation {row.name!r} exists and if_exists="fail"; choose another name or "append"'
             )
         return row, False
-    return ledger.create(c, uid=ask.uid, name=ask.name, now=now, model=ask.model, metadata=ask.metadata), True
+    return ledger.create(
+        c, uid=ask.uid, name=ask.name, now=now, model=ask.model, metadata=ask.metadata, api=ask.api
+    ), True
 
 
 # -- what is new ------------------------------------------------------------------------------
@@ -342,6 +351,8 @@ def plan_call(
     Returns:
         The layout, and the call's row (None where it does not fit).
     """
+    if ask.lay_out is None:
+        return NOT_YET, None
     snapshot = ledger.load_snapshot(c, row, current=current)
     layout = ask.lay_out(snapshot)
     if not layout.fits:
@@ -360,6 +371,8 @@ def plan_call(
         "role": next((i.message["role"] for i in layout.items if i.kind == "summary"), "system"),
         "hash": request_hash(layout.messages, ask.parameters, ask.tools),
     }
+    if ask.api != "chat":
+        plan["api"] = ask.api
     cursor = c.execute(
         "INSERT INTO call (uid, conversation, turn, purpose, model, base_url_host, estimated_prompt_tokens, status, plan, "
         "created_at) VALUES (?, ?, ?, 'turn', ?, ?, ?, 'running', ?, ?)",
@@ -384,6 +397,3 @@ def request_hash(messages: Sequence[Mapping[str, Any]], parameters: Mapping[str,
         else:
             parts.append(canonical(message))
     return digest("\n".join(parts))
-
-
-# -- while it runs, and its end ---------------------------------------------------------------

@@ -11,10 +11,9 @@ from voxnb.errors import MessageError
 from voxnb.memory import plan, summary, tokens, window
 from voxnb.memory.calibration import Calibration
 from voxnb.memory.plan import CUT_OFF, Layout, PastTurn, Said, Snapshot, Weigh
-from voxnb.memory.policy import DEFAULT_WINDOW_TOKENS, ContextPolicy, Limits
+from voxnb.memory.policy import DEFAULT_WINDOW_TOKENS, NO_LIMITS, ContextPolicy, Limits
 from voxnb.messages import Message, digest, group_turns, unpaired
 from voxnb.runtime import encodings
-from voxnb.store.explain import NO_LIMITS
 from voxnb.store.rows import Counted
 from voxnb.store.views import Plan, Summary
 

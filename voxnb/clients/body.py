@@ -1,0 +1,74 @@
+"""What a request may hold, checked before anything is stored or sent; and the instruction for summaries."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any, Final
+
+from voxnb.errors import ParameterError
+from voxnb.memory.summary import prompt_warnings
+from voxnb.messages import canonical
+from voxnb.params import DEFAULT_SUMMARY_PROMPT
+
+_KINDS: Final[Mapping[str, tuple[type, ...]]] = {
+    "model": (str,),
+    "tools": (list, tuple),
+    "functions": (list, tuple),
+    "stream_options": (Mapping,),
+    "response_format": (Mapping,),
+    "text": (Mapping,),
+    "metadata": (Mapping,),
+}
+"""Parts of a body that voxnb itself reads; of the rest the server decides."""
+
+_WORDS: Final[Mapping[Any, str]] = {str: "a str", list: "a list of dicts", Mapping: "a dict"}
+
+
+class SummaryPrompt:
+    """The instruction for summaries: literal text, or a saved prompt with its name and version."""
+
+    def __init__(self, given: Any) -> None:
+        self.text: str = DEFAULT_SUMMARY_PROMPT if given is None else str(getattr(given, "text", given))
+        self.name: str | None = getattr(given, "name", None)
+        self.version: int | None = getattr(given, "version", None)
+        if not self.text.strip():
+            raise ParameterError(
+                "summary_prompt is empty; leave it out for the documented default", name="summary_prompt"
+            )
+        for text in prompt_warnings(self.text):
+            warnings.warn(text, stacklevel=5)
+
+
+def check_body(body: Mapping[str, Any]) -> None:
+    """A request of the wrong kind, or that JSON has no form for, fails before anything is stored.
+
+    Raises:
+        ParameterError: a part that voxnb reads is of another type than the API's; or NaN, bytes, an object.
+    """
+    for name, kinds in _KINDS.items():
+        value = body.get(name)
+        if value is not None and not isinstance(value, kinds):
+            raise ParameterError(
+                f"{name} is {value!r} ({type(value).__name__}), expected {_WORDS[kinds[0]]}", name=name
+            )
+    for name in ("tools", "functions"):
+        for n, tool in enumerate(body.get(name) or ()):
+            if not isinstance(tool, Mapping):
+                raise ParameterError(f"{name}[{n}] is {tool!r} ({type(tool).__name__}), expected a dict", name=name)
+    check_json(body)
+
+
+def check_json(body: Mapping[str, Any]) -> None:
+    """See `check_body`.
+
+    Raises:
+        ParameterError: NaN, bytes, an object of some class.
+    """
+    for name, value in body.items():
+        try:
+            canonical(value)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ParameterError(
+                f"{name} cannot be written as JSON ({error}); give text, finite numbers, lists and dicts", name=name
+            ) from error
