@@ -64,6 +64,20 @@ def test_a_full_disk_is_an_error_by_name_and_the_conversation_goes_on_when_there
         chat.store.close()
 
 
+def test_closing_stores_what_found_no_room_before(tmp_path):
+    with small_disk(tmp_path / "disk", size_kb=1500) as folder, testing.server(scripted()) as server:
+        path, ballast = folder / "store.db", folder / "ballast"
+        with client(path, server.base_url, policy=ROOMY) as chat:
+            chat.ask(question(1)).result(WAIT_S)
+            ballast.write_bytes(bytes(300_000))
+            talk_on(chat, first_tag=2)
+            assert chat.unwritten, "the answer found no room"
+            ballast.unlink()
+        with voxnb.ContextStore(path) as store:
+            store_holds(store)
+            assert {state for _, state, _, _ in said(store)} == {"complete"}
+
+
 def test_a_fold_that_finds_no_room_leaves_the_turns_and_is_made_up_for(tmp_path):
     with (
         small_disk(tmp_path / "disk", size_kb=1500) as folder,

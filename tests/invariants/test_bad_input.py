@@ -66,6 +66,9 @@ def test_a_misspelt_parameter_is_told_the_nearest():
         {"trace": True, "privacy": True},
         {"on_web_socket_close": "f"},
         {"conversation": 3},
+        {"conversation": ""},
+        {"policy": {}},
+        {"store": 5},
     ],
     ids=lambda given: "+".join(given),
 )
@@ -203,6 +206,34 @@ def test_a_request_that_is_no_json_is_refused_at_once():
             chat._parameters = chat._parameters.__class__(base_url=server.base_url)
             chat.ask("One")
         assert chats(server) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "what"),
+    [
+        ({"tools": 5}, "tools is 5"),
+        ({"tools": ["weather"]}, "tools\\[0\\] is 'weather'"),
+        ({"functions": {"name": "f"}}, "expected a list"),
+        ({"stream_options": 5}, "stream_options is 5"),
+        ({"response_format": "json"}, "response_format is 'json'"),
+        ({"model": 5}, "model is 5"),
+        ({"metadata": [1]}, "metadata is"),
+    ],
+    ids=lambda given: "+".join(given) if isinstance(given, dict) else "",
+)
+def test_a_part_of_the_wrong_kind_is_refused_with_its_name(given, what):
+    with talking("Well.") as (server, chat):
+        with pytest.raises(errors.ParameterError, match=what) as caught:
+            chat.ask("One", **given)
+        assert caught.value.name in given
+        assert chats(server) == []
+        assert not chat.conversation.exists
+
+
+def test_a_misspelt_policy_is_told_the_nearest():
+    with pytest.raises(errors.ParameterError, match="no 'windw_tokens'; did you mean 'window_tokens'") as caught:
+        ContextPolicy(windw_tokens=5)
+    assert caught.value.nearest[0] == "window_tokens"
 
 
 def test_nothing_said_is_refused():

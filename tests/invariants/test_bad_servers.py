@@ -131,6 +131,8 @@ NONSENSE = {
     "a list": Status(200, headers={"content-type": "application/json"}, body=b"[1, 2]"),
     "a stream of something else": Chunks([b"data: <html>\n\n"]),
     "a chunk that is none": Chunks([{"choices": "no"}]),
+    "an end without an answer": Chunks([], done=True),
+    "chunks without a choice": Chunks([{**chunk(), "choices": []}], done=True),
 }
 
 
@@ -215,6 +217,24 @@ def test_text_before_half_a_tool_call_is_kept():
             chat.ask("Two").result(WAIT_S)
         assert (caught.value.reply.text, caught.value.reply.tool_calls) == ("I look", ())
         assert_unharmed(server, chat, state="partial")
+
+
+def test_what_was_said_is_stored_before_the_server_is_asked_for_its_window():
+    """A server that takes the connection and says nothing: the script ends meanwhile, and loses no word."""
+    with socket.create_server(("127.0.0.1", 0)) as silent, voxnb.ContextStore(":memory:") as store:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
+        with voxnb.chat("any-model", base_url=url, store=store, conversation="iris") as chat:
+            turn = chat.ask("Remember me.")
+            silent.accept()[0].close()
+            with pytest.raises(TimeoutError):
+                turn.result(0.2)
+            assert chat.conversation.exists
+            assert [t[0][1] for t in spoken(store, chat.conversation)] == ["Remember me."]
+            turn.cancel()
+            with pytest.raises(errors.TurnCancelledError):
+                turn.result(WAIT_S)
+        assert list(store.turns()["state"].astype(str)) == ["failed"]
+        assert store.verify()
 
 
 def test_silence_is_not_waited_for_longer_than_said():

@@ -125,7 +125,7 @@ class TextClient(Client):
             raise ParameterError('no model: give model="…" to the client or to the request', name="model")
         body.pop("stream", None)
         if self._store is not None and not messages:
-            raise ParameterError("there is nothing to say: the list of messages is empty", name="messages")
+            raise ParameterError("messages is empty; add what the user says", name="messages")
         check_body(body)
         if self.endpoint.is_local:
             config.load("local")()  # started again if it has crashed; costs next to nothing while it runs

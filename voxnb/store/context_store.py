@@ -187,12 +187,19 @@ class ContextStore:
     def _table(self, table: str, conversation: Any, **filters: Any) -> pd.DataFrame:
         from voxnb.store import tables
 
-        row_id = None
-        if conversation is not None:
-            with self.database.reader() as c:
-                row_id = ledger.need(c, getattr(conversation, "id", conversation)).id
+        row_id = self._row_id(conversation)
         frame: pd.DataFrame = getattr(tables, table)(self.database, conversation=row_id, **filters)
         return frame
+
+    def _row_id(self, conversation: Any) -> int | None:
+        """Row of a conversation by name, id or object; 0, which no row has, for one in which nothing was said yet."""
+        if conversation is None:
+            return None
+        with self.database.reader() as c:
+            if isinstance(conversation, str):
+                return ledger.need(c, conversation).id
+            row = ledger.find(c, getattr(conversation, "id", conversation))
+            return row.id if row is not None else 0
 
     def conversations(self, conversation: Any = None, **filters: Any) -> pd.DataFrame:
         """Conversations; like every table takes ``since, until, limit, columns``."""
@@ -246,10 +253,7 @@ class ContextStore:
         """
         from voxnb.store import search
 
-        row_id = None
-        if conversation is not None:
-            with self.database.reader() as c:
-                row_id = ledger.need(c, getattr(conversation, "id", conversation)).id
+        row_id = self._row_id(conversation)
         return search.search(self.database, text, conversation=row_id, **options)
 
     def sql(self, query: str, params: Sequence[Any] | Mapping[str, Any] = (), /) -> pd.DataFrame:

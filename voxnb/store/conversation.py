@@ -164,31 +164,31 @@ class Conversation:
 
     def turns(self, **filters: Any) -> pd.DataFrame:
         """Its turns, inherited ones of a fork included."""
-        return self.store.turns(self.row().uid, **filters)
+        return self.store.turns(self, **filters)
 
     def messages(self, **filters: Any) -> pd.DataFrame:
         """Its messages."""
-        return self.store.messages(self.row().uid, **filters)
+        return self.store.messages(self, **filters)
 
     def summaries(self, **filters: Any) -> pd.DataFrame:
         """Its summaries."""
-        return self.store.summaries(self.row().uid, **filters)
+        return self.store.summaries(self, **filters)
 
     def coverage(self, **filters: Any) -> pd.DataFrame:
         """Which turns each of its summaries was made from."""
-        return self.store.coverage(self.row().uid, **filters)
+        return self.store.coverage(self, **filters)
 
     def calls(self, **filters: Any) -> pd.DataFrame:
         """Calls made for it."""
-        return self.store.calls(self.row().uid, **filters)
+        return self.store.calls(self, **filters)
 
     def events(self, **filters: Any) -> pd.DataFrame:
         """Events that were kept of it."""
-        return self.store.events(self.row().uid, **filters)
+        return self.store.events(self, **filters)
 
     def search(self, text: str, /, **options: Any) -> pd.DataFrame:
         """Search in it; see `ContextStore.search`."""
-        return self.store.search(text, conversation=self.row().uid, **options)
+        return self.store.search(text, conversation=self, **options)
 
     # -- folding ------------------------------------------------------------------------------
 
