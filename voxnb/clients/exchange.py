@@ -40,12 +40,13 @@ from voxnb.errors import (
 from voxnb.events import ContextEvents
 from voxnb.memory.plan import Layout
 from voxnb.messages import Message, Usage
-from voxnb.store import ending, journal, ledger, paths
+from voxnb.store import ending, ledger, paths
 from voxnb.store import folding as fold_ledger
 from voxnb.store.ending import Ending
 from voxnb.store.journal import Ask, Begun, Reused
 from voxnb.store.owner import RENEW_S, this_process
 from voxnb.store.planner import Measure, Planner
+from voxnb.store.request import plan_call
 from voxnb.store.rows import Counted
 from voxnb.wire.unicode import whole_unicode
 
@@ -85,6 +86,7 @@ class Exchange:
         self.dialect = client.DIALECT
         self.parameters, self.tools = self.dialect.split(body)
         self.model: str | None = body.get("model")
+        self.held_by = next((name for name in self.dialect.held if body.get(name) is not None), None)
         self.streaming = Streaming(client, turn, model=self.model)
         self.begun: Begun | None = None
         self.warnings: list[str] = []
@@ -191,6 +193,7 @@ class Exchange:
             owner=this_process(),
             host=client.host,
             api=self.dialect.api,
+            held_by=self.held_by,
             reuse_after=client.reuse_cursor if own and self.again is None else None,
             again=self.again,
         )
@@ -227,7 +230,7 @@ class Exchange:
         def work(c: Any) -> Begun:
             row = ledger.by_id(c, begun.conversation.id)
             current = paths.whole_turn(c, begun.turn.id)
-            layout, call_id = journal.plan_call(c, row, begun.turn, current, ask, now=now)
+            layout, call_id = plan_call(c, row, begun.turn, current, ask, now=now)
             return Begun(row, begun.turn, call_id, layout, begun.recognised, begun.created)
 
         return await self.client.write(work)
@@ -295,7 +298,11 @@ class Exchange:
         said = await self._finish("complete", None, events=self._events())
         self.turn._store(self._reply())  # noqa: SLF001 - the client drives its turns
         self._stored = True
-        if self.planner is not None and fold_ledger.may_be_due(begun.layout, said, weigh=self.planner.weigh):
+        if (
+            self.planner is not None
+            and self.held_by is None
+            and fold_ledger.may_be_due(begun.layout, said, weigh=self.planner.weigh)
+        ):
             self.client.after_turn(begun, self)
 
     async def _failed(self, error: VoxnbError) -> None:
@@ -373,7 +380,8 @@ class Exchange:
         learned = self.client.knowledge.learn(
             begun.layout,
             model=self.model,
-            reported_tokens=record.usage.get("prompt_tokens"),
+            # Of what the server holds we know no counts.
+            reported_tokens=record.usage.get("prompt_tokens") if self.held_by is None else None,
             conversation=begun.conversation.uid,
         )
 

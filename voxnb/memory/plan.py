@@ -14,7 +14,7 @@ Rule 4: the current turn is never folded, cut or dropped.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from voxnb.memory.past import (
@@ -73,6 +73,7 @@ class Snapshot:
         tail: turns after the folded ones and before `current`, every state, in order.
         current: the turn that asks, or None between turns.
         folded_to: last seq that is folded.
+        held_by: by what the server was told where it finds everything before `current`; None where we send it.
     """
 
     instructions: tuple[Said, ...]
@@ -81,6 +82,12 @@ class Snapshot:
     tail: tuple[PastTurn, ...]
     current: PastTurn | None
     folded_to: int
+    held_by: str | None = None
+
+    def held(self, by: str, *, start: int) -> Snapshot:
+        """The same where the server has the history: only the current turn from one of its messages on is sent."""
+        current = self.current and self.current._replace(messages=self.current.messages[start:])
+        return replace(self, summary=None, pins=(), tail=(), current=current, held_by=by)
 
 
 class Item(NamedTuple):
@@ -204,6 +211,10 @@ def assemble(
         for message, said in shown:
             why = "pinned turn" if turn.pinned else "not covered yet"
             put("verbatim", part, turn.seq, message, counts_of(message, said), why)
+    if snapshot.held_by is not None and snapshot.current is not None and snapshot.current.seq > 1:
+        drops.append(
+            Drop(snapshot.current.seq - 1, f"this turn and all before it: the server has them ({snapshot.held_by})")
+        )
     if snapshot.current is not None:
         for said in snapshot.current.messages:
             message = {k: v for k, v in said.to_dict().items() if k not in SDK_KEYS}

@@ -131,7 +131,9 @@ class Conversation:
             if call is None:
                 raise ConversationError(f"turn {seq} was not asked of a model here; it was appended or never sent")
             rebuilt = explain.rebuild(c, call)
-        return Plan(rebuilt.layout, rebuilt.parameters, tools=rebuilt.tools, seq=seq, exact=rebuilt.exact)
+        return Plan(
+            rebuilt.layout, rebuilt.parameters, tools=rebuilt.tools, seq=seq, exact=rebuilt.exact, api=rebuilt.api
+        )
 
     def _explain_summary(self, summary: Summary) -> Plan:
         planner = self._planner()

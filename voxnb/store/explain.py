@@ -1,6 +1,6 @@
 """Past requests, rebuilt: the exact messages the model saw, each with the reason why it was there.
 
-A plan (see `journal.plan_call`) names what a request was made of. Turns are never
+A plan (see `request.plan_call`) names what a request was made of. Turns are never
 changed, so the same pure layout over the same rows gives the same bytes; the hash
 says whether it did.
 """
@@ -17,7 +17,7 @@ from voxnb.errors import StoreError
 from voxnb.memory.plan import Layout, PastTurn, Snapshot, assemble
 from voxnb.memory.policy import NO_LIMITS
 from voxnb.store import ledger, paths, pins
-from voxnb.store.journal import request_hash
+from voxnb.store.request import request_hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,7 @@ class Rebuilt:
         tools: tools and response format, or None.
         estimated_tokens: what the planner had estimated.
         exact: whether the hash is the one that was stored when it was sent.
+        api: the interface it was sent over.
     """
 
     layout: Layout
@@ -37,6 +38,7 @@ class Rebuilt:
     tools: Any
     estimated_tokens: int | None
     exact: bool
+    api: str = "chat"
 
 
 def rebuild(c: sqlite3.Connection, call_id: int) -> Rebuilt:
@@ -55,6 +57,8 @@ def rebuild(c: sqlite3.Connection, call_id: int) -> Rebuilt:
     conversation, turn_id, text, estimated, branch, seq = row
     plan = json.loads(text)
     snapshot = past_snapshot(c, conversation, branch, seq, turn_id, plan)
+    if "held_by" in plan:
+        snapshot = snapshot.held(plan["held_by"], start=plan["start"])
     layout = assemble(snapshot, limits=NO_LIMITS, weigh=lambda tokens, _: tokens, summary_role=plan["role"])
     parameters = json.loads(ledger.get_value(c, plan["parameters"]) or "{}")
     tools_text = ledger.get_value(c, plan["tools"])
@@ -62,7 +66,7 @@ def rebuild(c: sqlite3.Connection, call_id: int) -> Rebuilt:
     if estimated is not None:  # what tools and the server's own counting add to our counts of the messages
         layout = replace(layout, tokens={**layout.tokens, "overhead": estimated - layout.total_tokens})
     exact = request_hash(layout.messages, parameters, tools) == plan["hash"]
-    return Rebuilt(layout, parameters, tools, estimated, exact)
+    return Rebuilt(layout, parameters, tools, estimated, exact, plan.get("api", "chat"))
 
 
 def past_snapshot(

@@ -12,18 +12,17 @@ import json
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any
 
 from voxnb.errors import ConversationError, ConversationExistsError, HistoryConflictError, MessageError
 from voxnb.memory.plan import Layout, PastTurn, Snapshot, open_tool_calls
-from voxnb.memory.policy import NO_LIMITS
-from voxnb.messages import Message, canonical, digest, group_turns, split_instructions, unpaired
+from voxnb.messages import Message, canonical, group_turns, split_instructions, unpaired
 from voxnb.store import ledger, paths
 from voxnb.store.ending import close_expired
 from voxnb.store.history import new_messages
-from voxnb.store.ids import new_id
 from voxnb.store.owner import LEASE_S
-from voxnb.store.rows import ConversationRow, Counted, TurnRow, dump
+from voxnb.store.request import plan_call
+from voxnb.store.rows import ConversationRow, Counted, TurnRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +46,7 @@ class Ask:
         owner: this process.
         host: whom it goes to.
         api: the interface it is sent over.
+        held_by: key of the body by which the server has the history; then the store only records.
         reuse_after: (seq, position) up to which this client was answered from the store; None: never.
         again: row of the turn that is asked again: the last one, which the new one takes the place of.
     """
@@ -66,13 +66,10 @@ class Ask:
     owner: str
     host: str
     api: str = "chat"
+    held_by: str | None = None
     reuse_after: tuple[int, int] | None = None
     instructions_said: bool = False
     again: int | None = None
-
-
-NOT_YET: Final = Layout((), (), {}, NO_LIMITS)
-"""The layout of a turn that is stored and not planned yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,12 +139,15 @@ def begin(c: sqlite3.Connection, ask: Ask, *, now: float) -> Begun | Reused:
         row = ledger.set_instructions(c, row, [ask.measure(m) for m in instructions])
     if ask.again is not None:
         row, new, recognised = step_back(c, row, ask.again, now=now), rest, 0
+    elif ask.held_by is not None:
+        new, recognised = rest, 0
     elif held:
         new, recognised = [*held, *_after_last_answer(rest)], 0
     else:
         new, recognised, after = new_messages(c, row, rest)
         row = ledger.move(c, row, seq=after, now=now) if after < row.last_seq else row
-    row, turn, current = place(c, row, ask, new, whole=bool(held) or ask.again is not None, now=now)
+    whole = bool(held) or ask.again is not None or ask.held_by is not None
+    row, turn, current = place(c, row, ask, new, whole=whole, now=now)
     layout, call_id = plan_call(c, row, turn, current, ask, now=now)
     if call_id is None:
         turn = turn._replace(state="queued")
@@ -233,19 +233,21 @@ def place(
     Raises:
         MessageError: tool results and calls that do not pair.
     """
-    answers = new[0].role in ("tool", "function") and row.last_seq
+    answers = bool(new) and new[0].role in ("tool", "function") and row.last_seq
     last = paths.turn_at(c, row.branch, row.last_seq) if answers else None
     held = paths.whole_turn(c, last.id).messages if last else ()
     waiting = open_tool_calls(held)
     orphans, unanswered = unpaired(new, open_ids=waiting)
-    if orphans:
+    if orphans and ask.held_by is not None:  # of calls that the server knows of
+        last, held, waiting = None, (), []
+    elif orphans:
         index, call_id = orphans[0]
         raise MessageError(
             f"message {index} is the result of {call_id!r}, which no assistant message called"
             + (f"; waiting are {', '.join(map(repr, waiting))}" if waiting else ""),
             index=index,
         )
-    if unanswered:
+    if unanswered and ask.held_by is None:
         raise MessageError(
             f"the tool call {unanswered[0]!r} has no result; send the results of all calls together", index=None
         )
@@ -338,62 +340,3 @@ def _same_request(c: sqlite3.Connection, ask: Ask, turn: TurnRow, leading: Seque
         ledger.get_value(c, plan["parameters"]) == canonical(dict(ask.parameters))
         and ledger.get_value(c, plan["tools"]) == (None if ask.tools is None else canonical(ask.tools))
     )
-
-
-# -- the plan ---------------------------------------------------------------------------------
-
-
-def plan_call(
-    c: sqlite3.Connection, row: ConversationRow, turn: TurnRow, current: PastTurn, ask: Ask, *, now: float
-) -> tuple[Layout, int | None]:
-    """Lay the request out; if it fits, write the call with its plan.
-
-    Returns:
-        The layout, and the call's row (None where it does not fit).
-    """
-    if ask.lay_out is None:
-        return NOT_YET, None
-    snapshot = ledger.load_snapshot(c, row, current=current)
-    layout = ask.lay_out(snapshot)
-    if not layout.fits:
-        return layout, None
-    plan = {
-        "v": 1,
-        "instructions": row.instructions,
-        "summary": row.head,
-        "first": row.folded_to + 1,
-        "running": [drop.seq for drop in layout.drops if drop.reason.startswith("still running")],
-        "pins": row.pin_version,
-        "tools": None if ask.tools is None else ledger.put_value(c, canonical(ask.tools)),
-        "parameters": ledger.put_value(c, canonical(dict(ask.parameters))),
-        "upto": len(current.messages),
-        "horizon": paths.horizon(c),
-        "role": next((i.message["role"] for i in layout.items if i.kind == "summary"), "system"),
-        "hash": request_hash(layout.messages, ask.parameters, ask.tools),
-    }
-    if ask.api != "chat":
-        plan["api"] = ask.api
-    cursor = c.execute(
-        "INSERT INTO call (uid, conversation, turn, purpose, model, base_url_host, estimated_prompt_tokens, status, plan, "
-        "created_at) VALUES (?, ?, ?, 'turn', ?, ?, ?, 'running', ?, ?)",
-        (new_id("c"), row.id, turn.id, ask.model, ask.host, layout.total_tokens, dump(plan), now),
-    )
-    if turn.state != "running":
-        c.execute(
-            "UPDATE turn SET state = 'running', owner = ?, lease_until = ? WHERE id = ?",
-            (ask.owner, now + LEASE_S, turn.id),
-        )
-    return layout, int(cursor.lastrowid or 0)
-
-
-def request_hash(messages: Sequence[Mapping[str, Any]], parameters: Mapping[str, Any], tools: Any) -> str:
-    """The hash by which a rebuilt request is known to be the one that was sent."""
-    parts = [canonical([dict(parameters), tools])]
-    for message in messages:
-        content = message.get("content")
-        # Most messages are a role and a text: with the text's length before it, no other list reads the same.
-        if isinstance(content, str) and len(message) == 2:
-            parts.append(f"{message['role']} {len(content)} {content}")
-        else:
-            parts.append(canonical(message))
-    return digest("\n".join(parts))

@@ -28,6 +28,7 @@ class Plan:
         parameters: the body beside messages and tools.
         tools: tools and response format, or None.
         seq: number of the turn it belongs to, or None.
+        api: the interface it goes over.
         exact: for a past request, whether its hash is the one stored when it was sent; None for a future one.
     """
 
@@ -36,6 +37,7 @@ class Plan:
     tools: Any = None
     seq: int | None = None
     exact: bool | None = None
+    api: str = "chat"
 
     @property
     def messages(self) -> list[dict[str, Any]]:
