@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from voxnb.params import DEFAULT_SUMMARY_PROMPT as DEFAULT_SUMMARY_PROMPT
     from voxnb.store.context_store import ContextStore as ContextStore
     from voxnb.store.conversation import Conversation as Conversation
+    from voxnb.runtime.nested import allow_nested_loops as allow_nested_loops
     from voxnb.voxengine import OpenAI as OpenAI
 
 _NAMES = {
@@ -52,6 +53,7 @@ _NAMES = {
     "Reply": "voxnb.clients.reply",
     "Turn": "voxnb.clients.turn",
     "VoxnbError": "voxnb.errors",
+    "allow_nested_loops": "voxnb.runtime.nested",
     "chat": "voxnb.clients.chat",
     "errors": "voxnb",
     "gather": "voxnb.clients.turn",
@@ -72,6 +74,7 @@ __all__ = [
     "Reply",
     "Turn",
     "VoxnbError",
+    "allow_nested_loops",
     "chat",
     "errors",
     "gather",

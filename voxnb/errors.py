@@ -8,6 +8,7 @@
     ├── BudgetError(ValueError)               a context policy cannot hold together
     ├── ContextOverflowError(ValueError)      the parts that must be sent do not fit the window
     ├── CredentialsError                      no key, or a key that may not go to this host
+    ├── NotSupportedError                     not in this version, or not in this environment
     ├── APIError                              the model's side, or the way to it
     │   ├── APIConnectionError                no answer
     │   │   ├── APITimeoutError               silence for longer than `timeout_s`
@@ -114,6 +115,18 @@ class ContextOverflowError(VoxnbError, ValueError):
 
 class CredentialsError(VoxnbError):
     """No key was found, or the key may not be sent to this host."""
+
+
+class NotSupportedError(VoxnbError):
+    """What was asked for is not in this version of voxnb, or cannot be had in this environment.
+
+    Attributes:
+        name: what was asked for.
+        instead: what to use in its place, or "".
+    """
+
+    name: str
+    instead: str = ""
 
 
 class APIError(VoxnbError):

@@ -19,7 +19,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "ipywidgets": ("voxnb.notebook.",),
     "anywidget": ("voxnb.notebook.",),
 }
-IN_USE = ("openai", "sqlite3", "sqlite_utils", "tiktoken")
+IN_USE = ("openai", "sqlite3", "sqlite_utils", "tiktoken", "nest_asyncio", "nest_asyncio2")
 
 
 def may(importer, doors):
