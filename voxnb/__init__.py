@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from voxnb.events import Event as Event
     from voxnb.memory.policy import ContextPolicy as ContextPolicy
     from voxnb.params import DEFAULT_SUMMARY_PROMPT as DEFAULT_SUMMARY_PROMPT
+    from voxnb.runtime.nested import allow_nested_loops as allow_nested_loops
     from voxnb.store.context_store import ContextStore as ContextStore
     from voxnb.store.conversation import Conversation as Conversation
-    from voxnb.runtime.nested import allow_nested_loops as allow_nested_loops
     from voxnb.voxengine import OpenAI as OpenAI
 
 _NAMES = {

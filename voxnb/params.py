@@ -7,12 +7,16 @@ names after ``on_web_socket_close`` are voxnb's own.
 from __future__ import annotations
 
 import difflib
+import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, Final, Literal, Self
+from enum import StrEnum
+from typing import Any, Final, Literal, Self, TypeVar
 
 from voxnb.errors import ParameterError
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_SUMMARY_MODEL: Final = "gpt-4o"
 
@@ -35,6 +39,13 @@ Provide a summary to reflect the information.
 """The documented default, to the letter. Source: VoxEngine reference, ``summaryPrompt``."""
 
 IfExists = Literal["append", "reuse", "fail"]
+
+
+class RealtimeAPIClientType(StrEnum):
+    """VoxEngine's ``OpenAI.RealtimeAPIClientType``: a conversation, or transcription alone."""
+
+    REALTIME = "realtime"
+    TRANSCRIPTION = "transcription"
 
 
 def camel_case(name: str) -> str:
@@ -81,7 +92,7 @@ class ChatParameters:
         base_url: another OpenAI-compatible server, ``"local"`` (the embedded model) or ``"ollama"``.
         project: OpenAI project.
         summary_model: model that writes summaries; `DEFAULT_SUMMARY_MODEL` on api.openai.com, elsewhere the turn's.
-        summary_prompt: instruction for it: a str (literal) or a saved `Prompt`.
+        summary_prompt: instruction for it: a str (literal) or a saved `Prompt`; None is `DEFAULT_SUMMARY_PROMPT`.
         statistics: add VoxEngine's statistics field to the created event.
         trace: write every message sent and received to a file.
         privacy: keep what was said out of logs and traces; the store defaults to memory.
@@ -247,3 +258,59 @@ def defaults(cls: type) -> dict[str, Any]:
         else (f.default_factory() if f.default_factory is not MISSING else None)
         for f in fields(cls)
     }
+
+
+def documentation(cls: type) -> dict[str, str]:
+    """Field name → its line in the docstring of a parameter class or of its bases; "" where docstrings were stripped (``-OO``).
+
+    >>> documentation(ChatParameters)["project"]
+    'OpenAI project.'
+    """
+    said: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        _, _, section = inspect.cleandoc(vars(base).get("__doc__") or "").partition("Attributes:")
+        for name, line in re.findall(r"^    (\w+): (.+(?:\n     .+)*)", section, re.MULTILINE):
+            said[name] = " ".join(line.split())
+    return {f.name: said.get(f.name, "") for f in fields(cls)}
+
+
+def takes(
+    cls: type, /, *, spelled: Callable[[str], str] = str, changed: Mapping[str, Any] | None = None
+) -> Callable[[F], F]:
+    """Decorator: show every parameter of ``cls`` in the signature and the docstring of a function that passes them on.
+
+    So ``help()``, tooltips and completion know them, and there is one list. The function itself is not wrapped.
+
+    Args:
+        cls: a parameter class.
+        spelled: `camel_case` for VoxEngine's spelling.
+        changed: defaults that differ in this function.
+    """
+    values = {**defaults(cls), **(changed or {})}
+
+    def show(function: F) -> F:
+        own = [
+            p for p in inspect.signature(function).parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD
+        ]
+        named = {p.name for p in own}
+        kinds = {f.name: f.type for f in fields(cls) if f.type not in ("Any", Any)}
+        passed = [
+            inspect.Parameter(
+                spelled(n),
+                inspect.Parameter.KEYWORD_ONLY,
+                default=value,
+                annotation=kinds.get(n, inspect.Parameter.empty),
+            )
+            for n, value in values.items()
+            if n not in named
+        ]
+        lines = [
+            f"    {spelled(n)} = {value!r}: {documentation(cls)[n]}" for n, value in values.items() if n not in named
+        ]
+        other = "Python's" if spelled is camel_case else "VoxEngine's"
+        head = f"Every parameter with its default; {other} spelling is taken too:"
+        function.__doc__ = "\n".join([inspect.cleandoc(function.__doc__ or ""), "", head, *lines, ""]).lstrip()
+        function.__signature__ = inspect.Signature([*own, *passed])  # type: ignore[attr-defined]  # what inspect reads
+        return function
+
+    return show

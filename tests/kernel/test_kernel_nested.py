@@ -35,7 +35,9 @@ def test_a_pasted_script_runs_in_a_cell_and_everything_else_goes_on(tmp_path):
         )
         try:
             assert kernel.run("chat.ask('zero').result()").stdout == ""
-            refused = kernel.run("pasted = asyncio.sleep(0)\ntry:\n    asyncio.run(pasted)\nfinally:\n    pasted.close()")
+            refused = kernel.run(
+                "pasted = asyncio.sleep(0)\ntry:\n    asyncio.run(pasted)\nfinally:\n    pasted.close()"
+            )
             assert refused.ename == "RuntimeError"
             assert kernel.run("voxnb.allow_nested_loops()\nvoxnb.allow_nested_loops()").stdout == ""
 

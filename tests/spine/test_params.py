@@ -21,9 +21,11 @@ from voxnb.params import (
     camel_case,
     defaults,
     did_you_mean,
+    documentation,
     nearest,
     snake_case,
     spelled,
+    takes,
 )
 
 NAMES = [f.name for f in dataclasses.fields(ChatParameters)]
@@ -85,6 +87,75 @@ def test_defaults_for_tables_are_the_defaults():
         assert getattr(ChatParameters(), name) == value
     assert (table["max_retries"], table["max_parallel"], table["if_exists"]) == (2, 8, "append")
     assert table["metadata"] == {}
+
+
+def test_the_line_of_a_parameter_may_go_on_in_the_next():
+    @dataclasses.dataclass
+    class Given:
+        """A class.
+
+        Attributes:
+            one: what it is,
+                and more.
+            two: short: it has a colon.
+
+        Something else:
+            three: not a field.
+        """
+
+        one: int = 1
+        two: str = "2"
+        four: int = 4
+
+    assert documentation(Given) == {"one": "what it is, and more.", "two": "short: it has a colon.", "four": ""}
+
+    @dataclasses.dataclass
+    class More(Given):
+        """Another.
+
+        Attributes:
+            two: something else.
+        """
+
+        five: int = 5
+
+    given = {"one": "what it is, and more.", "two": "something else.", "four": "", "five": ""}
+    assert documentation(More) == given
+    Given.__doc__ = None  # as with -OO
+    assert documentation(Given) == dict.fromkeys(("one", "two", "four"), "")
+
+
+def test_a_function_that_passes_parameters_on_shows_them_all_and_is_not_wrapped():
+    def passes(model=None, /, *, store=None, **parameters):
+        """Says what it does.
+
+        Args:
+            model: a model.
+        """
+        return model, store, parameters
+
+    shown = takes(ChatParameters, changed={"store_context": True})(passes)
+    assert shown is passes
+    assert shown("m", store=1, baseUrl="x") == ("m", 1, {"baseUrl": "x"})
+    found = inspect.signature(shown).parameters
+    assert list(found) == ["model", "store", *(n for n in NAMES if n not in ("model", "store"))]
+    assert {n: p.default for n, p in found.items()} == {
+        "model": None,
+        "store": None,
+        **{n: value for n, value in defaults(ChatParameters).items() if n not in ("model", "store")},
+        "store_context": True,
+    }
+    assert "    store_context = True: keep the conversation" in inspect.getdoc(shown)
+    assert inspect.getdoc(shown).startswith("Says what it does.\n")
+
+
+def test_a_function_shows_them_in_voxengines_spelling_too_and_without_docstrings():
+    def passes(parameters=None, /, **given):
+        return parameters, given
+
+    takes(ChatParameters, spelled=camel_case)(passes)
+    assert set(inspect.signature(passes).parameters) == {"parameters", *map(camel_case, NAMES)}
+    assert "\n    maxRetries = 2: " in passes.__doc__
 
 
 # -- spelling ---------------------------------------------------------------------------------

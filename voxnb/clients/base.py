@@ -45,6 +45,18 @@ class Client:
     CONNECTOR: ClassVar[str]
     """What `ConnectorInformation` calls it."""
 
+    PUBLIC: ClassVar[tuple[str, ...]] = (
+        "add_event_listener",
+        "close",
+        "id",
+        "idle",
+        "on",
+        "remove_event_listener",
+        "wait_for",
+        "web_socket_id",
+    )
+    """What completion shows of a class, with what it shows of its bases: the names for users."""
+
     def __init__(self, parameters: ChatParameters) -> None:
         p = self._parameters = parameters
         self._id = new_id("client")
@@ -252,8 +264,9 @@ class Client:
         self._exit()
 
     def __dir__(self) -> Iterable[str]:
-        # Completion shows one spelling.
-        return [name for name in super().__dir__() if name.startswith("_") or name == name.lower()]
+        # Completion shows one spelling, and not what exchanges and folds ask of their client.
+        public = {name for cls in type(self).__mro__ for name in vars(cls).get("PUBLIC", ())}
+        return [*(name for name in super().__dir__() if name.startswith("_")), *public]
 
 
 class _Wanted:

@@ -11,7 +11,7 @@ from voxnb.clients.text import TextClient
 from voxnb.clients.turn import Turn
 from voxnb.events import ChatCompletionsAPIEvents
 from voxnb.messages import parse_messages
-from voxnb.params import ChatParameters
+from voxnb.params import ChatParameters, takes
 from voxnb.store.context_store import ContextStore
 
 
@@ -30,7 +30,9 @@ class ChatCompletionsAPIClient(TextClient):
     EVENTS = ChatCompletionsAPIEvents
     CONNECTOR = CHAT.connector
     DIALECT = CHAT
+    PUBLIC = ("create_chat_completions",)
 
+    @takes(ChatParameters)
     def __init__(self, parameters: Mapping[str, Any] | None = None, /, **given: Any) -> None:
         super().__init__(ChatParameters.parse({**(parameters or {}), **given}))
 
@@ -72,6 +74,7 @@ class ChatCompletionsAPIClient(TextClient):
     createChatCompletions = create_chat_completions  # noqa: N815 - VoxEngine's spelling
 
 
+@takes(ChatParameters, changed={"store_context": True})
 def chat(
     model: str | None = None, /, *, conversation: str | None = None, store: ContextStore | str | Path | None = None, **parameters: Any
 ) -> ChatCompletionsAPIClient:  # fmt: skip
@@ -81,7 +84,7 @@ def chat(
         model: default model of its requests.
         conversation: name or id; resumed if it exists, else made with the first turn. None makes a new one.
         store: a `ContextStore` or a path; default the project's.
-        **parameters: any other client parameter; ``base_url="local"`` is the embedded model and needs no key.
+        **parameters: any other of those below; ``base_url="local"`` is the embedded model and needs no key.
 
     >>> import voxnb
     >>> with voxnb.testing.server(["It is a data set."]) as server:

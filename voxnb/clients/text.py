@@ -53,6 +53,8 @@ class TextClient(Client):
     FOLDS: ClassVar[bool] = True
     """Whether it folds where no ``summary_model`` is given."""
 
+    PUBLIC: ClassVar[tuple[str, ...]] = ("ask", "conversation", "metadata", "policy", "store")
+
     def __init__(self, parameters: ChatParameters) -> None:
         p = parameters
         check_json({"metadata": dict(p.metadata), "summary_request": dict(p.summary_request)})
