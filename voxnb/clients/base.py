@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import sys
 import threading
+import time
 import weakref
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextvars import Context, copy_context
+from pathlib import Path
 from typing import Any, ClassVar, Final, Self
 
 from voxnb.clients.address import Endpoint
 from voxnb.clients.endpoint import resolve_endpoint
 from voxnb.clients.handle import Handle
 from voxnb.clients.turn import Turn
-from voxnb.errors import ClientClosedError
+from voxnb.errors import ClientClosedError, VoxnbError
 from voxnb.events import ContextEvents, Event, EventNamespace, Events, WebSocketEvents
 from voxnb.params import ChatParameters
 from voxnb.runtime import config, loop
 from voxnb.runtime.dispatch import Dispatcher, EventWait
+from voxnb.runtime.stats import Counters, Statistics
+from voxnb.runtime.trace import Trace
+from voxnb.store.context_store import FOLDER, ignore_in_git
 from voxnb.store.ids import new_id
 
 FOLD_WAIT_S: Final = 10.0
@@ -29,6 +35,8 @@ FOLD_WAIT_S: Final = 10.0
 
 STOP_WAIT_S: Final = 5.0
 """How long close() waits until stopped turns are stored."""
+
+_STICKY: Final = ("WebSocket.Created", "WebSocket.Open", "WebSocket.Close")
 
 
 class Client:
@@ -68,8 +76,13 @@ class Client:
         from voxnb.clients.sdk import Transport
 
         self.transport = Transport(
-            self.endpoint, timeout_s=p.timeout_s, max_retries=p.max_retries, openai_client=p.openai_client
+            self.endpoint,
+            timeout_s=p.timeout_s,
+            max_retries=p.max_retries,
+            openai_client=p.openai_client,
+            private=p.privacy,
         )
+        self.counters = Counters()
         self.max_retries = p.max_retries
         self.slots = asyncio.Semaphore(p.max_parallel)
         information = getattr(self.EVENTS, "ConnectorInformation").value  # noqa: B009 - every namespace has it
@@ -77,7 +90,8 @@ class Client:
             client=self,
             client_id=self._id,
             known=(self.EVENTS, Events, ContextEvents, WebSocketEvents),
-            sticky=frozenset({information, WebSocketEvents.Open.value, WebSocketEvents.Close.value}),
+            sticky=frozenset({information, *(WebSocketEvents(name).value for name in _STICKY)}),
+            private=p.privacy,
         )
         self.wanted = _Wanted(self.dispatcher)
         self._warned: set[str] = set()
@@ -98,8 +112,23 @@ class Client:
             self.dispatcher.add(WebSocketEvents.Close, lambda event: callback(event.payload))
         from voxnb import __version__
 
+        created: dict[str, Any] = {"websocket": self._socket_id}
+        if self._parameters.trace:
+            ignore_in_git(config.project_root() / FOLDER)
+            self.transport.trace = Trace(self._file_of("traces", ".jsonl"), hide=self.transport.hide)
+            created["trace"] = str(self.transport.trace.path)
+        if self._parameters.statistics:
+            self._statistics_path = self._file_of("statistics", ".json")
+            created["statisticsUrl"] = self._statistics_path.as_uri()
+        self.dispatcher.emit(WebSocketEvents.Created.value, created, context=None)
+        self.dispatcher.emit(WebSocketEvents.Open.value, {"websocket": self._socket_id}, context=None)
         information = {"applicationVersion": __version__, "id": self._socket_id, "endpoint": self.CONNECTOR}
         self.dispatcher.emit(getattr(self.EVENTS, "ConnectorInformation").value, information, context=None)  # noqa: B009 - as above
+
+    def _file_of(self, kind: str, ending: str) -> Path:
+        """Where a file about this client belongs: in the project's folder that git ignores."""
+        folder = config.project_root() / FOLDER
+        return folder / kind / (time.strftime("%Y%m%d-%H%M%S-") + self._id + ending)
 
     # -- VoxEngine's methods ------------------------------------------------------------------
 
@@ -176,6 +205,24 @@ class Client:
         while busy := self._served | self._folds:
             await asyncio.wait(busy)
 
+    @property
+    def trace(self) -> Trace | None:
+        """With ``trace=True`` the file of everything sent and received; as a cell's last line a link to it."""
+        return self.transport.trace
+
+    def statistics(self) -> Statistics:
+        """What this client has done so far: requests, bytes, waiting, speed, folds; ``.df`` has the calls one by one."""
+        return self.counters.taken()
+
+    @property
+    def private(self) -> bool:
+        """Whether nothing of what is said may be noted anywhere but in the conversation itself."""
+        return self._parameters.privacy
+
+    def kept(self, events: Sequence[tuple[str, Mapping[str, Any]]]) -> Sequence[tuple[str, Mapping[str, Any]]]:
+        """What of a turn's or fold's events is stored: nothing where the client is private."""
+        return () if self.private else events
+
     def warn_once(self, key: str) -> bool:
         """Whether this is the first time."""
         first = key not in self._warned
@@ -243,9 +290,23 @@ class Client:
                 await self._idle()
                 await self._write_late()
         await self.transport.aclose()
+        if self._parameters.statistics:
+            self._write_statistics()
         payload = {"websocket": self._socket_id, "code": 1000, "reason": "Normal connection close", "wasClean": True}
         self.dispatcher.emit(WebSocketEvents.Close.value, payload, context=None)
         self.dispatcher.close()
+        if self.trace is not None:
+            self.trace.close()
+
+    def _write_statistics(self) -> None:
+        path = self._statistics_path
+        try:
+            ignore_in_git(path.parent.parent)
+            path.parent.mkdir(exist_ok=True, mode=0o700)
+            path.touch(mode=0o600)
+            path.write_text(json.dumps(self.statistics().to_dict(), indent=1) + "\n", encoding="utf-8")
+        except (OSError, VoxnbError) as error:
+            config.report(f"the statistics could not be written to {str(path)!r} ({error})")
 
     async def _write_late(self) -> None:
         """Store what could not be stored when it came; a client without memory has nothing of the kind."""

@@ -29,15 +29,21 @@ class ByteStream:
         content_type: ``text/event-stream`` or ``application/json``.
         request_id: the server's id of the request, or None.
         retries: how often the request was repeated before this answer.
+        number: of the request, for the trace.
+        sent_bytes: of the request's body.
+        received_bytes: of the body so far, unpacked.
         url: what answered (not what was asked, if the server redirects), without its query.
     """
 
-    def __init__(self, response: Any, *, transport: Transport, retries: int) -> None:
+    def __init__(self, response: Any, *, transport: Transport, retries: int, number: int = 0) -> None:
         self.status: int = response.status_code
         self.headers: dict[str, str] = {k.lower(): v for k, v in response.headers.items()}
         self.content_type = self.headers.get("content-type", "").partition(";")[0].strip().lower()
         self.request_id = self.headers.get("x-request-id") or self.headers.get("apim-request-id")
         self.retries = retries
+        self.number = number
+        self.sent_bytes = int(response.request.headers.get("content-length") or 0)
+        self.received_bytes = 0
         self.url = str(response.url).partition("?")[0]  # a login page has its tokens in the query
         self._response = response
         self._transport = transport
@@ -65,7 +71,9 @@ class ByteStream:
             return data
         try:
             async with asyncio.timeout(self._transport.silence_s if self._started else None):
-                return await anext(self._chunks)
+                data = await anext(self._chunks)
+                self.received_bytes += len(data)
+                return data
         except StopAsyncIteration:
             raise
         except TimeoutError as error:
@@ -126,6 +134,7 @@ class ByteStream:
             APIResponseValidationError: it is none.
         """
         body = await self.read()
+        self.note(body)
         try:
             found = json.loads(body)
         except (ValueError, RecursionError):
@@ -133,6 +142,11 @@ class ByteStream:
         if not isinstance(found, dict):
             raise self.unexpected(body)
         return found
+
+    def note(self, message: bytes | str) -> None:
+        """A message of this answer, for the trace."""
+        if self._transport.trace is not None:
+            self._transport.trace.received(self.number, message)
 
     async def aclose(self) -> None:
         """Let go of the connection; idempotent."""

@@ -10,6 +10,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -26,7 +28,7 @@ from voxnb.clients.adopted import settings_of
 from voxnb.errors import CredentialsError, ParameterError
 from voxnb.params import ChatParameters
 
-__all__ = ["PLACEHOLDERS", "Endpoint", "check_key", "resolve_endpoint"]
+__all__ = ["PLACEHOLDERS", "Endpoint", "check_key", "current_key", "resolve_endpoint"]
 
 Key = str | Callable[[], Any]
 
@@ -153,6 +155,28 @@ def check_key(key: Key | None, *, source: str, address: Address | None = None) -
             "localhost, or leave the key out if this server needs none"
         )
     return key
+
+
+async def current_key(endpoint: Endpoint) -> str:
+    """The key of the next request: the one there is, or what the user's function returns now; "" for none.
+
+    Raises:
+        CredentialsError: the function raised, or returned no key.
+    """
+    given, source = endpoint.api_key, endpoint.key_source
+    if not callable(given):
+        return given or ""
+    try:
+        found = given() if inspect.iscoroutinefunction(given) else await asyncio.to_thread(given)
+        if inspect.isawaitable(found):
+            found = await found
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:  # a function of the user's: what it raises must not end the loop
+        raise CredentialsError(f"the function given as {source} raised {type(error).__name__}") from error
+    if not isinstance(found, str) or not found.strip():
+        raise CredentialsError(f"the function given as {source} returned {type(found).__name__}, expected a key")
+    return str(check_key(found, source=source))
 
 
 def _azure(address: Address, parameters: ChatParameters, environ: Mapping[str, str]) -> dict[str, Any]:

@@ -374,7 +374,7 @@ class Exchange:
             finish_reason="cancelled" if error == "cancelled" else self.streaming.reader.finish_reason,
             error=error,
             call=record,
-            events=events,
+            events=self.client.kept(events),
         )
         now = time.time()
         learned = self.client.knowledge.learn(

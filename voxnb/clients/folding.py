@@ -189,16 +189,15 @@ class Folder:
         def work(c: Any) -> str | None:
             summary_id = ledger.commit(c, job, written, now=now)
             if summary_id is not None:
-                ending.add_events(
-                    c, job.conversation.id, None, [(ContextEvents.SummaryFolded.value, _stored(job, written))], now=now
-                )
+                told = [(ContextEvents.SummaryFolded.value, _stored(job, written))]
+                ending.add_events(c, job.conversation.id, None, self.client.kept(told), now=now)
             return summary_id
 
         summary_id = await self.client.write(work, durable=True)
         if summary_id is not None:
-            self._emit(
-                ContextEvents.SummaryFolded, {**_folded_payload(job, written), "summary_id": summary_id}, context
-            )
+            told = _folded_payload(job, written)
+            self.client.counters.folded(tokens_before=told["tokens_before"], tokens_after=told["tokens_after"])
+            self._emit(ContextEvents.SummaryFolded, {**told, "summary_id": summary_id}, context)
         return summary_id
 
     async def _failed(
@@ -209,9 +208,9 @@ class Folder:
         wrapped = error if isinstance(error, SummaryError) else SummaryError(_reason(error), reason="call")
         payload = {"reason": wrapped.reason, "message": str(wrapped), "text": wrapped.text[:2000]}
         now = time.time()
-        failures = await self.client.write(
-            lambda c: ledger.fail(c, job, calls=calls, events=[(ContextEvents.SummaryFailed.value, payload)], now=now)
-        )
+        told = self.client.kept([(ContextEvents.SummaryFailed.value, payload)])
+        failures = await self.client.write(lambda c: ledger.fail(c, job, calls=calls, events=told, now=now))
+        self.client.counters.fold_failed()
         self.warn(wrapped, cause=error)
         self._emit(ContextEvents.SummaryFailed, {**payload, "failures": failures}, context)
         return wrapped

@@ -16,14 +16,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import inspect
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Final
 
 from voxnb.clients.address import Endpoint
 from voxnb.clients.bytestream import ByteStream
-from voxnb.clients.endpoint import check_key, resolve_endpoint
+from voxnb.clients.endpoint import current_key, resolve_endpoint
 from voxnb.clients.failure import SECRET_HEADERS, clean_cause, connection_error, silence, timeout_error
 from voxnb.clients.refusal import hide_in_text, overflow_of, payload_refusal, refusal, wait_before_retry
 from voxnb.errors import (
@@ -31,12 +30,13 @@ from voxnb.errors import (
     APIError,
     APIStatusError,
     ClientClosedError,
-    CredentialsError,
     ParameterError,
     StreamBrokenError,
     VoxnbError,
 )
 from voxnb.params import ChatParameters
+from voxnb.runtime.quiet import quiet
+from voxnb.runtime.trace import Trace
 
 __all__ = ["ByteStream", "Transport", "overflow_of"]
 
@@ -58,6 +58,10 @@ class Transport:
         timeout_s: longest silence; None is `FIRST_BYTE_S` before the first byte of an answer, `SILENCE_S` after it.
         max_retries: how often a request is repeated before its first byte.
         openai_client: adopt the settings of a configured client instead of `endpoint`.
+        private: the SDK's own log (``OPENAI_LOG=debug``) says nothing of these requests.
+
+    Attributes:
+        trace: notes everything that goes out and comes in, or None.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class Transport:
         timeout_s: float | None = None,
         max_retries: int = 2,
         openai_client: Any = None,
+        private: bool = False,
     ) -> None:
         if endpoint is None:
             endpoint = resolve_endpoint(ChatParameters(openai_client=openai_client), {})
@@ -78,6 +83,9 @@ class Transport:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._abandoned: list[Any] = []
         self._closed = False
+        self.trace: Trace | None = None
+        self._requests = 0
+        self._private = private
         self._secrets = [endpoint.api_key] if isinstance(endpoint.api_key, str) else []
 
     def __repr__(self) -> str:
@@ -228,14 +236,28 @@ class Transport:
     ) -> ByteStream:
         client = await self._sdk()
         path = f"/{path.lstrip('/')}"
-        response = await self._send(
-            client, f"{self.endpoint.root}{path}" if at_root else path, body=body, attempt=attempt
-        )
-        opened = ByteStream(response, transport=self, retries=attempt)
+        self._requests += 1
+        number, trace = self._requests, self.trace
+        if trace is not None:
+            trace.sent(number, body, method="GET" if body is None else "POST", path=path, attempt=attempt)
         try:
-            await opened.begin(streamed=streamed)
-        except BaseException:
-            await opened.aclose()
+            with quiet(self._private):
+                response = await self._send(
+                    client, f"{self.endpoint.root}{path}" if at_root else path, body=body, attempt=attempt
+                )
+            opened = ByteStream(response, transport=self, retries=attempt, number=number)
+            if trace is not None:
+                facts = {"content_type": opened.content_type, "request_id": opened.request_id}
+                trace.answered(number, status=opened.status, **{k: v for k, v in facts.items() if v})
+            try:
+                await opened.begin(streamed=streamed)
+            except BaseException:
+                await opened.aclose()
+                raise
+        except APIError as error:
+            if trace is not None:
+                status = {"status": error.status_code} if isinstance(error, APIStatusError) else {}
+                trace.answered(number, **status, error=str(error))
             raise
         return opened
 
@@ -331,21 +353,8 @@ class Transport:
 
     async def _key(self) -> str:
         """The key of the next request; the SDK asks before each."""
-        given, source = self.endpoint.api_key, self.endpoint.key_source
-        if not callable(given):
-            return given or ""
-        try:
-            found = given() if inspect.iscoroutinefunction(given) else await asyncio.to_thread(given)
-            if inspect.isawaitable(found):
-                found = await found
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:  # a function of the user's: what it raises must not end the loop
-            raise CredentialsError(f"the function given as {source} raised {type(error).__name__}") from error
-        if not isinstance(found, str) or not found.strip():
-            raise CredentialsError(f"the function given as {source} returned {type(found).__name__}, expected a key")
-        key = str(check_key(found, source=source))
-        if key not in self._secrets:
+        key = await current_key(self.endpoint)
+        if key and key not in self._secrets:
             self._secrets = [*self._secrets[-3:], key]
         return key
 

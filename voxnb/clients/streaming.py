@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from voxnb.clients.bytestream import ByteStream
 from voxnb.clients.reply import Reply
 from voxnb.clients.turn import Turn
 from voxnb.errors import (
@@ -19,6 +20,7 @@ from voxnb.errors import (
     StreamBrokenError,
 )
 from voxnb.messages import Usage
+from voxnb.runtime.stats import CallFacts
 from voxnb.store.ids import new_id
 from voxnb.store.rows import CallRecord
 from voxnb.wire.sse import SSEReader
@@ -46,20 +48,36 @@ class Streaming:
         self.client = client
         self.turn = turn
         self.model = model
-        self.began = time.monotonic()
+        self.began, self.at = time.monotonic(), time.time()
+        self.first_event_ms: float | None = None
         self.first_token_ms: float | None = None
         self.request_id: str | None = None
         self.retries = 0
         self.chunks = 0
+        self.bytes_sent = 0
+        self.bytes_received = 0
         self.dialect = client.DIALECT
         self.reader = self.dialect.read((), {})
 
-    async def run(self, body: Mapping[str, Any]) -> None:
+    async def run(self, body: Mapping[str, Any], *, purpose: str = "turn") -> None:
         """Send and read to the end.
+
+        Args:
+            body: as it is sent.
+            purpose: for the statistics.
 
         Raises:
             APIError: see `errors`; `StreamBrokenError` where text had come and the end did not.
         """
+        status = "failed"
+        self.began, self.at = time.monotonic(), time.time()  # not when it was asked: it may have waited for its place
+        try:
+            await self._until_answered(body)
+            status = "complete"
+        finally:
+            self._count(purpose, status)
+
+    async def _until_answered(self, body: Mapping[str, Any]) -> None:
         tries = self.client.max_retries + 1
         for attempt in range(tries):
             try:
@@ -80,15 +98,20 @@ class Streaming:
         done = False
         async with self.client.transport.stream(self.dialect.path, dict(body), on_retry=self._on_retry) as stream:
             self.request_id = stream.request_id
-            with self._as_chunks():
-                if stream.is_streamed:
-                    done = await self._read(stream)
-                    if done:
-                        self.reader.done()
-                else:
-                    self._emit(self.reader.feed_completion(await stream.read_json()))
-                    self._text()
-                    done = True
+            try:
+                with self._as_chunks():
+                    if stream.is_streamed:
+                        done = await self._read(stream)
+                        if done:
+                            self.reader.done()
+                    else:
+                        self._emit(self.reader.feed_completion(await stream.read_json()))
+                        self._note_first_event()
+                        self._text()
+                        done = True
+            finally:
+                self.bytes_sent += stream.sent_bytes
+                self.bytes_received += stream.received_bytes
         if self.reader.error is not None:
             raise self._error(self.reader.error)
         if not (done or self.reader.complete):
@@ -127,11 +150,39 @@ class Streaming:
                 first_line=str(error)[:200],
             ) from error
 
-    async def _read(self, stream: Any) -> bool:
+    def _note_first_event(self) -> None:
+        if self.first_event_ms is None:
+            self.first_event_ms = (time.monotonic() - self.began) * 1000
+
+    def _count(self, purpose: str, status: str) -> None:
+        usage = Usage.from_dict(self.reader.usage)
+        self.client.counters.add(
+            CallFacts(
+                at=self.at,
+                purpose=purpose,
+                model=self.reader.model or self.model,
+                status=status,
+                retries=self.retries,
+                bytes_sent=self.bytes_sent,
+                bytes_received=self.bytes_received,
+                events=self.chunks,
+                first_event_ms=self.first_event_ms,
+                first_token_ms=self.first_token_ms,
+                duration_ms=(time.monotonic() - self.began) * 1000,
+                prompt_tokens=usage.prompt_tokens,
+                completion_tokens=usage.completion_tokens,
+            )
+        )
+
+    async def _read(self, stream: ByteStream) -> bool:
         sse = SSEReader()
         feed, loads = self.reader.feed, json.loads
+        note = stream.note if self.client.transport.trace is not None else None
         async for block in stream:
+            self._note_first_event()
             for data in sse.feed(block):
+                if note is not None:
+                    note(data)
                 if data in (b"[DONE]", "[DONE]"):
                     return True
                 events = feed(loads(data))
@@ -143,6 +194,8 @@ class Streaming:
                 if self.reader.error is not None:
                     return False
         for data in sse.close():
+            if note is not None:
+                note(data)
             if data in (b"[DONE]", "[DONE]"):
                 return True
             self._emit(feed(loads(data)))

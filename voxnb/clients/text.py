@@ -337,7 +337,7 @@ class TextClient(Client):
         status, told = "failed", None
         rest = {k: v for k, v in body.items() if k != "messages"}
         try:
-            await streaming.run(self.DIALECT.write(rest, body["messages"], 1))
+            await streaming.run(self.DIALECT.write(rest, body["messages"], 1), purpose=purpose)
             status = "complete"
         except BaseException as error:
             told = str(error) or type(error).__name__

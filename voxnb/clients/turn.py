@@ -144,7 +144,9 @@ class Turn:
         if not self._seen:
             self._seen = True
             number = "" if self.number is None else f" {self.number}"
-            text = f"turn{number} failed: {type(self._error).__name__}: {self._error} (.result() raises it)"
+            # What a server says may quote what was said.
+            why = "" if getattr(self.client, "private", False) else f": {self._error}"
+            text = f"turn{number} failed: {type(self._error).__name__}{why} (.result() raises it)"
             self.context.copy().run(config.report, text)
 
     # Waiting.

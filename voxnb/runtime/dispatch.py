@@ -121,6 +121,7 @@ class Dispatcher:
         known: namespaces whose events this client has; another string draws a warning.
         sticky: names of events that later listeners get too.
         on_failure: called on the background loop with a `Failure` for each thing that a listener raised.
+        private: reports of failures name the exception's type alone: its text may quote what was said.
 
     Attributes:
         wanted: names that have a listener (or an `EventWait`) now; replaced, never changed.
@@ -134,7 +135,9 @@ class Dispatcher:
         known: Iterable[type[EventNamespace]],
         sticky: frozenset[str] = frozenset(),
         on_failure: Callable[[Failure], object] | None = None,
+        private: bool = False,
     ) -> None:
+        self._private = private
         self.wanted: frozenset[str] = frozenset()
         self._client = client
         self._client_id = client_id
@@ -151,7 +154,7 @@ class Dispatcher:
         self._kept: dict[str, dict[str, Any]] = {}
         self._executions: dict[str, set[str]] = {}
         self._closed = False
-        self._log = FailureLog(on_failure=self._on_failure)
+        self._log = FailureLog(on_failure=self._on_failure, private=self._private)
         self._lane = Lane(name=f"voxnb-listeners-{self._client_id}", log=self._log)
         # A client that is dropped without close() must not keep its thread; the lane knows no client.
         weakref.finalize(self, self._lane.close).atexit = False

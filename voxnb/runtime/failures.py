@@ -52,9 +52,10 @@ class FailureLog:
         failures: in order, repetitions counted in the first.
     """
 
-    def __init__(self, *, on_failure: Callable[[Failure], object] | None = None) -> None:
+    def __init__(self, *, on_failure: Callable[[Failure], object] | None = None, private: bool = False) -> None:
         self.failures: list[Failure] = []
         self._on_failure = on_failure
+        self._private = private
 
     def note(self, failure: Failure) -> None:
         """Keep and report a failure; the same again for the same turn is only counted."""
@@ -70,17 +71,20 @@ class FailureLog:
         with contextlib.suppress(Exception):
             what = getattr(failure.callback, "__qualname__", None) or type(failure.callback).__name__
             name = failure.event.rpartition(".")[2]
-            _tell(failure, f"listener {what} of {name} raised {describe(failure.error)}{_where(failure.error)}")
+            _tell(failure, f"listener {what} of {name} raised {self._describe(failure.error)}{_where(failure.error)}")
         if self._on_failure is not None:
             with contextlib.suppress(TurnError):  # the loop is gone: the interpreter is closing
                 loop.call_soon(self._on_failure, failure)
+
+    def _describe(self, error: BaseException) -> str:
+        return type(error).__name__ if self._private else describe(error)
 
     def sum_up(self, turn: Any) -> None:
         """At the end of a turn: tell how often its failures were repeated."""
         for failure in self.failures:
             if failure.turn is turn and failure.count > 1:
                 with contextlib.suppress(Exception):  # see note()
-                    text = f"the same listener failed {failure.count} times: {describe(failure.error)}"
+                    text = f"the same listener failed {failure.count} times: {self._describe(failure.error)}"
                     _tell(failure, text)
 
 

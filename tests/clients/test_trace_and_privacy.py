@@ -1,0 +1,170 @@
+"""trace, privacy, statistics: what is noted about a client's traffic, where, and what never is."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+import voxnb
+from tests.invariants.scripted import MODEL, TELLER, WAIT_S, client, say, scripted, talking
+from voxnb import ContextEvents, errors, testing
+from voxnb.events import WebSocketEvents
+
+KEY = "sk-very-secret-key-0123456789"
+SECRET = "Xylophone42"
+
+
+@pytest.fixture(autouse=True)
+def _project(tmp_path, monkeypatch):
+    """A project's folder of its own: traces go there."""
+    (tmp_path / "pyproject.toml").write_text("")
+    monkeypatch.chdir(tmp_path)
+
+
+def traced(chat):
+    chat.trace.close()
+    return [json.loads(line) for line in Path(chat.trace).read_text().splitlines()]
+
+
+def test_a_trace_has_every_message_in_both_directions_and_no_key():
+    with talking(scripted(), trace=True, api_key=KEY) as (server, chat):
+        say(chat, *range(1, 9))
+        assert chat.statistics().folds
+        with pytest.raises(errors.MessageError):
+            chat.ask()
+        found = traced(chat)
+        text = Path(chat.trace).read_text()
+    sent = [line for line in found if line["direction"] == "sent" and line["method"] == "POST"]
+    assert [line["message"] for line in sent] == [json.loads(r.body) for r in server.requests if r.method == "POST"]
+    assert {line["message"]["model"] for line in sent} == {MODEL, TELLER}, "folds are traffic, too"
+    chunks = [line["message"] for line in found if line["direction"] == "received" and "message" in line]
+    assert sum(c == "[DONE]" for c in chunks) == len(sent)
+    assert KEY not in text
+    assert [line["at"] for line in found] == sorted(line["at"] for line in found)
+
+
+def test_refusals_and_repeats_are_in_the_trace():
+    refused = testing.Status(429, headers={"Retry-After": "0"})
+    replies = iter([refused, "Well."])
+    with talking(lambda _: next(replies), trace=True) as (_, chat):
+        chat.ask("One").result(WAIT_S)
+        found = traced(chat)
+    posts = [line for line in found if line.get("path") == "/chat/completions"]
+    assert [line.get("attempt", 0) for line in posts] == [0, 1]
+    assert [line["status"] for line in found if line.get("error")] == [429]
+
+
+def test_where_the_trace_is_is_told_by_the_created_event_also_to_late_listeners():
+    heard = []
+    with talking("Well.", trace=True, statistics=True) as (_, chat):
+        chat.ask("One").result(WAIT_S)
+        chat.on(WebSocketEvents.Created, heard.append)
+        chat.ask("Two").result(WAIT_S)
+        assert heard[0].late
+        payload = heard[0].payload
+        assert payload.websocket == chat.web_socket_id()
+        assert Path(payload.trace) == chat.trace.path
+        assert (chat.trace.path.parent.parent / ".gitignore").read_text() == "*\n"
+        statistics = Path(payload.statisticsUrl.removeprefix("file://"))
+        assert not statistics.exists()
+    assert json.loads(statistics.read_text())["requests"] == 2
+
+
+def test_without_trace_and_statistics_no_file_is_written(tmp_path):
+    with talking("Well.") as (_, chat):
+        chat.ask("One").result(WAIT_S)
+        assert chat.trace is None
+    assert not (tmp_path / ".voxnb" / "traces").exists()
+    assert not (tmp_path / ".voxnb" / "statistics").exists()
+
+
+def test_trace_and_privacy_contradict_each_other():
+    with testing.server() as server, pytest.raises(errors.ParameterError, match="contradict"):
+        client(server, trace=True, privacy=True)
+
+
+def test_a_private_client_stores_in_memory_unless_it_is_told_where(tmp_path):
+    with testing.server("Well.") as server:
+        with client(server, privacy=True, store=None) as chat:
+            chat.ask(SECRET).result(WAIT_S)
+            assert chat.store.path == ":memory:"
+        with client(server, privacy=True, store=tmp_path / "mine.db") as chat:
+            chat.ask(SECRET).result(WAIT_S)
+            assert chat.store.path == str(tmp_path / "mine.db")
+            assert list(chat.conversation.turns()["user_text"]) == [SECRET]
+            chat.store.close()
+
+
+def test_a_private_client_keeps_no_events():
+    with talking(scripted(), privacy=True) as (_, chat):
+        say(chat, *range(1, 9))
+        assert len(chat.conversation.summaries())
+        assert len(chat.store.events()) == 0
+    with talking(scripted()) as (_, chat):
+        say(chat, *range(1, 9))
+        assert len(chat.store.events())
+
+
+def test_a_private_client_is_in_no_log_and_no_report(caplog, capfd):
+    """Listeners and servers may quote what was said; the SDK logs whole requests at level DEBUG."""
+
+    def quoting(event):
+        raise ValueError(f"cannot parse {event.payload.content}")
+
+    def run(*, privacy):
+        caplog.clear()
+        with testing.server(lambda r: 400 if "no" in r.text else r.text) as server:
+            with client(server, privacy=privacy, max_retries=0) as chat:
+                chat.on(voxnb.OpenAI.ChatCompletionsAPIEvents.ContentDone, quoting)
+                chat.ask(SECRET).result(WAIT_S)
+                chat.idle().result(WAIT_S)
+        return caplog.text + capfd.readouterr().err
+
+    with caplog.at_level(logging.DEBUG):
+        assert SECRET in run(privacy=False)
+        private = run(privacy=True)
+    assert SECRET not in private
+    assert "ValueError" in private, "that it failed is said"
+
+
+def test_statistics_count_requests_repeats_bytes_and_waiting():
+    with talking(scripted(), api_key=KEY) as (server, chat):
+        say(chat, *range(1, 9))
+        taken = chat.statistics()
+        posts = [r for r in server.requests if r.method == "POST"]
+        assert taken.requests == len(posts)
+        assert taken.bytes_sent == sum(int(r.headers["content-length"]) for r in posts)
+        assert taken.bytes_received > taken.bytes_sent / 10
+        assert taken.events > taken.requests
+        assert taken.first_token_ms >= taken.first_event_ms > 0
+        assert taken.tokens_per_s > 0
+        assert taken.folds == len(chat.conversation.summaries())
+        assert taken.saved_tokens > 0
+        assert taken.cost_usd is None
+        assert list(taken.df["purpose"].unique()) == ["turn", "fold"]
+        assert int(taken.df["prompt_tokens"].sum()) == taken.prompt_tokens
+        assert int(chat.store.calls()["prompt_tokens"].sum()) == taken.prompt_tokens
+
+
+def test_statistics_without_memory_and_of_failures():
+    with testing.server(iter(["Well.", 400])) as server:
+        with voxnb.ChatCompletionsAPIClient(base_url=server.base_url, api_key=KEY, model=MODEL) as bare:
+            bare.ask("One").result(WAIT_S)
+            with pytest.raises(errors.APIStatusError):
+                bare.ask("Two").result(WAIT_S)
+            taken = bare.statistics()
+    assert (taken.requests, taken.failures) == (2, 1)
+    assert "failed" in repr(taken)
+
+
+def test_a_fold_that_fails_is_counted():
+    with talking(scripted(fold=""), policy=voxnb.ContextPolicy(window_tokens=4000, fold_at_tokens=300)) as (_, chat):
+        failed = chat.wait_for(ContextEvents.SummaryFailed, timeout_s=WAIT_S)
+        say(chat, *range(1, 9))
+        assert failed.result().payload.reason == "empty"
+        assert (
+            chat.statistics().folds_failed == len(chat.store.events().query("name.str.endswith('SummaryFailed')")) > 0
+        )
