@@ -630,11 +630,14 @@ def test_a_task_of_user_code_that_exits_does_not_end_the_thread(dispatcher, caps
         kept[0].exception()
 
 
-def test_the_same_failure_again_and_again_prints_two_lines(dispatcher, capsys):
+@pytest.mark.parametrize("before_the_end", [False, True], ids=["while they run", "when all have run"])
+def test_the_same_failure_again_and_again_prints_two_lines(dispatcher, capsys, before_the_end):
     turn = object()
     dispatcher.add(DELTA, lambda event: 1 / 0)
     for _ in range(1000):
         emit(dispatcher, DELTA, turn=turn)
+    if before_the_end:
+        until(lambda: dispatcher.delivered == 1000)
     settle(dispatcher, turn=turn)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2

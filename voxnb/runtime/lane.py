@@ -152,6 +152,7 @@ class Lane:
                 if self._idle:
                     self._rouse()
         if at_once:
+            self._sum_up(turn)  # the thread has run everything already: its failures are told here
             done()
 
     def discard(self, turn: Any) -> None:
@@ -300,11 +301,14 @@ class Lane:
             self._done(barrier)
 
     def _done(self, barrier: _Barrier) -> None:
-        log = self._log()
-        if log is not None and barrier.turn is not None:
-            log.sum_up(barrier.turn)
+        self._sum_up(barrier.turn)
         with contextlib.suppress(TurnError):  # the loop is gone: nobody waits any more
             loop.call_soon(barrier.done)
+
+    def _sum_up(self, turn: Any) -> None:
+        log = self._log()
+        if log is not None and turn is not None:
+            log.sum_up(turn)
 
 
 def _is_delta_of(item: Delivery | _Barrier, turn: Any) -> bool:
