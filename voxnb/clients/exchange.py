@@ -252,6 +252,7 @@ class Exchange:
 
     async def _send(self, begun: Begun, ask: Ask) -> None:
         """Stream the reply; a server that says "too long" is believed, once."""
+        begun = await self._counted(begun, ask)
         for attempt in (1, 2):
             layout = begun.layout
             body = self.dialect.write({**self.parameters, **(self.tools or {})}, layout.messages, layout.leading)
@@ -268,6 +269,23 @@ class Exchange:
                 begun = self.begun = await self._fit(await self._plan_again(begun, again), again, planner)
             else:
                 return
+
+    async def _counted(self, begun: Begun, ask: Ask) -> Begun:
+        """Near the limit, ask a server that counts exactly; plan again where it counts more than there is room for."""
+        exact = await self.client.knowledge.exact_tokens(begun.layout, model=self.model, tools=self.tools)
+        if exact is None:
+            return begun
+        self.client.knowledge.learn(
+            begun.layout, model=self.model, reported_tokens=exact, conversation=begun.conversation.uid
+        )
+        if exact <= begun.layout.limits.hard_tokens:
+            return begun
+        call_id = begun.call_id
+        await self.client.write(lambda c: c.execute("DELETE FROM call WHERE id = ?", (call_id,)))  # it was never made
+        planner = self.planner = await self._current_planner()
+        again = replace(ask, lay_out=planner.lay_out)
+        self.begun = await self._fit(await self._plan_again(begun, again), again, planner)
+        return self.begun
 
     async def _close_call(self, begun: Begun, error: VoxnbError) -> None:
         record = self.streaming.record(

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 BELIEVED_SHARE: Final = 0.8
 """What remains of a window that turned out to be smaller, where nobody says how small."""
 
+NEAR_LIMIT: Final = 0.8
+"""From this share of the hard limit on, the embedded model is asked for its own count (5 to 8 ms)."""
+
 ATTACHMENT_SHARE: Final = 4
 """An attached table takes at most a quarter of the window."""
 
@@ -91,6 +94,18 @@ class Knowledge:
             limit = int(ours * BELIEVED_SHARE)
         self._learned[model or ""] = limit
         return limit
+
+    async def exact_tokens(self, layout: Layout, *, model: str | None, tools: Mapping[str, Any] | None) -> int | None:
+        """What the embedded model counts for a request that is near its limit; None for other requests and servers."""
+        if not self._client.endpoint.is_local or layout.total_tokens < NEAR_LIMIT * layout.limits.hard_tokens:
+            return None
+        body = {"model": model, "messages": layout.messages, **(tools or {})}
+        try:
+            found = await self._client.transport.post("/chat/completions/input_tokens", body, max_retries=0)
+        except APIError:
+            return None  # the request itself will tell what is wrong
+        exact = found.get("input_tokens")
+        return exact if isinstance(exact, int) else None
 
     def attachment_tokens(self) -> int:
         """How long an attached table may be."""
