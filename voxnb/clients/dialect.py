@@ -82,6 +82,7 @@ class Dialect:
             ``leading`` are the conversation's instructions.
         replay: an unstreamed answer from a stored reply (id, model, message, finish reason).
         kept: what of an answer is stored as events.
+        pending: id of an answer that the server still works on after it was asked; None where there is no such thing.
     """
 
     api: str
@@ -97,6 +98,7 @@ class Dialect:
     write: Callable[[Mapping[str, Any], Sequence[Mapping[str, Any]], int], dict[str, Any]]
     replay: Callable[[str, str | None, Mapping[str, Any], str], dict[str, Any]]
     kept: Callable[[Reader, int], Kept]
+    pending: Callable[[Reader], str | None] = lambda _: None
 
     def split(self, body: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
         """A body without messages, as (parameters, what costs prompt tokens or None)."""

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from voxnb.clients import background
 from voxnb.clients.bytestream import ByteStream
 from voxnb.clients.reply import Reply
 from voxnb.clients.turn import Turn
@@ -93,6 +94,38 @@ class Streaming:
                 return
 
     async def _once(self, body: Mapping[str, Any]) -> None:
+        """Send, read, and look whether it was an answer."""
+        try:
+            done = await self._stream(body)
+        except (APIConnectionError, asyncio.CancelledError) as error:
+            if not body.get("background") or self.reader.id is None:
+                raise
+            if isinstance(error, asyncio.CancelledError):
+                await background.stop(self, self.reader.id)
+                raise
+            done = False
+        if body.get("background") and self.reader.id is not None and not self._has_ended:
+            await background.fetch(self, self.reader.id)
+        if self.reader.error is not None:
+            raise self._error(self.reader.error)
+        if not (done or self.reader.complete):
+            raise APIConnectionError(
+                f"{self.client.host} ended its answer before it was complete", host=self.client.host, unfinished=True
+            )
+        if not self.reader.choices:
+            raise APIResponseValidationError(
+                f"{self.client.host} ended its answer without saying anything; check the model's name and base_url",
+                host=self.client.host,
+                first_line="",
+            )
+        self._emit(self.reader.finish())
+
+    @property
+    def _has_ended(self) -> bool:
+        return self.reader.error is not None or (self.reader.complete and self.dialect.pending(self.reader) is None)
+
+    async def _stream(self, body: Mapping[str, Any]) -> bool:
+        """One HTTP exchange; whether the server said that it is the end."""
         wanted = self.client.wanted if self.turn is not None else ()
         self.reader = self.dialect.read(wanted, body)
         done = False
@@ -105,27 +138,20 @@ class Streaming:
                         if done:
                             self.reader.done()
                     else:
-                        self._emit(self.reader.feed_completion(await stream.read_json()))
-                        self._note_first_event()
-                        self._text()
+                        self.take(await stream.read_json())
                         done = True
             finally:
                 self.bytes_sent += stream.sent_bytes
                 self.bytes_received += stream.received_bytes
-        if self.reader.error is not None:
-            raise self._error(self.reader.error)
-        if not (done or self.reader.complete):
-            error = APIConnectionError(
-                f"{self.client.host} ended its answer before it was complete", host=self.client.host, unfinished=True
-            )
-            raise error
-        if not self.reader.choices:
-            raise APIResponseValidationError(
-                f"{self.client.host} ended its answer without saying anything; check the model's name and base_url",
-                host=self.client.host,
-                first_line="",
-            )
-        self._emit(self.reader.finish())
+        return done
+
+    def take(self, answer: Mapping[str, Any]) -> None:
+        """Read an unstreamed answer; of its text only what had not come before is new."""
+        before = self.reader.message.get("content") or ""
+        with self._as_chunks():
+            self._emit(self.reader.feed_completion(answer))
+        self._note_first_event()
+        self._push((self.reader.message.get("content") or "").removeprefix(before))
 
     def _error(self, error: Any) -> APIError:
         """An error object that came inside a stream."""
@@ -203,7 +229,9 @@ class Streaming:
         return False
 
     def _text(self) -> None:
-        delta = self.reader.text_delta
+        self._push(self.reader.text_delta)
+
+    def _push(self, delta: str) -> None:
         if delta:
             if self.first_token_ms is None:
                 self.first_token_ms = (time.monotonic() - self.began) * 1000
