@@ -120,6 +120,15 @@ def test_a_failure_is_heard_last(make):
     assert heard[-1][1]["message"]
 
 
+def test_what_a_server_adds_between_the_chunks_is_unknown():
+    chunks = testing.Chunks(["Well", {"type": "ping", "at": 3}, "."])
+    with talking(chunks) as (_, chat):
+        heard = []
+        chat.on(EVENTS.Unknown, lambda event: heard.append(dict(event.payload)))
+        assert chat.ask("One").result(WAIT_S).text == "Well."
+    assert heard == [{"type": "ping", "at": 3}]
+
+
 def test_the_plan_is_heard_before_the_first_chunk_and_the_fold_after_the_last():
     with talking() as (_, chat):
         heard = listen(chat, EVENTS.Content, EVENTS.ContentDelta, EVENTS.ConnectorInformation)

@@ -185,6 +185,13 @@ class TestEnd:
         assert names(events) == ["Chunk"]
         assert reader.message["content"] == "a"
 
+    @pytest.mark.parametrize("raw", [{"type": "ping"}, {"event": "x", "data": {"a": [1]}}, {}])
+    def test_what_is_no_chunk_is_unknown_with_what_was_sent(self, raw):
+        reader, events = read(chunk({"content": "a"}), raw, chunk({"content": "b"}, finish="stop"), wanted=ALL)
+        assert [payload for name, payload in events if name == Names.Unknown.value] == [raw]
+        assert names(events).count("Chunk") == 2
+        assert (reader.message["content"], reader.complete) == ("ab", True)
+
     def test_an_error_beside_choices_keeps_their_text(self):
         raw = {**chunk({"content": "b"}, finish="error"), "error": {"message": "upstream"}}
         reader, _ = read(chunk({"content": "a"}), raw)

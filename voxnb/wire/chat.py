@@ -1,7 +1,7 @@
 """What the chunks of a chat completion mean: text, tool calls, usage, and the events of the namespace.
 
-Twelve of the fifteen `ChatCompletionsAPIEvents` come out of the stream; ``ChatCompletionsAPIError``,
-``ConnectorInformation`` and ``Unknown`` are the client's own.
+Thirteen of the fifteen `ChatCompletionsAPIEvents` come out of the stream (``Unknown`` is what is no chunk);
+``ChatCompletionsAPIError`` and ``ConnectorInformation`` are the client's own.
 
 Names and fields are those of the OpenAI SDK's stream helper. Three differences are meant:
 
@@ -32,6 +32,7 @@ CONTENT_DELTA: Final = Names.ContentDelta.value
 CONTENT_DONE: Final = Names.ContentDone.value
 REFUSAL_DELTA: Final = Names.RefusalDelta.value
 REFUSAL_DONE: Final = Names.RefusalDone.value
+UNKNOWN: Final = Names.Unknown.value
 CALL_DELTA: Final = Names.FunctionToolCallArgumentsDelta.value
 CALL_DONE: Final = Names.FunctionToolCallArgumentsDone.value
 
@@ -39,6 +40,9 @@ _LOGPROBS: Final = (
     ("content", Names.LogProbsContentDelta.value, Names.LogProbsContentDone.value),
     ("refusal", Names.LogProbsRefusalDelta.value, Names.LogProbsRefusalDone.value),
 )
+_SAYS: Final = frozenset({"choices", "usage", "id", "object"})
+"""A chunk has one of these; what has none is `Unknown`."""
+
 _JSON_FORMATS: Final = ("json_object", "json_schema")
 
 
@@ -227,6 +231,8 @@ class ChatReader:
         events: Events = []
         if failed and not choices:
             return events
+        if not _SAYS.intersection(chunk):  # a ping, or something that some server adds
+            return [(UNKNOWN, copied(chunk))] if UNKNOWN in self.wanted else events
         if CHUNK in self.wanted:
             events.append((CHUNK, copied(chunk)))
         for choice in choices:

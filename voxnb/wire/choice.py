@@ -172,6 +172,7 @@ class Choice:
 
     def add_logprobs(self, raw: Mapping[str, Any]) -> None:
         """Continue the token lists."""
+        begins = self.logprobs is None
         if self.logprobs is None:
             self.logprobs = {"content": None, "refusal": None}
         for key, known in self.logprobs.items():
@@ -180,7 +181,9 @@ class Choice:
                 continue
             expect(tokens, list, f"logprobs.{key}")
             if known is None:
-                self.logprobs[key] = list(tokens)
+                # An empty list later on says nothing; at first it says that there will be one (as in the SDK).
+                if tokens or begins:
+                    self.logprobs[key] = list(tokens)
             else:
                 known.extend(tokens)
 
