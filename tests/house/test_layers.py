@@ -24,6 +24,7 @@ DOOR = "voxnb.runtime.config"
 UPWARD = {
     "event_table": "voxnb.store.tables:event_table",
     "local": "voxnb.local.model:serve_default",
+    "safe_html": "voxnb.notebook.render:markdown_html",
     "show_turn": "voxnb.notebook.render:show_turn",
     "show_reply": "voxnb.notebook.render:reply_html",
 }

@@ -12,6 +12,7 @@ from typing import Any, Final
 UPWARD: Final[dict[str, str]] = {
     "event_table": "voxnb.store.tables:event_table",
     "local": "voxnb.local.model:serve_default",
+    "safe_html": "voxnb.notebook.render:markdown_html",
     "show_turn": "voxnb.notebook.render:show_turn",
     "show_reply": "voxnb.notebook.render:reply_html",
 }

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
     from voxnb.store.conversation import Conversation
     from voxnb.store.planner import Planner
+    from voxnb.store.progress import Progress
     from voxnb.store.prompts import Prompt
+    from voxnb.store.report import ExportReport
 
 FOLDER: Final = ".voxnb"
 FILE: Final = "store.db"
@@ -175,6 +177,48 @@ class ContextStore:
 
         uid, name = self.database.write(work, durable=True).result()
         return Conversation(self, uid=uid, name=name)
+
+    def export_conversations(
+        self,
+        path: str | Path,
+        /,
+        *,
+        conversations: Iterable[Any] | None = None,
+        format: str | None = None,  # noqa: A002 - the word users know from pandas
+        overwrite: bool = False,
+        progress: Progress = None,
+    ) -> ExportReport:
+        """Write conversations to one file, which appears whole or not at all.
+
+        Args:
+            path: where to; the suffix says the format.
+            conversations: names, ids or `Conversation` objects; None for all.
+            format: ``jsonl`` (everything; what `import_conversations` reads back exactly), ``openai`` (fine-tuning
+                JSONL), ``csv`` or ``parquet`` (a row per message), ``md`` or ``html`` (to read).
+            overwrite: replace a file that is there.
+            progress: None shows a bar where somebody can see it; or a bool, or a function of (done, total).
+
+        Returns:
+            How much was written, and what the format has no place for; usable as the path.
+
+        Raises:
+            ParameterError: an unknown format.
+            UnknownConversationError: there is no such conversation.
+            StoreError: the file is there, or cannot be written; for Parquet also that pyarrow is missing.
+
+        >>> import tempfile, pathlib
+        >>> store = ContextStore(":memory:")
+        >>> _ = store.append("iris", [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     report = store.export_conversations(pathlib.Path(folder) / "all.jsonl")
+        >>> report.conversations, report.turns, report.left_out
+        (1, 1, ())
+        """
+        from voxnb.store.exporting.export import export
+
+        return export(
+            self.database, path, conversations=conversations, format=format, overwrite=overwrite, progress=progress
+        )
 
     def planner(self, model: str | None, /) -> Planner:
         """How requests are counted and laid out where no client says it."""

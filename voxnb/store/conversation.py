@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from voxnb.store.context_store import ContextStore
     from voxnb.store.planner import Planner
+    from voxnb.store.report import ExportReport
 
 
 class Conversation:
@@ -302,12 +303,18 @@ class Conversation:
         self.store.database.write(work, durable=True).result()
         self._name = name
 
-    def export(self, path: str | Path, /, **options: Any) -> Path:
-        """Write it to a file: ``.jsonl`` (everything), ``.csv``, ``.parquet``, ``.md``."""
-        from voxnb.store import transfer
+    def export(self, path: str | Path, /, **options: Any) -> ExportReport:
+        """Write it to a file: ``.jsonl`` (everything), ``.csv``, ``.parquet``, ``.md``, ``.html``.
 
-        written: Path = transfer.export_conversation(self.store.database, self.row().id, path, **options)
-        return written
+        Args:
+            path: where to; the suffix says the format.
+            **options: ``format`` (also ``"openai"``: fine-tuning JSONL), ``overwrite``; see
+                `ContextStore.export_conversations`.
+
+        Returns:
+            What was written and what was left out; usable as the path.
+        """
+        return self.store.export_conversations(path, conversations=[self.row().uid], **options)
 
     def delete(self, *, forks: bool = False) -> list[str]:
         """Delete it for good: rows, search entries and free pages.

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import resource
 import signal
 import stat
 import subprocess
 import sys
+from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
@@ -22,11 +24,19 @@ from voxnb.errors import ParameterError, StoreError, StoreFullError, UnknownConv
 from voxnb.messages import canonical
 from voxnb.store import tables
 from voxnb.store.database import Database
-from voxnb.store.transfer import blocks, export_conversation, fenced, inline
+from voxnb.store.exporting.contents import lines
+from voxnb.store.exporting.export import export
+from voxnb.store.exporting.markdown import blocks, fenced, inline
 
 TEXTS = st.text(st.characters(codec="utf-8")) | st.text(
     st.sampled_from(list("`~#*<>&[](){}!-+=|\\_ \t\n\r1.:/ab\"'\u2028"))
 )
+
+
+def export_conversation(db, conversation, path, **options):
+    """The path of one conversation's export."""
+    uids = [uid for (uid,) in db.read("SELECT uid FROM conversation WHERE id = ?", (conversation,))] or ["gone"]
+    return export(db, path, conversations=uids, **options).path
 
 
 @pytest.fixture(params=["file", "memory"])
@@ -141,14 +151,109 @@ def test_an_export_is_one_state_of_the_store(tmp_path):
     build = Builder(store)
     a = build.conversation("a")
     build.many(a, 50)
-    from voxnb.store import transfer
-
     with store.snapshot() as c:
-        lines = transfer.lines(c, a)
-        head = next(lines)
+        found = lines(c, a)
+        head = next(found)
         build.many(a, 50)
-        assert head["turn_count"] == sum(line["type"] == "turn" for line in lines) == 50
+        assert head["turn_count"] == sum(line["type"] == "turn" for line in found) == 50
     store.close()
+
+
+# -- many conversations, and what is not carried ----------------------------------------------
+
+
+def test_every_conversation_goes_into_one_file_in_the_order_of_its_making(db, fork, tmp_path):
+    report = export(db, tmp_path / "all.jsonl")
+    heads = [line for line in read_lines(report.path) if line["type"] == "conversation"]
+    assert [head["name"] for head in heads] == ["a", "b", "other"]
+    assert (report.conversations, report.turns, report.messages) == (3, 2 + 3 + 1, 3 + 6 + 1)
+
+
+def test_the_named_conversations_go_in_the_order_given_and_once(db, fork, tmp_path):
+    report = export(db, tmp_path / "all.jsonl", conversations=["other", "k-a", "a"])
+    assert [line["name"] for line in read_lines(report.path) if line["type"] == "conversation"] == ["other", "a"]
+    with pytest.raises(UnknownConversationError, match="did you mean 'other'"):
+        export(db, tmp_path / "b.jsonl", conversations=["othr"])
+    assert not (tmp_path / "b.jsonl").exists()
+
+
+def test_a_report_is_the_path_and_says_what_was_left_out(db, fork, build, tmp_path):
+    build.turn(fork, "undone")
+    build.undo(fork, to=3)
+    report = export(db, tmp_path / "b.csv", conversations=["b"])
+    assert os.fspath(report) == str(tmp_path / "b.csv")
+    assert pd.read_csv(report)["role"].tolist()[:2] == ["user", "assistant"]
+    left = {remark.reason: remark.count for remark in report.left_out}
+    assert {k: left[k] for k in ("instructions", "summaries", "undone turns", "pins", "records of calls")} == {
+        "instructions": 1, "summaries": 2, "undone turns": 1, "pins": 2, "records of calls": 1
+    }  # fmt: skip
+    assert "not carried:\n" in repr(report)
+    assert "1 × undone turns (b)" in repr(report)
+    assert json.loads(json.dumps(report.as_dict()))["left_out"][0]["reason"]
+
+
+def test_json_lines_leave_out_only_what_is_not_on_the_path(db, fork, build, tmp_path):
+    assert export(db, tmp_path / "all.jsonl").left_out == ()
+    build.turn(fork, "undone")
+    build.undo(fork, to=3)
+    (remark,) = export(db, tmp_path / "b.jsonl").left_out
+    assert (remark.reason, remark.count, remark.places) == ("undone turns", 1, ("b",))
+
+
+def test_an_empty_store_gives_a_file_without_rows(db, tmp_path):
+    assert export(db, tmp_path / "a.jsonl").path.read_bytes() == b""
+    assert list(pd.read_csv(export(db, tmp_path / "a.csv")).columns)[:3] == ["conversation", "message_id", "turn_id"]
+    assert len(pd.read_parquet(export(db, tmp_path / "a.parquet"))) == 0
+    assert "0 conversations" in export(db, tmp_path / "a.html").path.read_text()
+
+
+def test_progress_is_told_to_a_function(db, fork, tmp_path):
+    seen = []
+    export(db, tmp_path / "a.jsonl", progress=lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (3, 3)
+
+
+# -- fine-tuning ------------------------------------------------------------------------------
+
+
+def test_fine_tuning_lines_hold_instructions_and_complete_turns(db, build, tmp_path):
+    said = canonical([[{"role": "system", "content": "be kind"}, 7, [1, 2]]])
+    a = build.conversation("a", instructions=build.value(said))
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    build.turn(a, "eins", "zwei")
+    build.turn(
+        a,
+        {"role": "user", "content": [{"type": "text", "text": "see"}, {"type": "input_audio", "input_audio": {}}]},
+        {"role": "assistant", "content": None, "tool_calls": [call], "annotations": []},
+        {"role": "tool", "content": "42", "tool_call_id": "c1"},
+    )
+    build.turn(a, "cut", "o", state="partial")
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    value = build.value(canonical({"tools": tools}))
+    build.call(a, plan=json.dumps({"tools": value}))
+    report = export(db, tmp_path / "a.jsonl", format="openai")
+    (line,) = read_lines(report.path)
+    assert line == {
+        "messages": [
+            {"role": "system", "content": "be kind"},
+            {"role": "user", "content": "eins"},
+            {"role": "assistant", "content": "zwei"},
+            {"role": "user", "content": [{"type": "text", "text": "see"}]},
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "content": "42", "tool_call_id": "c1"},
+        ],
+        "tools": tools,
+    }
+    assert (report.turns, report.messages) == (2, 5)
+    reasons = " ".join(str(remark) for remark in report.left_out)
+    for what in ("partial turns", "'input_audio'", "'annotations'", "a, turn 3", "records of calls"):
+        assert what in reasons
+
+
+def test_a_conversation_without_an_answer_is_named(db, build, tmp_path):
+    build.turn(build.conversation("mute"), "hello?")
+    reasons = str(export(db, tmp_path / "a.jsonl", format="openai"))
+    assert "without an answer: fine-tuning will refuse their lines (mute)" in reasons
 
 
 # -- tables -----------------------------------------------------------------------------------
@@ -158,7 +263,8 @@ def test_csv_is_the_messages_one_row_each(db, fork, tmp_path):
     path = export_conversation(db, fork, tmp_path / "b.csv")
     found = pd.read_csv(path, dtype=str)
     frame = tables.messages(db, conversation=fork)
-    assert list(found.columns) == list(frame.columns)
+    assert list(found.columns) == ["conversation", *frame.columns]
+    assert set(found["conversation"]) == {"b"}, "a fork's inherited turns are its own here"
     assert found["message_id"].tolist() == frame["message_id"].tolist()
     assert found["turn_seq"].tolist() == ["1", "1", "2", "3", "3", "3"]
 
@@ -180,7 +286,9 @@ def test_any_text_survives_csv(tmp_path_factory, texts):
 
 def test_parquet_keeps_the_dtypes(db, fork, tmp_path):
     path = export_conversation(db, fork, tmp_path / "b.parquet")
-    pd.testing.assert_frame_equal(pd.read_parquet(path), tables.messages(db, conversation=fork))
+    found = pd.read_parquet(path)
+    assert found.pop("conversation").tolist() == ["b"] * 6
+    pd.testing.assert_frame_equal(found, tables.messages(db, conversation=fork))
 
 
 def test_parquet_without_pyarrow_names_the_extra(tmp_path):
@@ -188,10 +296,10 @@ def test_parquet_without_pyarrow_names_the_extra(tmp_path):
         "import sys; sys.modules['pyarrow'] = None\n"
         "from voxnb.errors import StoreError\n"
         "from voxnb.store.database import Database\n"
-        "from voxnb.store.transfer import export_conversation\n"
+        "from voxnb.store.exporting.export import export\n"
         "from tests.store.builder import Builder\n"
         "db = Database(':memory:'); build = Builder(db); a = build.conversation('a'); build.turn(a, 'hi')\n"
-        "try: export_conversation(db, a, sys.argv[1])\n"
+        "try: export(db, sys.argv[1])\n"
         "except StoreError as error: print(error)\n"
     )
     target = tmp_path / "a.parquet"
@@ -278,10 +386,77 @@ def test_a_fence_holds_its_text_and_nothing_after_it(text):
     assert tokens[0].content == renders(f"{text}\n")
 
 
+# -- HTML -------------------------------------------------------------------------------------
+
+
+class Tags(HTMLParser):
+    """Every tag with its attributes, and the text outside of style."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.text = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+HOSTILE = (
+    "<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "</pre></div><script>x</script>", "<style>*{}</style>",
+    "[a](javascript:alert(1))", "![a](https://tracker.example/x.png)", "<iframe src=//x></iframe>", "[b](/api/kernels)",
+    "\u202egnp.exe", "</style><script>", "&lt;b&gt;", '"><svg onload=x>',
+)  # fmt: skip
+
+
+def test_a_page_reads_from_top_to_bottom(db, fork, tmp_path):
+    text = export_conversation(db, fork, tmp_path / "b.html").read_text(encoding="utf-8")
+    at = 0
+    for piece in ("be kind", "Turn 1", "eins", "zwei", "Turn 2", "pinned", "drei", "Turn 3", "partial", "see", "tool_calls",
+                  "42", "cut off", "Summary 1 of turns 1 to 1", "so far", "Summary 2", "two turns", "good"):  # fmt: skip
+        at = text.index(piece, at)
+
+
+@pytest.mark.parametrize("said", HOSTILE)
+def test_nothing_on_a_page_runs_or_fetches(db, build, tmp_path, said):
+    a = build.conversation(f"a {said}", model=said, title=said)
+    picture = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{said}"}}
+    build.turn(a, {"role": "user", "content": [{"type": "text", "text": said}, picture]}, said, error=said)
+    build.fold(a, through=1, text=said, model=said)
+    build.insert("note", uid="n-1", target=f"k-a {said}", text=said, label=said, created_at=NOON)
+    build.turn(build.conversation("second"), {"role": "user", "content": "x", "name": said})
+    page = Tags(export(db, tmp_path / "a.html").path.read_text(encoding="utf-8"))
+    tags = {tag for tag, _ in page.tags}
+    assert not tags & {"script", "iframe", "img", "svg", "object", "embed", "link", "form", "base"}
+    assert [tag for tag, _ in page.tags].count("style") == 1
+    for tag, attrs in page.tags:
+        assert not [name for name in attrs if name.startswith("on") or name == "style"]
+        assert re.match(r"(https?:|mailto:|#c\d)", attrs.get("href", "#c1"))
+    (policy,) = [attrs["content"] for _, attrs in page.tags if attrs.get("http-equiv") == "Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'")
+
+
+def test_a_picture_that_travels_in_the_message_is_shown(db, build, tmp_path):
+    part = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+    vector = {"type": "image_url", "image_url": {"url": "data:image/svg+xml;base64,PHN2Zz4="}}
+    build.turn(build.conversation("a"), {"role": "user", "content": [part, vector]})
+    page = Tags(export(db, tmp_path / "a.html").path.read_text(encoding="utf-8"))
+    assert [attrs["src"] for tag, attrs in page.tags if tag == "img"] == ["data:image/png;base64,iVBORw0KGgo="]
+
+
+def test_only_the_models_text_is_read_as_markdown(db, build, tmp_path):
+    build.turn(build.conversation("a"), "**mine**", "**its**")
+    text = export(db, tmp_path / "a.html").path.read_text(encoding="utf-8")
+    assert "<pre>**mine**</pre>" in text
+    assert "<strong>its</strong>" in text
+
+
 # -- the file ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet", "md"])
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet", "md", "html"])
 def test_a_file_that_is_there_is_kept_unless_told_otherwise(db, fork, tmp_path, suffix):
     path = tmp_path / f"b.{suffix}"
     path.write_text("mine")
@@ -305,7 +480,7 @@ def test_a_format_may_be_said_beside_the_name(db, fork, tmp_path):
     ("name", "format_"), [("a.txt", None), ("a", None), ("a.md", "word"), ("a.jsnl", None), ("a.md", 5)]
 )
 def test_an_unknown_format_lists_the_known_ones(db, fork, tmp_path, name, format_):
-    with pytest.raises(ParameterError, match=r"\.jsonl, \.csv, \.parquet, \.md"):
+    with pytest.raises(ParameterError, match="jsonl, openai, csv, parquet, md, html"):
         export_conversation(db, fork, tmp_path / name, format=format_)
     assert not (tmp_path / name).exists()
 
@@ -332,12 +507,11 @@ def test_a_tilde_is_the_home_folder(db, fork, tmp_path, monkeypatch):
     assert export_conversation(db, fork, "~/a.md") == tmp_path / "a.md"
 
 
-@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet", "md"])
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet", "md", "html"])
 def test_a_conversation_that_is_gone_leaves_no_file(db, tmp_path, suffix):
-    if suffix in ("jsonl", "md"):
-        with pytest.raises(UnknownConversationError):
-            export_conversation(db, 99, tmp_path / f"a.{suffix}")
-        assert [p for p in tmp_path.iterdir() if p.suffix == f".{suffix}" or p.name.startswith(".voxnb")] == []
+    with pytest.raises(UnknownConversationError):
+        export_conversation(db, 99, tmp_path / f"a.{suffix}")
+    assert [p for p in tmp_path.iterdir() if p.suffix == f".{suffix}" or p.name.startswith(".voxnb")] == []
 
 
 def test_a_disk_that_is_full_leaves_no_file(tmp_path):
@@ -350,7 +524,7 @@ def test_a_disk_that_is_full_leaves_no_file(tmp_path):
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
     try:
-        for suffix in ("jsonl", "csv", "md"):
+        for suffix in ("jsonl", "csv", "md", "html"):
             with pytest.raises(StoreFullError, match=r"cannot write .*a\."):
                 export_conversation(store, a, tmp_path / f"a.{suffix}")
     finally:

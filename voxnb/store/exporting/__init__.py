@@ -1,0 +1,1 @@
+"""Taking conversations out of the store, into files."""

@@ -1,0 +1,101 @@
+"""A row per message: CSV and Parquet, written some thousand rows at a time."""
+
+from __future__ import annotations
+
+import csv
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, Final
+
+from voxnb.errors import StoreError
+from voxnb.store import ledger, tables
+from voxnb.store.columns import MESSAGES
+from voxnb.store.exporting.sink import Sink
+from voxnb.store.frames import frame
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ROWS: Final = 10_000
+NO_PLACE: Final = "states, models and costs of turns, titles and metadata: the format has no place for them"
+
+
+class _Table(Sink):
+    def begin(self, names: list[str]) -> None:  # noqa: ARG002 - every row names its conversation
+        """Write the columns."""
+        self.write(_frame([]))
+
+    def add(self, c: sqlite3.Connection, conversation: int, name: str) -> None:
+        """Write one conversation's rows."""
+        self.remarks.add(NO_PLACE)
+        row = ledger.by_id(c, conversation)  # raises where it was deleted meanwhile
+        self.turns += row.last_seq
+        for rows in _frames(c, conversation, name):
+            self.messages += len(rows)
+            self.write(rows)
+
+    def write(self, rows: pd.DataFrame) -> None:
+        raise NotImplementedError
+
+
+def _frames(c: sqlite3.Connection, conversation: int, name: str) -> Iterator[pd.DataFrame]:
+    sql = tables.statement(MESSAGES, MESSAGES.columns, conversation=True)
+    with closing(c.execute(sql, {"conversation": conversation})) as cursor:
+        while rows := cursor.fetchmany(ROWS):
+            yield _frame([(name, *row) for row in rows])
+
+
+def _frame(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
+    """Some rows of the messages table, each with the conversation it was exported with: a fork's inherited turns too."""
+    return frame({"conversation": "str", **{name: of.kind for name, of in MESSAGES.columns.items()}}, rows)
+
+
+class Csv(_Table):
+    """Comma-separated, UTF-8, every text in quotes."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._headed = False
+
+    def write(self, rows: pd.DataFrame) -> None:
+        """Write some rows, the column names before the first."""
+        rows.to_csv(
+            self.file,
+            index=False,
+            header=not self._headed,
+            encoding="utf-8",
+            lineterminator="\n",
+            # Every text in quotes: a lone carriage return would end the row for most readers.
+            quoting=csv.QUOTE_NONNUMERIC,
+        )
+        self._headed = True
+
+
+class Parquet(_Table):
+    """Apache Parquet with the DataFrame's dtypes; needs pyarrow."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._writer: Any = None
+        try:
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+        except ImportError as error:
+            raise StoreError(
+                "writing Parquet needs pyarrow; install it with pip install 'voxnb[parquet]', or export to .csv or .jsonl",
+                path=self.path,
+            ) from error
+        self._arrow, self._parquet = pa, pq
+
+    def write(self, rows: pd.DataFrame) -> None:
+        """Write some rows as a group."""
+        table = self._arrow.Table.from_pandas(rows, preserve_index=False)
+        if self._writer is None:
+            self._writer = self._parquet.ParquetWriter(self.file, table.schema)
+        self._writer.write_table(table.cast(self._writer.schema))
+
+    def end(self) -> None:
+        """Write the file's footer."""
+        if self._writer is not None:
+            self._writer.close()
