@@ -19,7 +19,7 @@ import os
 import re
 import threading
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -39,6 +39,9 @@ MAX_TOKEN_BYTES: Final = 128
 LONG_TEXT_CHARS: Final = 1_000_000
 LONG_RUN_CHARS: Final = 500_000
 """tiktoken 0.14 panics on a run of a million blanks (its pattern's stack is full); a longer one is cut in pieces."""
+
+END_OF_TEXT: Final = "<|endoftext|>"
+"""A special token of both encodings."""
 
 _BLANKS: Final = re.compile(r"\s+")
 
@@ -168,6 +171,40 @@ def counter(encoding: str) -> Callable[[str], int]:
         return sum(len(encode(piece)) for piece in _pieces(text))
 
     return _counters.setdefault(encoding, count)
+
+
+def count_each(encoding: str, texts: Sequence[str]) -> list[int]:
+    """The tokens of each of many texts, as `counter` counts them, while other threads go on.
+
+    The texts are put into one with a special token between them, across which tiktoken joins nothing. So it is called
+    once for many texts, and Python's lock is free meanwhile.
+
+    Args:
+        encoding: see `counter`.
+        texts: any number.
+
+    >>> count_each("o200k_base", ["tiktoken is great!", "", "Hi"])
+    [6, 0, 1]
+    """
+    import numpy as np
+
+    if not texts:
+        return []
+    count, loaded = counter(encoding), load(encoding)
+    joined = END_OF_TEXT.join(texts)
+    if len(joined) >= LONG_TEXT_CHARS or joined.count(END_OF_TEXT) != len(texts) - 1:
+        if len(texts) == 1:
+            return [count(texts[0])]
+        half = len(texts) // 2
+        return count_each(encoding, texts[:half]) + count_each(encoding, texts[half:])
+    try:
+        tokens = loaded.encode_to_numpy(joined, allowed_special={END_OF_TEXT}, disallowed_special=())
+    except UnicodeEncodeError:  # a lone surrogate in one of them
+        return [count(text) for text in texts]
+    ends = np.flatnonzero(tokens == loaded.eot_token)
+    bounds = np.concatenate(([-1], ends, [len(tokens)]))
+    counts: list[int] = (np.diff(bounds) - 1).tolist()
+    return counts
 
 
 def cut_to_tokens(text: str, limit_tokens: int, *, encoding: str = DEFAULT_ENCODING) -> str:

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
@@ -19,23 +19,22 @@ from voxnb.store.database import MEMORY, Database
 from voxnb.store.ids import new_id
 from voxnb.store.journal import append_turn
 from voxnb.store.opening import create_private
+from voxnb.store.store_tables import StoreTables
 from voxnb.store.trouble import mapped
 from voxnb.store.verify import Verdict, verify
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from voxnb.store.conversation import Conversation
     from voxnb.store.planner import Planner
     from voxnb.store.progress import Progress
     from voxnb.store.prompts import Prompt
-    from voxnb.store.report import ExportReport
+    from voxnb.store.report import ExportReport, ImportReport
 
 FOLDER: Final = ".voxnb"
 FILE: Final = "store.db"
 
 
-class ContextStore:
+class ContextStore(StoreTables):
     """Conversations in SQLite: every turn, every summary with what it was made from, every call.
 
     Usable from any thread and from several processes at once. ``store["name"]`` is a conversation; the tables are
@@ -178,6 +177,64 @@ class ContextStore:
         uid, name = self.database.write(work, durable=True).result()
         return Conversation(self, uid=uid, name=name)
 
+    def import_conversations(
+        self,
+        source: Any,
+        /,
+        *,
+        format: str | None = None,  # noqa: A002 - the word users know from pandas
+        columns: Mapping[str, str] | None = None,
+        roles: Mapping[str, str] | None = None,
+        copy: bool = False,
+        max_item_bytes: int = 64 << 20,
+        progress: Progress = None,
+    ) -> ImportReport:
+        """Bring conversations in from elsewhere; each is stored whole or not at all.
+
+        Files are read in pieces, so memory is bounded by the longest conversation. What is in the store already is
+        recognised (by the source's ids, else by what was said) and not doubled; turns that a newer export added to it are.
+        An interrupt keeps what is stored; importing again goes on from there.
+
+        Args:
+            source: a path, a DataFrame with a row per message, or an iterable of dicts (a row per message, or
+                ``{"messages": […]}`` per conversation).
+            format: ``jsonl`` (our own), ``openai`` (chat and fine-tuning JSONL), ``chatgpt`` (``conversations.json``),
+                ``langchain``, ``llm`` (``logs.db``), ``csv``, ``parquet``, ``qmsum``; None looks at the file.
+            columns: for rows, our names → the source's: ``conversation``, ``role``, ``content``, ``created_at``, ``model``,
+                ``name``, ``title``, ``tool_calls``, ``tool_call_id``, ``parts``.
+            roles: the source's names of roles → ``user``, ``assistant``, ``system`` …
+            copy: import what is known already once more, under new ids.
+            max_item_bytes: longer lines are passed over and reported.
+            progress: None shows a bar where somebody can see it; or a bool, or a function of (done, total).
+
+        Returns:
+            How much was added, and what was skipped, with line numbers.
+
+        Raises:
+            ParameterError: an unknown format, or columns that are not there; the message names the nearest.
+            StoreFormatError: the file is nothing that is known.
+            StoreError: it cannot be read, or the store cannot be written.
+
+        >>> store = ContextStore(":memory:")
+        >>> rows = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]
+        >>> store.import_conversations([{"id": "7", "title": "iris", "messages": rows}])
+        imported 1 conversation, 1 turn, 2 messages from 'an iterable' (openai)
+        >>> store.import_conversations([{"id": "7", "title": "iris", "messages": rows}]).known
+        1
+        """
+        from voxnb.store.importing.load import load
+
+        return load(
+            self.database,
+            source,
+            format=format,
+            columns=columns,
+            roles=roles,
+            copy=copy,
+            max_item_bytes=max_item_bytes,
+            progress=progress,
+        )
+
     def export_conversations(
         self,
         path: str | Path,
@@ -226,85 +283,7 @@ class ContextStore:
 
         return default_planner(model)
 
-    # -- tables -------------------------------------------------------------------------------
-
-    def _table(self, table: str, conversation: Any, **filters: Any) -> pd.DataFrame:
-        from voxnb.store import tables
-
-        row_id = self._row_id(conversation)
-        frame: pd.DataFrame = getattr(tables, table)(self.database, conversation=row_id, **filters)
-        return frame
-
-    def _row_id(self, conversation: Any) -> int | None:
-        """Row of a conversation by name, id or object; 0, which no row has, for one in which nothing was said yet."""
-        if conversation is None:
-            return None
-        with self.database.reader() as c:
-            if isinstance(conversation, str):
-                return ledger.need(c, conversation).id
-            row = ledger.find(c, getattr(conversation, "id", conversation))
-            return row.id if row is not None else 0
-
-    def conversations(self, conversation: Any = None, **filters: Any) -> pd.DataFrame:
-        """Conversations; like every table takes ``since, until, limit, columns``."""
-        return self._table("conversations", conversation, **filters)
-
-    def turns(self, conversation: Any = None, **filters: Any) -> pd.DataFrame:
-        """Turns: number, state, what was asked and answered, tokens, what covers it."""
-        return self._table("turns", conversation, **filters)
-
-    def messages(self, conversation: Any = None, **filters: Any) -> pd.DataFrame:
-        """Messages, in order, with their token counts and content hashes."""
-        return self._table("messages", conversation, **filters)
-
-    def summaries(self, conversation: Any = None, **filters: Any) -> pd.DataFrame:
-        """Summaries with their rounds, prompts, models and tokens."""
-        return self._table("summaries", conversation, **filters)
-
-    def coverage(self, conversation: Any = None, **filters: Any) -> pd.DataFrame:
-        """The coverage ledger: which turns each summary was made from."""
-        return self._table("coverage", conversation, **filters)
-
-    def calls(self, conversation: Any = None, **filters: Any) -> pd.DataFrame:
-        """Calls to models, with estimated and reported tokens."""
-        return self._table("calls", conversation, **filters)
-
-    def events(self, conversation: Any = None, **filters: Any) -> pd.DataFrame:
-        """Events that were kept."""
-        return self._table("events", conversation, **filters)
-
-    def media(self, conversation: Any = None, **filters: Any) -> pd.DataFrame:
-        """Media streams of spoken conversations."""
-        return self._table("media", conversation, **filters)
-
-    def prompts(self, conversation: Any = None, **filters: Any) -> pd.DataFrame:
-        """Saved prompts with their versions."""
-        return self._table("prompts", conversation, **filters)
-
-    def notes(self, conversation: Any = None, **filters: Any) -> pd.DataFrame:
-        """Notes on conversations, turns and summaries."""
-        return self._table("notes", conversation, **filters)
-
-    # -- looking ------------------------------------------------------------------------------
-
-    def search(self, text: str, /, *, conversation: Any = None, **options: Any) -> pd.DataFrame:
-        """Messages that hold the words, newest first.
-
-        Args:
-            text: words; ``"a phrase"`` in quotes, ``begin*`` for a prefix. Nothing in it is an operator.
-            conversation: only in this one.
-            **options: ``limit``, ``rank=True`` (best first), ``since``, ``until``.
-        """
-        from voxnb.store import search
-
-        row_id = self._row_id(conversation)
-        return search.search(self.database, text, conversation=row_id, **options)
-
-    def sql(self, query: str, params: Sequence[Any] | Mapping[str, Any] = (), /) -> pd.DataFrame:
-        """Any SELECT on the tables, as a DataFrame; writing is refused."""
-        from voxnb.store import search
-
-        return search.sql(self.database, query, params)
+    # -- the proof, and doors for others ------------------------------------------------------
 
     def verify(self) -> Verdict:
         """Check that nothing is lost: truthy when all holds, else see ``.problems``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 import time
@@ -29,6 +30,32 @@ def new_id(prefix: str) -> str:
     with _lock:
         value = max(value, _last + 1)
         _last = value
+    return written(prefix, value)
+
+
+def written(prefix: str, value: int) -> str:
+    """An id by its number of 125 bits; numbers sort as their ids do."""
     # Two digits at a time: several ids are made per turn.
     digits = "".join([_PAIRS[value >> shift & 1023] for shift in range(110, -1, -10)])
     return f"{prefix}-{ALPHABET[value >> 120]}{digits}"
+
+
+CHANCE_BITS: Final = 77
+"""Of an id, those below the milliseconds."""
+
+
+def derived_number(seconds: float | None, *facts: str) -> int:
+    """The number of an id that the same facts always get: a time (0 where it is not known) and a hash.
+
+    >>> written("k", derived_number(0, "a file", "its line")) == written("k", derived_number(0, "a file", "its line"))
+    True
+    """
+    said = hashlib.blake2b("\0".join(facts).encode("utf-8", "surrogatepass"), digest_size=10).digest()
+    milliseconds = max(0, min(int((seconds or 0.0) * 1000), (1 << 48) - 1))
+    return (milliseconds << CHANCE_BITS) | (int.from_bytes(said, "big") >> 3)
+
+
+def following_number(number: int, n: int) -> int:
+    """The n-th number after a derived one, with the same time: a conversation's turns."""
+    mask = (1 << CHANCE_BITS) - 1
+    return (number & ~mask) | ((number + n) & mask)

@@ -156,12 +156,16 @@ def move(c: sqlite3.Connection, row: ConversationRow, *, seq: int, now: float) -
 
 def set_instructions(c: sqlite3.Connection, row: ConversationRow, messages: Sequence[Counted]) -> ConversationRow:
     """Make these the instructions from now on; the earlier version stays in the store."""
-    text = canonical([[m.message.to_dict(), m.tokens, list(m.features or ())] for m in messages])
-    value = put_value(c, text)
+    value = put_value(c, instructions_text(messages))
     if value == row.instructions:
         return row
     c.execute("UPDATE conversation SET instructions = ? WHERE id = ?", (value, row.id))
     return row._replace(instructions=value)
+
+
+def instructions_text(messages: Sequence[Counted]) -> str:
+    """A version of the instructions as it is stored."""
+    return canonical([[m.message.to_dict(), m.tokens, list(m.features or ())] for m in messages])
 
 
 def load_instructions(c: sqlite3.Connection, value_id: int | None) -> tuple[Said, ...]:

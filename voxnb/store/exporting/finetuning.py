@@ -28,9 +28,8 @@ class FineTuning(Sink):
     def add(self, c: sqlite3.Connection, conversation: int, name: str) -> None:
         """Write one conversation's line."""
         self.remarks.add(NO_PLACE)
-        messages = [
-            self._message(said["message"], f"{name}, instructions") for said in header(c, conversation)["instructions"]
-        ]
+        head = header(c, conversation)
+        messages = [self._message(said["message"], f"{name}, instructions") for said in head["instructions"]]
         answered = False
         for turn in turns(c, conversation):
             place = f"{name}, turn {turn['seq']}"
@@ -44,7 +43,8 @@ class FineTuning(Sink):
         if not answered:
             self.remarks.add("conversations without an answer: fine-tuning will refuse their lines", name)
         line: dict[str, Any] = {"messages": messages}
-        tools = _tools(c, conversation)
+        # A line that was imported has its tools in the metadata: nothing was asked with them here.
+        tools = _tools(c, conversation) or head["metadata"].get("tools")
         if tools:
             line["tools"] = tools
         self.put(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n")

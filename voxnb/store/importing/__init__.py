@@ -1,0 +1,1 @@
+"""Bringing conversations from elsewhere into the store."""

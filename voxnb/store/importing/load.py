@@ -1,0 +1,132 @@
+"""`import_conversations`: what a source is, and who reads it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from voxnb.errors import ParameterError
+from voxnb.params import did_you_mean, nearest
+from voxnb.store.database import Database
+from voxnb.store.importing import chats, tabular
+from voxnb.store.importing.draft import MAX_ITEM_BYTES, Reading
+from voxnb.store.importing.lines import opened
+from voxnb.store.importing.own import own_batches
+from voxnb.store.importing.pipeline import Writable, batches, run
+from voxnb.store.importing.sniff import format_of
+from voxnb.store.progress import Progress, following
+from voxnb.store.report import ImportReport
+
+Roles = Mapping[str, str] | None
+Columns = Mapping[str, str] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class How:
+    """What the user said of a source.
+
+    Attributes:
+        columns: our names → the source's.
+        roles: the source's names of roles → the API's.
+        copy: give new ids.
+    """
+
+    columns: Columns = None
+    roles: Roles = None
+    copy: bool = False
+
+
+def load(
+    db: Database,
+    source: Any,
+    /,
+    *,
+    format: str | None = None,  # noqa: A002 - the word users know from pandas
+    columns: Columns = None,
+    roles: Roles = None,
+    copy: bool = False,
+    max_item_bytes: int = MAX_ITEM_BYTES,
+    progress: Progress = None,
+) -> ImportReport:
+    """Import a source; see `ContextStore.import_conversations`."""
+    how = How(columns=columns, roles=roles, copy=copy)
+    named = _format(format)
+    if isinstance(source, str | os.PathLike):
+        path = Path(source).expanduser()
+        name = named or format_of(path, max_item_bytes=max_item_bytes)
+        reading = Reading(name, str(path), path.stem, max_item_bytes=max_item_bytes)
+        found, title = READERS[name](path, reading, how), path.name
+        total, unit = path.stat().st_size, "B"
+    else:
+        reading, found = _values(source, named, how)
+        title, total, unit = reading.source, len(source) if hasattr(source, "__len__") else 0, "row"
+    with following(progress, title=title, total=total, unit=unit) as step:
+        return run(db, found, reading, step)
+
+
+def _format(given: str | None) -> str | None:
+    if given is None:
+        return None
+    name = str(given).lower().removeprefix(".")
+    if name not in READERS:
+        raise ParameterError(
+            f"format={given!r} is none that can be read{did_you_mean(name, READERS)}; known are {', '.join(READERS)}",
+            name="format",
+            nearest=nearest(name, READERS),
+        )
+    return name
+
+
+def _values(source: Any, named: str | None, how: How) -> tuple[Reading, Iterator[Writable]]:
+    """What is not in a file: a DataFrame, one conversation, or an iterable of rows or conversations."""
+    if hasattr(source, "itertuples") and hasattr(source, "columns"):
+        reading = Reading("rows", "a DataFrame", "frame")
+        drafts = tabular.frame_drafts(source, reading, columns=how.columns, roles=how.roles)
+    elif isinstance(source, bytes | bytearray) or not isinstance(source, Iterable) or hasattr(source, "database"):
+        hint = "; merge() unites stores" if hasattr(source, "database") else ""
+        raise ParameterError(
+            f"source is {type(source).__name__}, expected a path, a DataFrame or an iterable of dicts{hint}",
+            name="source",
+        )
+    else:
+        reading = Reading(named or "openai", "an iterable", "imported")
+        items = [source] if isinstance(source, Mapping) else source
+        drafts = tabular.dict_drafts(items, reading, columns=how.columns, roles=how.roles, noun="item")
+    return reading, batches(drafts, reading, copy=how.copy)
+
+
+# -- readers of files -------------------------------------------------------------------------
+
+
+def _own(path: Path, reading: Reading, how: How) -> Iterator[Writable]:
+    if how.copy or how.columns or how.roles:
+        raise ParameterError(
+            "voxnb's own JSON Lines are read as they are: without columns, roles and copy", name="format"
+        )
+    with opened(path) as file:
+        yield from own_batches(file, reading)
+
+
+def _chats(path: Path, reading: Reading, how: How) -> Iterator[Writable]:
+    return batches(chats.drafts(path, reading, roles=how.roles), reading, copy=how.copy)
+
+
+def _csv(path: Path, reading: Reading, how: How) -> Iterator[Writable]:
+    return batches(tabular.csv_drafts(path, reading, columns=how.columns, roles=how.roles), reading, copy=how.copy)
+
+
+def _parquet(path: Path, reading: Reading, how: How) -> Iterator[Writable]:
+    return batches(tabular.parquet_drafts(path, reading, columns=how.columns, roles=how.roles), reading, copy=how.copy)
+
+
+READERS: Final[dict[str, Callable[[Path, Reading, How], Iterator[Writable]]]] = {
+    "jsonl": _own,
+    "openai": _chats,
+    "langchain": _chats,
+    "csv": _csv,
+    "parquet": _parquet,
+}
+"""Format → what reads a file of it."""

@@ -1,0 +1,135 @@
+"""The import itself: read, check, write; one batch is read while the one before it is written.
+
+Rule 1: a conversation is in a batch whole, and a batch is a transaction: nothing is ever half there.
+Rule 2: at most `AHEAD` batches wait for the writer, so memory is bounded by a few batches and the longest conversation.
+Rule 3: whatever ends an import early, an interrupt too: batches that have not begun are given up, the running one is waited
+for, and the error says what had been imported. Importing again goes on from there, because what is stored is known.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from typing import Final, Protocol
+
+from voxnb.store.database import Database
+from voxnb.store.importing.draft import Draft, Reading
+from voxnb.store.importing.ready import make_ready
+from voxnb.store.importing.writing import Batch, Names, Outcome
+from voxnb.store.report import NAMES, ImportReport
+
+BATCH_MESSAGES: Final = 8_000
+BATCH_CHARS: Final = 4_000_000
+BATCH_CONVERSATIONS: Final = 4_000
+AHEAD: Final = 2
+
+
+class Writable(Protocol):
+    """What is written in one transaction."""
+
+    def write(self, c: sqlite3.Connection) -> Outcome:
+        """Write it, and say what was added."""
+
+
+class Totals:
+    """What was committed so far."""
+
+    def __init__(self) -> None:
+        self.sum = Outcome()
+
+    def add(self, outcome: Outcome, reading: Reading) -> None:
+        """Count a batch that was committed."""
+        total = self.sum
+        for name in ("conversations", "turns", "messages", "known", "extended"):
+            setattr(total, name, getattr(total, name) + getattr(outcome, name))
+        total.names += outcome.names[: NAMES - len(total.names)]
+        for reason, place in outcome.skipped:
+            reading.skipped.add(reason, place)
+        for reason, place in outcome.remarks:
+            reading.remarks.add(reason, place)
+
+    def report(self, reading: Reading) -> ImportReport:
+        """As the user gets it."""
+        total = self.sum
+        return ImportReport(
+            source=reading.source,
+            format=reading.format,
+            conversations=total.conversations,
+            turns=total.turns,
+            messages=total.messages,
+            known=total.known,
+            extended=total.extended,
+            skipped=reading.skipped.all(),
+            remarks=reading.remarks.all(),
+            names=tuple(total.names),
+        )
+
+
+def batches(drafts: Iterable[Draft], reading: Reading, *, copy: bool) -> Iterator[Batch]:
+    """Drafts in portions for one transaction each, checked and counted."""
+    names, now = Names(), time.time()
+    for some in _portions(drafts):
+        ready = make_ready(some, reading)
+        if ready:
+            yield Batch(ready, reading, names, now, copy)
+
+
+def _portions(drafts: Iterable[Draft]) -> Iterator[list[Draft]]:
+    held: list[Draft] = []
+    messages = chars = 0
+    for draft in drafts:
+        held.append(draft)
+        messages += len(draft.messages)
+        chars += sum(_size(item) for item in draft.messages)
+        if messages >= BATCH_MESSAGES or chars >= BATCH_CHARS or len(held) >= BATCH_CONVERSATIONS:
+            yield held
+            held, messages, chars = [], 0, 0
+    if held:
+        yield held
+
+
+def _size(item: object) -> int:
+    content = item.get("content") if type(item) is dict else None
+    return len(content) if type(content) is str else 500
+
+
+def run(db: Database, found: Iterable[Writable], reading: Reading, step: Callable[[int], None]) -> ImportReport:
+    """Write batch after batch.
+
+    Args:
+        db: the store.
+        found: batches as they are read.
+        reading: of the import.
+        step: told how far reading is.
+
+    Raises:
+        VoxnbError: what writing or reading raised; a note says what had been imported.
+    """
+    totals = Totals()
+    waiting: deque[Future[Outcome]] = deque()
+    try:
+        for batch in found:
+            waiting.append(db.write(batch.write, durable=True))
+            step(reading.done)
+            if len(waiting) > AHEAD:
+                totals.add(waiting.popleft().result(), reading)
+        while waiting:
+            totals.add(waiting.popleft().result(), reading)
+    except BaseException as error:
+        _give_up(waiting, totals, reading)
+        error.add_note(f"voxnb: {totals.report(reading)}\nImporting again goes on from there.")
+        raise
+    step(reading.done)
+    return totals.report(reading)
+
+
+def _give_up(waiting: deque[Future[Outcome]], totals: Totals, reading: Reading) -> None:
+    """Cancel what has not begun, wait for what has."""
+    for future in reversed(waiting):
+        future.cancel()
+    for future in waiting:
+        if not future.cancelled() and future.exception() is None:
+            totals.add(future.result(), reading)

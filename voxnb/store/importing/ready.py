@@ -1,0 +1,280 @@
+"""Drafts checked, hashed, counted and cut into turns: the rows that a transaction will write, without their keys.
+
+Rule 1: most messages are a role and a text. They are checked and hashed here without the detours of `parse_message`,
+with the same result; every other message goes through it.
+Rule 2: what cannot be kept as it stands is left out or repaired, and said in the remarks; a conversation that is no
+message list is left out whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json.encoder
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+
+from voxnb.errors import MessageError
+from voxnb.memory import tokens
+from voxnb.messages import ANSWER_ROLES, INSTRUCTION_ROLES, Message, group_turns, parse_message, unpaired
+from voxnb.runtime import encodings
+from voxnb.store.importing.clock import goes_back
+from voxnb.store.importing.draft import Draft, Reading
+from voxnb.store.planner import Measure, measure_for
+from voxnb.store.rows import Counted, dump, split_message, turn_hash
+
+_PLAIN_KEYS: Final = frozenset({"role", "content"})
+_PLAIN_ROLES: Final = frozenset({"system", "developer", "user", "assistant"})
+_quoted = json.encoder.encode_basestring  # JSON's text without escapes for other scripts, as `canonical` writes it
+
+
+class Said(NamedTuple):
+    """A message as its row, but for keys and counts."""
+
+    role: str
+    text: str
+    extra: str | None
+    hash: str
+    message: Message | None
+
+
+class Kept(NamedTuple):
+    """A message's row, but for its keys."""
+
+    role: str
+    text: str
+    extra: str | None
+    tokens: int
+    features: str
+    encoding: str
+    hash: str
+    created_at: float | None
+
+
+@dataclass(slots=True)
+class ReadyTurn:
+    """A turn's row, but for its keys."""
+
+    messages: list[Kept]
+    hash: str
+    tokens: int
+    created_at: float | None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Ready:
+    """A conversation that can be written.
+
+    Attributes:
+        draft: what it was made of.
+        instructions: the leading system messages, counted.
+        turns: in order.
+        content: hash of all it says.
+    """
+
+    draft: Draft
+    instructions: list[Counted]
+    turns: list[ReadyTurn]
+    content: str
+
+
+def make_ready(drafts: Iterable[Draft], reading: Reading) -> list[Ready]:
+    """Check, hash and count some conversations; what is none is noted in ``reading.skipped``."""
+    checked = [found for draft in drafts if (found := _checked(draft, reading)) is not None]
+    counts = _count(checked)
+    return [_cut(draft, said, counts, reading) for draft, said in checked]
+
+
+# -- checking ---------------------------------------------------------------------------------
+
+
+def _checked(draft: Draft, reading: Reading) -> tuple[Draft, list[Said]] | None:
+    said: list[Said] = []
+    plain = True
+    try:
+        for index, item in enumerate(draft.messages):
+            found = _plain(item)
+            if found is None:
+                plain = False
+                found = _parsed(item, index, draft, reading)
+            said.append(found)
+    except MessageError as error:
+        reading.skipped.add(_kind(error), f"{draft.place}: {error}"[:300])
+        return None
+    if all(m.role in INSTRUCTION_ROLES for m in said):
+        reading.skipped.add("nothing said in it" if said else "no message in it", draft.place)
+        return None
+    if not plain:
+        said = _paired(draft, said, reading)
+    if draft.times and goes_back(draft.times):
+        reading.remarks.add("the clock goes backwards; messages stay in the order they stand in", draft.place)
+    return draft, said
+
+
+def _plain(item: Any) -> Said | None:
+    """A message that is a role and a text and nothing else; None for any other."""
+    if type(item) is not dict or item.keys() != _PLAIN_KEYS:
+        return None
+    role, text = item["role"], item["content"]
+    if type(text) is not str or type(role) is not str or role not in _PLAIN_ROLES:
+        return None
+    try:
+        said = f'["{role}",{_quoted(text)},{{}}]'.encode()
+    except UnicodeEncodeError:
+        return None
+    return Said(role, text, None, "b2:" + hashlib.blake2b(said, digest_size=16).hexdigest(), None)
+
+
+def _parsed(item: Any, index: int, draft: Draft, reading: Reading) -> Said:
+    try:
+        message = parse_message(item, index=index)
+    except MessageError:
+        repaired = _repaired(item)
+        if repaired == item:
+            raise
+        message = parse_message(repaired, index=index)
+        reading.remarks.add(
+            "text that is not Unicode (lone surrogates, NaN), repaired", f"{draft.place}, message {index}"
+        )
+    text, extra = split_message(message)
+    return Said(message.role, text, None if extra is None else dump(extra), message.content_hash, message)
+
+
+def _repaired(value: Any) -> Any:
+    """The value with lone surrogates as U+FFFD and numbers that are none as None."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, float):
+        return value if value - value == 0 else None
+    if isinstance(value, Mapping):
+        return {_repaired(key): _repaired(held) for key, held in value.items()}
+    if isinstance(value, list | tuple):
+        return [_repaired(held) for held in value]
+    return value
+
+
+def _kind(error: MessageError) -> str:
+    if "has role" in error.message and "expected one of" in error.message:
+        return "a role that is none (name what it means: roles={'agent': 'assistant'})"
+    return "a message that the API would refuse"
+
+
+def _paired(draft: Draft, said: list[Said], reading: Reading) -> list[Said]:
+    """Without tool results that no call waits for: every request with one of them is refused."""
+    if not any(m.message is not None and (m.role == "tool" or m.message.tool_calls) for m in said):
+        return said
+    messages = [_as_message(m) for m in said]
+    orphans, _ = unpaired(messages)
+    if not orphans:
+        return said
+    left_out = {index for index, _ in orphans}
+    for index, call_id in orphans:
+        reading.skipped.add("tool results that no call waits for", f"{draft.place}, message {index}: {call_id!r}"[:200])
+    kept = [n for n in range(len(said)) if n not in left_out]
+    if draft.times:
+        draft.times = [draft.times[n] for n in kept]
+    if draft.facts:
+        draft.facts = {new: draft.facts[old] for new, old in enumerate(kept) if old in draft.facts}
+    return [said[n] for n in kept]
+
+
+def _as_message(said: Said) -> Message:
+    return said.message or Message(said.role, said.text, {})
+
+
+# -- counting ---------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=256)
+def _measure(model: str | None) -> Measure:
+    return measure_for(model)
+
+
+@lru_cache(maxsize=64)
+def _role_tokens(encoding: str, role: str) -> int:
+    return tokens.MESSAGE_TOKENS + encodings.counter(encoding)(role)
+
+
+def _count(checked: Sequence[tuple[Draft, list[Said]]]) -> dict[str, Iterator[int]]:
+    """Encoding → the counts of its plain texts, in order: one call for all of them."""
+    texts: dict[str, list[str]] = {}
+    for draft, said in checked:
+        held = texts.setdefault(_measure(draft.model).encoding, [])
+        held.extend(m.text for m in said if m.message is None)
+    return {encoding: iter(encodings.count_each(encoding, held)) for encoding, held in texts.items()}
+
+
+@lru_cache(maxsize=4096)
+def _written(numeric: int, split: int, wide: int, media: int) -> str:
+    return f"[{numeric},{split},{wide},{media}]"
+
+
+# -- cutting ----------------------------------------------------------------------------------
+
+
+def _cut(draft: Draft, said: list[Said], counts: Mapping[str, Iterator[int]], reading: Reading) -> Ready:
+    measure = _measure(draft.model)
+    encoding, of_text = measure.encoding, counts[measure.encoding]
+    times = draft.times or [None] * len(said)
+    kept: list[Kept] = []
+    for m, at in zip(said, times, strict=True):
+        if m.message is None:
+            total = _role_tokens(encoding, m.role) + next(of_text)
+            numeric, split, wide, _ = tokens.text_features(m.text)
+            features = _written(min(numeric, total), split, wide, 0)
+        else:
+            counted = measure(m.message)
+            total, features = counted.tokens, _written(*(counted.features or (0, 0, 0, 0)))
+        kept.append(Kept(m.role, m.text, m.extra, total, features, encoding, m.hash, at))
+    first = next((n for n, m in enumerate(said) if m.role not in INSTRUCTION_ROLES), len(said))
+    instructions = [measure(_as_message(m)) for m in said[:first]]
+    turns = [_turn(kept[low:high], draft, low, high) for low, high in _bounds(said, first)]
+    if _mark_unanswered(turns, said[first:]):
+        reading.remarks.add("tool calls without a result: their turns count as cut off", draft.place)
+    content = turn_hash([*(m.hash for m in said[:first]), *(turn.hash for turn in turns)])
+    return Ready(draft, instructions, turns, content)
+
+
+def _bounds(said: Sequence[Said], first: int) -> Iterator[tuple[int, int]]:
+    """(first, after last) of each turn, as `group_turns` cuts."""
+    if any(m.message is not None and m.message.tool_calls for m in said):
+        low = first
+        for group in group_turns([_as_message(m) for m in said[first:]]):
+            yield low, low + len(group)
+            low += len(group)
+        return
+    low, answered = first, False
+    for n in range(first, len(said)):
+        is_answer = said[n].role in ANSWER_ROLES
+        if answered and not is_answer:
+            yield low, n
+            low, answered = n, False
+        answered = answered or is_answer
+    if low < len(said):
+        yield low, len(said)
+
+
+def _turn(messages: list[Kept], draft: Draft, low: int, high: int) -> ReadyTurn:
+    facts: dict[str, Any] = {}
+    if draft.facts:
+        for n in range(low, high):
+            facts.update(draft.facts.get(n, {}))
+    at = next((m.created_at for m in messages if m.created_at is not None), None)
+    return ReadyTurn(messages, turn_hash(m.hash for m in messages), sum(m.tokens for m in messages), at, facts)
+
+
+def _mark_unanswered(turns: list[ReadyTurn], said: Sequence[Said]) -> bool:
+    """A turn that went on without the results of its tool calls was cut off; only the last one may still get them."""
+    if not any(m.message is not None and m.message.tool_calls for m in said):
+        return False
+    at, marked = 0, False
+    for turn in turns[:-1]:
+        group = said[at : at + len(turn.messages)]
+        at += len(turn.messages)
+        _, waiting = unpaired([_as_message(m) for m in group])
+        if waiting and "state" not in turn.facts:
+            turn.facts = {**turn.facts, "state": "partial", "error": "imported with tool calls that have no result"}
+            marked = True
+    return marked

@@ -1,0 +1,320 @@
+"""One conversation of our own JSON Lines into the tables, as it was; see `own` for the rules."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from voxnb.errors import MessageError
+from voxnb.messages import Message, canonical, parse_message
+from voxnb.store import ledger
+from voxnb.store.importing.writing import Names, Outcome, insert
+from voxnb.store.paths import PATH
+from voxnb.store.rows import dump, split_message, turn_hash
+from voxnb.store.schema import MAX_SEQ
+
+Row = dict[str, Any]
+
+
+class BrokenError(ValueError):
+    """Lines that do not go together, and how."""
+
+
+@dataclass(slots=True)
+class Whole:
+    """The lines of one conversation."""
+
+    line: int
+    head: Row
+    turns: list[Row] = field(default_factory=list)
+    summaries: list[Row] = field(default_factory=list)
+    rest: list[Row] = field(default_factory=list)
+    messages: int = 0
+    chars: int = 0
+
+    def add(self, row: Row) -> None:
+        """Take a line in."""
+        kind = row["type"]
+        if kind == "turn":
+            self.turns.append(row)
+            held = row.get("messages") or ()
+            self.messages += len(held)
+            self.chars += sum(len(str(m.get("message"))) for m in held if isinstance(m, dict))
+        elif kind == "summary":
+            self.summaries.append(row)
+        else:
+            self.rest.append(row)
+
+    @property
+    def name(self) -> str:
+        """Its name in quotes, for remarks."""
+        return repr(self.head.get("name"))
+
+
+class Restoring:
+    """Writes one conversation.
+
+    Args:
+        c: the writer's connection, in a transaction.
+        whole: its lines.
+        names: of the import.
+        outcome: counts what is written.
+    """
+
+    def __init__(self, c: sqlite3.Connection, whole: Whole, names: Names, outcome: Outcome) -> None:
+        self.c = c
+        self.whole = whole
+        self.head = whole.head
+        self.names = names
+        self.outcome = outcome
+        self.place = f"line {whole.line}, {whole.name}"
+        self.turns: dict[str, int] = {}
+        self.fresh: list[Row] = []
+
+    def write(self) -> None:
+        """Write it, or note that it is there.
+
+        Raises:
+            BrokenError: its lines do not go together; the caller takes everything back.
+        """
+        stored = self.c.execute("SELECT id FROM conversation WHERE uid = ?", (_text(self.head, "id"),)).fetchone()
+        if stored is not None:
+            self._meet(int(stored[0]))
+            return
+        wanted = _text(self.head, "name")
+        name = self.names.free(self.c, wanted)
+        if name != wanted:
+            self.outcome.remarks.append(("named otherwise, because the name is taken", f"{self.place}: {name!r}"))
+        conversation = self._conversation(name)
+        self._path(conversation)
+        self._pins(conversation)
+        self._summaries(conversation)
+        self._rest(conversation)
+        self.outcome.conversations += 1
+        self.outcome.names.append(name)
+        self.outcome.turns += len(self.fresh)
+        self.outcome.messages += sum(len(turn["messages"]) for turn in self.fresh)
+
+    def _meet(self, conversation: int) -> None:
+        """The conversation is there: the same, or with another course since."""
+        row = ledger.by_id(self.c, conversation)
+        have = [
+            (uid, key)
+            for uid, key in self.c.execute(
+                f"SELECT t.uid, t.hash {PATH} ORDER BY l.first_seq, t.seq",
+                {"branch": row.branch, "low": 1, "high": MAX_SEQ},
+            )
+        ]
+        given = [(turn["id"], turn["content_hash"]) for turn in self.whole.turns]
+        if have[: len(given)] == given:
+            self.outcome.known += 1
+        else:
+            self.outcome.skipped.append(
+                (
+                    "in the store already with another course; the file's is not taken (merge() unites stores)",
+                    self.place,
+                )
+            )
+
+    def _conversation(self, name: str) -> int:
+        head = self.head
+        parent = self._row("conversation", head.get("parent_id"))
+        if head.get("parent_id") and parent is None:
+            self.outcome.remarks.append(("forks whose source is not in the store: it is not named", self.place))
+        instructions = None
+        if head.get("instructions"):
+            said = [[m["message"], m["tokens"], list(m["features"] or ())] for m in head["instructions"]]
+            instructions = ledger.put_value(self.c, canonical(said))
+        cursor = self.c.execute(
+            "INSERT INTO conversation (uid, name, title, api, model, parent, fork_seq, branch, last_seq, instructions, "
+            "metadata, created_at, last_turn_at) VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?)",
+            (
+                head["id"], name, head.get("title"), head.get("api") or "chat", head.get("model"), parent,
+                head.get("fork_seq"), len(self.whole.turns), instructions, dump(dict(head.get("metadata") or {})),
+                float(head["created_at"]), head.get("last_turn_at"),
+            ),
+        )  # fmt: skip
+        return int(cursor.lastrowid or 0)
+
+    # -- the path -----------------------------------------------------------------------------
+
+    def _path(self, conversation: int) -> None:
+        """Turns that are new, on a branch of their own, between those that are there."""
+        created_at = float(self.head["created_at"])
+        cursor = self.c.execute(
+            "INSERT INTO branch (conversation, created_at) VALUES (?, ?)", (conversation, created_at)
+        )
+        branch = int(cursor.lastrowid or 0)
+        self.c.execute("UPDATE conversation SET branch = ? WHERE id = ?", (branch, conversation))
+        stretches: list[list[int]] = []
+        for number, turn in enumerate(self.whole.turns, 1):
+            if turn.get("seq") != number:
+                raise BrokenError(f"turn {turn.get('seq')!r} stands where turn {number} should")
+            source = self._stored_branch(turn)
+            if source is None:
+                source = branch
+                self.turns[turn["id"]] = self._turn(branch, turn)
+                self.fresh.append(turn)
+            if stretches and stretches[-1][2] == source:
+                stretches[-1][1] = number
+            else:
+                stretches.append([number, number, source])
+        if stretches and stretches[-1][2] == branch:
+            stretches[-1][1] = MAX_SEQ
+        else:
+            stretches.append([len(self.whole.turns) + 1, MAX_SEQ, branch])
+        insert(self.c, "lineage", "branch first_seq last_seq source", [v for s in stretches for v in (branch, *s)])
+
+    def _stored_branch(self, turn: Row) -> int | None:
+        """The branch of a turn that is in the store already."""
+        found = self.c.execute("SELECT id, branch, seq, hash FROM turn WHERE uid = ?", (_text(turn, "id"),)).fetchone()
+        if found is None:
+            return None
+        key, branch, seq, content = found
+        if seq != turn["seq"] or content != turn["content_hash"]:
+            raise BrokenError(f"turn {seq} is in the store already and says something else")
+        self.turns[turn["id"]] = int(key)
+        return int(branch)
+
+    def _turn(self, branch: int, turn: Row) -> int:
+        messages = [self._message(n, m, turn) for n, m in enumerate(turn["messages"])]
+        if turn_hash(m[7] for m in messages) != turn["content_hash"]:
+            raise BrokenError(f"turn {turn['seq']} is not what its hash says")
+        state, error = turn["state"], turn.get("error")
+        if state in ("queued", "running"):
+            state = "partial" if any(m[1] == "assistant" for m in messages) else "failed"
+            error = error or "was still running when it was exported"
+            self.outcome.remarks.append(("turns that still ran when they were exported count as ended", self.place))
+        if state not in ("complete", "partial", "failed"):
+            raise BrokenError(f"turn {turn['seq']} has the state {state!r}")
+        cursor = self.c.execute(
+            "INSERT INTO turn (uid, branch, seq, state, tokens, hash, model, finish_reason, error, cost_usd, first_token_ms, "
+            "duration_ms, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                turn["id"], branch, turn["seq"], state, sum(m[4] for m in messages), turn["content_hash"], turn.get("model"),
+                turn.get("finish_reason"), error, turn.get("cost_usd"), turn.get("first_token_ms"),
+                turn.get("duration_ms"), float(turn["created_at"]),
+            ),
+        )  # fmt: skip
+        key = int(cursor.lastrowid or 0)
+        for row in messages:
+            stored = self.c.execute(
+                "INSERT INTO message (turn, position, role, text, extra, tokens, features, encoding, hash, created_at) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (key, *row),
+            )
+            if row[2]:
+                self.c.execute("INSERT INTO message_fts (rowid, text) VALUES (?, ?)", (stored.lastrowid, row[2]))
+        return key
+
+    def _message(self, position: int, held: Row, turn: Row) -> tuple[Any, ...]:
+        try:
+            message: Message = parse_message(held["message"], index=position)
+        except MessageError as error:
+            raise BrokenError(f"turn {turn['seq']}: {error}") from error
+        if held["position"] != position:
+            raise BrokenError(
+                f"turn {turn['seq']}: message {held['position']!r} stands where message {position} should"
+            )
+        if message.content_hash != held["content_hash"]:
+            raise BrokenError(f"turn {turn['seq']}, message {position}: is not what its hash says (was it edited?)")
+        text, extra = split_message(message)
+        features = held.get("features")
+        return (
+            position, message.role, text, None if extra is None else dump(extra), int(held["tokens"]),
+            None if features is None else dump(features), _text(held, "encoding"), held["content_hash"],
+            float(held["created_at"]),
+        )  # fmt: skip
+
+    # -- what belongs to it -------------------------------------------------------------------
+
+    def _pins(self, conversation: int) -> None:
+        added = 0
+        for turn in self.whole.turns:
+            positions: list[int | None] = [None] * bool(turn.get("pinned"))
+            for position in [*positions, *turn.get("pinned_positions", ())]:
+                added += 1
+                self.c.execute(
+                    "INSERT INTO pin (conversation, turn, position, added) VALUES (?, ?, ?, ?)",
+                    (conversation, self.turns[turn["id"]], position, added),
+                )
+        self.c.execute("UPDATE conversation SET pin_version = ? WHERE id = ?", (added, conversation))
+
+    def _summaries(self, conversation: int) -> None:
+        for row in self.whole.summaries:
+            if self._row("summary", _text(row, "id")) is not None:
+                continue
+            owner = self._row("conversation", row.get("conversation_id")) or conversation
+            values = {
+                **{name: row.get(name) for name in SUMMARY},
+                "uid": row["id"], "conversation": owner, "previous": self._row("summary", row.get("previous_id")),
+                "features": None if row.get("features") is None else dump(row["features"]),
+                "flags": dump(row.get("flags") or []),
+                "prompt": None if row.get("prompt") is None else ledger.put_value(self.c, row["prompt"]),
+                "request": None if row.get("request") is None else ledger.put_value(self.c, canonical(row["request"])),
+            }  # fmt: skip
+            key = self._insert("summary", values)
+            for covered in row["coverage"]:
+                turn = self.turns.get(covered["turn_id"])
+                if turn is None:
+                    raise BrokenError(f"summary {row['round']} covers a turn that is not there")
+                self.c.execute(
+                    "INSERT INTO coverage (summary, seq, turn, hash) VALUES (?, ?, ?, ?)",
+                    (key, covered["seq"], turn, covered["content_hash"]),
+                )
+        self.c.execute(
+            "UPDATE conversation SET head = ?, folded_to = ? WHERE id = ?",
+            (self._row("summary", self.head.get("head_id")), int(self.head["folded_to"]), conversation),
+        )
+
+    def _rest(self, conversation: int) -> None:
+        for row in self.whole.rest:
+            kind = row["type"]
+            if kind == "note" and self._row("note", row.get("id")) is not None:
+                continue  # a note on an inherited turn comes with every fork
+            values = {name: row.get(name) for name in REST[kind]}
+            values["uid"] = _text(row, "id")
+            if kind == "note":
+                values["target"] = _text(row, "target_id")
+            else:
+                values["conversation"] = conversation
+                values["turn"] = self._row("turn", row.get("turn_id"))
+            if kind == "call":
+                values["summary"] = self._row("summary", row.get("summary_id"))
+            self._insert(kind, values)
+
+    def _row(self, table: str, uid: Any) -> int | None:
+        if uid is None:
+            return None
+        found = self.c.execute(f"SELECT id FROM {table} WHERE uid = ?", (uid,)).fetchone()
+        return None if found is None else int(found[0])
+
+    def _insert(self, table: str, values: Mapping[str, Any]) -> int:
+        names = ", ".join(values)
+        sql = f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(values))})"
+        return int(self.c.execute(sql, tuple(values.values())).lastrowid or 0)
+
+
+SUMMARY: Final = (
+    "round", "mark", "text", "tokens", "first_seq", "last_seq", "turn_count", "prompt_name", "prompt_version", "model",
+    "reason", "quality", "tokens_before", "tokens_after", "cost_usd", "duration_ms", "created_at",
+)  # fmt: skip
+REST: Final[dict[str, tuple[str, ...]]] = {
+    "call": (
+        "purpose", "model", "base_url_host", "request_id", "estimated_prompt_tokens", "prompt_tokens", "completion_tokens",
+        "cached_tokens", "cost_usd", "retries", "first_token_ms", "duration_ms", "status", "error", "created_at",
+    ),
+    "event": ("seq", "name", "payload", "created_at"),
+    "media": ("direction", "tag", "encoding", "sample_rate_hz", "duration_ms", "bytes", "path", "created_at"),
+    "note": ("label", "text", "created_at"),
+}  # fmt: skip
+"""Kind of line → what of it is a column under the same name."""
+
+
+def _text(row: Row, name: str) -> str:
+    value = row.get(name)
+    if not isinstance(value, str) or not value:
+        raise BrokenError(f"{row.get('type', 'message')} line without {name!r}")
+    return value

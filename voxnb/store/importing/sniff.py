@@ -1,0 +1,85 @@
+"""What a file is, by its first bytes and its name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+from voxnb.errors import StoreFormatError
+from voxnb.store.importing.chats import list_of
+from voxnb.store.importing.draft import Reading
+from voxnb.store.importing.lines import json_items, json_lines, opened, stands_in_lines
+from voxnb.store.importing.spoken import is_langchain
+
+SQLITE: Final = b"SQLite format 3\0"
+PARQUET: Final = b"PAR1"
+PEEK_BYTES: Final = 4096
+
+
+def format_of(path: Path, *, max_item_bytes: int) -> str:
+    """The format's name, as `import_conversations` takes it.
+
+    Raises:
+        StoreFormatError: it is none that is known.
+        StoreError: it cannot be read.
+    """
+    with opened(path) as file:
+        head = file.read(PEEK_BYTES)
+    if head.startswith(SQLITE):
+        return "llm"
+    if head.startswith(PARQUET):
+        return "parquet"
+    begins, suffix = head.lstrip()[:1], path.suffix.lower()
+    if begins in (b"{", b"["):
+        found = _of_value(_first(path, max_item_bytes))
+        # A first line that is broken says nothing; the name may.
+        found = found or ("openai" if suffix in (".jsonl", ".ndjson") else None)
+    elif not begins:
+        # An empty file has no conversation, in whatever format its name says.
+        found = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".db": "llm"}.get(suffix, "openai")
+    elif suffix in (".csv", ".tsv") or re.search(rb"[,;\t]", head.splitlines()[0]):
+        found = "csv"
+    else:
+        found = "openai" if suffix in (".jsonl", ".ndjson") else None
+    if found is None:
+        raise StoreFormatError(
+            f"cannot tell what {str(path)!r} is; say format=…: jsonl (voxnb's own), openai, chatgpt, langchain, llm, csv, "
+            "parquet, qmsum",
+            path=str(path),
+        )
+    return found
+
+
+def _first(path: Path, max_item_bytes: int) -> Any:
+    """The first value that can be read, of the first few."""
+    reading = Reading("", "", "", max_item_bytes=max_item_bytes)
+    in_lines = stands_in_lines(path, max_item_bytes)
+    with opened(path) as file:
+        found: Iterator[tuple[Any, Any]] = (
+            json_lines(file, reading) if in_lines else json_items(file, reading, noun="item")
+        )
+        return next((value for _, value in islice(found, 100)), None)
+
+
+def _of_value(first: Any) -> str | None:
+    if isinstance(first, list):
+        return "langchain" if any(is_langchain(item) for item in first) else "openai"
+    if not isinstance(first, Mapping):
+        return None
+    if "voxnb" in first:
+        return "jsonl"
+    if isinstance(first.get("mapping"), Mapping):
+        return "chatgpt"
+    if "meeting_transcripts" in first:
+        return "qmsum"
+    if is_langchain(first):
+        return "langchain"
+    key = list_of(first)
+    if key is not None:
+        return "langchain" if any(is_langchain(item) for item in first[key]) else "openai"
+    if "role" in first or {"from", "value"} <= set(first):
+        return "openai"
+    return None

@@ -1,0 +1,166 @@
+"""Where rows come from: CSV, Parquet, DataFrames, iterables of dicts; read in pieces, with the place of each."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any, Final
+
+from voxnb.errors import StoreError, StoreFormatError
+from voxnb.store.importing.chats import as_draft, list_of
+from voxnb.store.importing.draft import Draft, Reading
+from voxnb.store.importing.lines import NOT_UTF8, opened, whole_lines
+from voxnb.store.importing.rows import Waiting, find_columns
+
+BATCH_ROWS: Final = 2_000
+Names = Mapping[str, str] | None
+
+
+def csv_drafts(path: Path, reading: Reading, *, columns: Names, roles: Names) -> Iterator[Draft]:
+    """Drafts of a comma-, semicolon- or tab-separated file with a line of column names.
+
+    Raises:
+        ParameterError: see `rows.find_columns`.
+        StoreFormatError: it has no line of column names.
+    """
+    waiting = Waiting(reading, roles)
+    with opened(path) as file:
+        for place, row in _csv_rows(file, reading, columns):
+            waiting.add(place, row)
+    yield from waiting.drafts()
+
+
+def _csv_rows(file: IO[bytes], reading: Reading, columns: Names) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    # One limit for the process; a longer field would end the reading with an error that names neither.
+    csv.field_size_limit(max(csv.field_size_limit(), reading.max_item_bytes))
+    source = _Lines(file, reading)
+    first = next((line for line in source if line.strip()), None)
+    if first is None:
+        return
+    delimiter = max(",;\t", key=first.count)
+    names = next(csv.reader([first], delimiter=delimiter), [])
+    found = {ours: names.index(theirs) for ours, theirs in find_columns(names, columns).items()}
+    reader = csv.reader(source, delimiter=delimiter)
+    while True:
+        place = f"line {source.number + 1}"
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            reading.skipped.add("not CSV, and nothing after it was read", f"{place}: {error}"[:200])
+            return
+        if row is None:
+            return
+        if not row:
+            continue
+        if len(row) != len(names):
+            reading.skipped.add("rows with another number of fields", f"{place}: {len(row)}, expected {len(names)}")
+            continue
+        yield place, {ours: _field(row[at], ours, place, reading) for ours, at in found.items()}
+
+
+class _Lines:
+    """The text of a file's lines, with their number; bytes that are not UTF-8 marked for `_field`."""
+
+    def __init__(self, file: IO[bytes], reading: Reading) -> None:
+        self._lines = whole_lines(file, reading)
+        self.number = 0
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        self.number, line = next(self._lines)
+        return line.decode("utf-8", "surrogateescape").replace("\0", "\ufffd")
+
+
+def _field(text: str, ours: str, place: str, reading: Reading) -> str | None:
+    if not text.isascii() and any("\udc80" <= character <= "\udcff" for character in text):
+        reading.remarks.add(NOT_UTF8, place)
+        text = text.encode("utf-8", "surrogateescape").decode("cp1252", "replace")
+    # An empty field is a text only where texts stand.
+    return text if text or ours == "content" else None
+
+
+def parquet_drafts(path: Path, reading: Reading, *, columns: Names, roles: Names) -> Iterator[Draft]:
+    """Drafts of a Parquet file: a row per message, or a row per conversation with its list of messages.
+
+    Raises:
+        ParameterError: see `rows.find_columns`.
+        StoreError: pyarrow is missing.
+        StoreFormatError: it is damaged.
+    """
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise StoreError(
+            "reading Parquet needs pyarrow; install it with pip install 'voxnb[parquet]'", path=str(path)
+        ) from error
+    try:
+        with pq.ParquetFile(path) as file:
+            rows = (row for batch in file.iter_batches(batch_size=BATCH_ROWS) for row in batch.to_pylist())
+            yield from dict_drafts(
+                rows, reading, columns=columns, roles=roles, noun="row", have=file.schema_arrow.names
+            )
+    except pa.ArrowException as error:
+        raise StoreFormatError(f"{str(path)!r} is no Parquet file that can be read: {error}", path=str(path)) from error
+    except OSError as error:
+        raise StoreFormatError(f"cannot read {str(path)!r}: {error}", path=str(path)) from error
+
+
+def frame_drafts(frame: Any, reading: Reading, *, columns: Names, roles: Names) -> Iterator[Draft]:
+    """Drafts of a DataFrame: a row per message, or a row per conversation with its list of messages.
+
+    Raises:
+        ParameterError: see `rows.find_columns`.
+    """
+    have = list(frame.columns)
+    rows = (dict(zip(have, values, strict=True)) for values in frame.itertuples(index=False, name=None))
+    yield from dict_drafts(rows, reading, columns=columns, roles=roles, noun="row", have=have)
+
+
+def dict_drafts(
+    items: Iterable[Any],
+    reading: Reading,
+    *,
+    columns: Names,
+    roles: Names,
+    noun: str,
+    have: Iterable[Any] | None = None,
+) -> Iterator[Draft]:
+    """Drafts of dicts: rows of messages, and whole conversations (anything with a list of messages).
+
+    Args:
+        items: in order.
+        reading: of the import.
+        columns: our names → the items'.
+        roles: their names of roles → the API's.
+        noun: what an item is, for places.
+        have: the columns, where every item has the same.
+    """
+    waiting = Waiting(reading, roles)
+    names = None if have is None else list(have)
+    found = None if names is None or {"messages", "conversations"} & set(names) else find_columns(names, columns)
+    for number, item in enumerate(items, 1):
+        reading.done, place = number, f"{noun} {number}"
+        value = _lists(item)
+        if isinstance(value, list) or (isinstance(value, Mapping) and list_of(value)):
+            if (draft := as_draft(value, place, reading, roles=roles)) is not None:
+                yield draft
+        elif not isinstance(value, Mapping):
+            reading.skipped.add("neither a dict nor a list of dicts", f"{place}: {type(item).__name__}")
+        else:
+            taken = find_columns(value, columns) if found is None else found
+            waiting.add(place, {ours: value.get(theirs) for ours, theirs in taken.items()})
+    yield from waiting.drafts()
+
+
+def _lists(item: Any) -> Any:
+    """An item whose lists are lists: pandas and Parquet bring arrays."""
+    if not isinstance(item, Mapping):
+        return item
+    return {
+        name: value.tolist() if hasattr(value, "tolist") and hasattr(value, "dtype") else value
+        for name, value in item.items()
+    }
