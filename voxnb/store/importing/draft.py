@@ -30,6 +30,7 @@ class Draft:
         times: UNIX seconds of each message or None; empty where none is known.
         facts: index of a message → what is known of the turn it belongs to (``model state error finish_reason
             duration_ms``).
+        each_is_a_turn: nobody answers anybody: every message is a turn of its own.
     """
 
     place: str
@@ -43,6 +44,7 @@ class Draft:
     created_at: float | None = None
     times: Sequence[float | None] = ()
     facts: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    each_is_a_turn: bool = False
 
 
 @dataclass(slots=True)

@@ -12,10 +12,13 @@ from voxnb.errors import ParameterError
 from voxnb.params import did_you_mean, nearest
 from voxnb.store.database import Database
 from voxnb.store.importing import chats, tabular
+from voxnb.store.importing.chatgpt import chatgpt_drafts
 from voxnb.store.importing.draft import MAX_ITEM_BYTES, Reading
 from voxnb.store.importing.lines import opened
+from voxnb.store.importing.llm_logs import llm_drafts
 from voxnb.store.importing.own import own_batches
 from voxnb.store.importing.pipeline import Writable, batches, run
+from voxnb.store.importing.qmsum import qmsum_drafts
 from voxnb.store.importing.sniff import format_of
 from voxnb.store.progress import Progress, following
 from voxnb.store.report import ImportReport
@@ -122,11 +125,26 @@ def _parquet(path: Path, reading: Reading, how: How) -> Iterator[Writable]:
     return batches(tabular.parquet_drafts(path, reading, columns=how.columns, roles=how.roles), reading, copy=how.copy)
 
 
+def _chatgpt(path: Path, reading: Reading, how: How) -> Iterator[Writable]:
+    return batches(chatgpt_drafts(path, reading), reading, copy=how.copy)
+
+
+def _llm(path: Path, reading: Reading, how: How) -> Iterator[Writable]:
+    return batches(llm_drafts(path, reading), reading, copy=how.copy)
+
+
+def _qmsum(path: Path, reading: Reading, how: How) -> Iterator[Writable]:
+    return batches(qmsum_drafts(path, reading), reading, copy=how.copy)
+
+
 READERS: Final[dict[str, Callable[[Path, Reading, How], Iterator[Writable]]]] = {
     "jsonl": _own,
     "openai": _chats,
+    "chatgpt": _chatgpt,
     "langchain": _chats,
+    "llm": _llm,
     "csv": _csv,
     "parquet": _parquet,
+    "qmsum": _qmsum,
 }
 """Format → what reads a file of it."""

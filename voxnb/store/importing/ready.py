@@ -230,7 +230,8 @@ def _cut(draft: Draft, said: list[Said], counts: Mapping[str, Iterator[int]], re
         kept.append(Kept(m.role, m.text, m.extra, total, features, encoding, m.hash, at))
     first = next((n for n, m in enumerate(said) if m.role not in INSTRUCTION_ROLES), len(said))
     instructions = [measure(_as_message(m)) for m in said[:first]]
-    turns = [_turn(kept[low:high], draft, low, high) for low, high in _bounds(said, first)]
+    bounds = ((n, n + 1) for n in range(first, len(said))) if draft.each_is_a_turn else _bounds(said, first)
+    turns = [_turn(kept[low:high], draft, low, high) for low, high in bounds]
     if _mark_unanswered(turns, said[first:]):
         reading.remarks.add("tool calls without a result: their turns count as cut off", draft.place)
     content = turn_hash([*(m.hash for m in said[:first]), *(turn.hash for turn in turns)])

@@ -17,6 +17,7 @@ from voxnb.store.importing.spoken import is_langchain
 SQLITE: Final = b"SQLite format 3\0"
 PARQUET: Final = b"PAR1"
 PEEK_BYTES: Final = 4096
+LOOKED_AT: Final = 20
 
 
 def format_of(path: Path, *, max_item_bytes: int) -> str:
@@ -34,7 +35,7 @@ def format_of(path: Path, *, max_item_bytes: int) -> str:
         return "parquet"
     begins, suffix = head.lstrip()[:1], path.suffix.lower()
     if begins in (b"{", b"["):
-        found = _of_value(_first(path, max_item_bytes))
+        found = _of_values(path, max_item_bytes)
         # A first line that is broken says nothing; the name may.
         found = found or ("openai" if suffix in (".jsonl", ".ndjson") else None)
     elif not begins:
@@ -53,15 +54,15 @@ def format_of(path: Path, *, max_item_bytes: int) -> str:
     return found
 
 
-def _first(path: Path, max_item_bytes: int) -> Any:
-    """The first value that can be read, of the first few."""
+def _of_values(path: Path, max_item_bytes: int) -> str | None:
+    """The format of the first value that has one, of the first few."""
     reading = Reading("", "", "", max_item_bytes=max_item_bytes)
     in_lines = stands_in_lines(path, max_item_bytes)
     with opened(path) as file:
         found: Iterator[tuple[Any, Any]] = (
             json_lines(file, reading) if in_lines else json_items(file, reading, noun="item")
         )
-        return next((value for _, value in islice(found, 100)), None)
+        return next((kind for _, value in islice(found, LOOKED_AT) if (kind := _of_value(value)) is not None), None)
 
 
 def _of_value(first: Any) -> str | None:

@@ -1,0 +1,191 @@
+"""ChatGPT's export: the path that was seen, with its tools and thoughts; what else is in the tree is counted."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from voxnb.store.context_store import ContextStore
+
+
+@pytest.fixture
+def store():
+    with ContextStore(":memory:") as found:
+        yield found
+
+
+class Tree:
+    """Writes a conversation as the export has it."""
+
+    def __init__(self, title="Iris", key="6f0e", **more):
+        self.value = {"title": title, "conversation_id": key, "create_time": 1714557600.0, "update_time": 1714557700.5,
+                      "default_model_slug": "gpt-4o", "mapping": {}, "current_node": None, **more}  # fmt: skip
+        self.node("root", None, None)
+
+    def node(self, key, parent, message):
+        self.value["mapping"][key] = {"id": key, "message": message, "parent": parent, "children": []}
+        if parent is not None:
+            self.value["mapping"][parent]["children"].append(key)
+        self.value["current_node"] = self.last = key
+
+    def say(self, role, *parts, key=None, parent=None, kind="text", recipient="all", metadata=None, at=None, **content):
+        number = len(self.value["mapping"])
+        key = key or f"n{number}"
+        held = {"content_type": kind, **({"parts": list(parts)} if parts or not content else {}), **content}
+        message = {"id": key, "author": {"role": role, "name": None, "metadata": {}}, "create_time": at or 1714557600.0 + number,
+                   "content": held, "status": "finished_successfully", "weight": 1.0, "recipient": recipient,
+                   "metadata": metadata or {}}  # fmt: skip
+        self.node(key, parent or self.last, message)
+        return key
+
+
+def write(path, *trees):
+    path.write_text(json.dumps([tree.value for tree in trees], ensure_ascii=False), encoding="utf-8")
+    return path
+
+
+def said(store):
+    frame = store.messages()
+    return list(zip(frame["role"], frame["content"], strict=True))
+
+
+def test_the_path_that_was_seen_becomes_turns(store, tmp_path):
+    tree = Tree()
+    tree.say("system", "")
+    tree.say("user", kind="user_editable_context", user_profile="I am Ann.", user_instructions="Be brief.",
+             metadata={"is_visually_hidden_from_conversation": True})  # fmt: skip
+    tree.say("user", "What is iris?", at=1714557603.25)
+    tree.say("assistant", "A flower.", metadata={"model_slug": "gpt-4o-mini"})
+    tree.say("user", "And setosa?")
+    tree.say("assistant", "A species.", "Small petals.", metadata={"model_slug": "o3"})
+    report = store.import_conversations(write(tmp_path / "conversations.json", tree))
+    assert (report.format, report.conversations, report.turns) == ("chatgpt", 1, 2)
+    assert report.skipped == report.remarks == ()
+    assert said(store) == [("user", "What is iris?"), ("assistant", "A flower."), ("user", "And setosa?"),
+                           ("assistant", "A species.\nSmall petals.")]  # fmt: skip
+    assert store["Iris"].plan().messages[0] == {"role": "system", "content": "I am Ann.\n\nBe brief."}
+    turns = store.turns()
+    assert turns["model"].tolist() == ["gpt-4o-mini", "o3"]
+    assert turns["created_at"].iloc[0].timestamp() == 1714557603.25
+    (row,) = store.conversations().to_dict("records")
+    assert (row["title"], row["model"], row["created_at"].timestamp()) == ("Iris", "gpt-4o", 1714557600.0)
+    assert json.loads(row["metadata"])["imported"]["id"] == "6f0e"
+
+
+def test_other_branches_are_counted(store, tmp_path):
+    tree = Tree()
+    first = tree.say("user", "Draft")
+    tree.say("assistant", "First answer")
+    tree.say("assistant", "Second answer", parent=first)
+    tree.say("user", "Go on")
+    tree.say("user", "Another beginning", parent="root")
+    tree.say("assistant", "Yes?")
+    tree.value["current_node"] = "n4"
+    report = store.import_conversations(write(tmp_path / "c.json", tree))
+    assert said(store) == [("user", "Draft"), ("assistant", "Second answer"), ("user", "Go on")]
+    assert "3 × messages of other branches" in str(report)
+
+
+def test_without_a_current_node_the_newest_branch_counts(store, tmp_path):
+    tree = Tree()
+    first = tree.say("user", "Q")
+    tree.say("assistant", "new", at=1714559999.0)
+    tree.say("assistant", "old", parent=first, at=1714550000.0)
+    del tree.value["current_node"]
+    report = store.import_conversations(write(tmp_path / "c.json", tree))
+    assert said(store)[-1] == ("assistant", "new")
+    assert "newest branch was taken" in str(report)
+
+
+def test_tools_are_calls_with_results(store, tmp_path):
+    tree = Tree()
+    tree.say("user", "2+2?")
+    tree.say("assistant", kind="thoughts", thoughts=[{"summary": "s", "content": "add them"}])
+    tree.say("assistant", kind="reasoning_recap", content="Thought for 2 s")
+    call = tree.say("assistant", kind="code", recipient="python", language="python", text="2+2")
+    tree.say("tool", kind="execution_output", text="4")
+    tree.say("tool", kind="execution_output", text="done")
+    tree.say("assistant", "4.")
+    tree.say("user", "thanks")
+    tree.say("assistant", kind="code", recipient="bio", language="unknown", text="remember")
+    tree.say("assistant", "Welcome.")
+    report = store.import_conversations(write(tmp_path / "c.json", tree))
+    messages = store["Iris"].messages()
+    assert messages["role"].tolist() == ["user", "assistant", "tool", "assistant", "user", "assistant", "assistant"]
+    (called,) = json.loads(messages["tool_calls"].iloc[1])
+    assert called == {"id": call, "type": "function", "function": {"name": "python", "arguments": "2+2"}}
+    assert (messages["tool_call_id"].iloc[2], messages["content"].iloc[2]) == (call, "4\ndone")
+    assert messages["content"].iloc[5] == "[bio]\nremember"
+    assert "result is not in the export, kept as text" in str(report)
+    (extra,) = store.database.read(
+        "SELECT json_extract(extra, '$.reasoning_content') FROM message WHERE position = 1 LIMIT 1"
+    )
+    assert extra == ("add them\nThought for 2 s",)
+    assert set(store.turns()["state"]) == {"complete"}
+
+
+def test_pictures_voices_and_hidden_messages(store, tmp_path):
+    tree = Tree()
+    picture = {"content_type": "image_asset_pointer", "asset_pointer": "file-service://file-1", "size_bytes": 9}
+    tree.say("user", picture, "What is this?", kind="multimodal_text")
+    tree.say("assistant", "secret", metadata={"is_visually_hidden_from_conversation": True})
+    tree.say(
+        "assistant",
+        {"content_type": "audio_transcription", "text": "A cat.", "direction": "out"},
+        kind="multimodal_text",
+    )
+    tree.say("tool", kind="tether_quote", text="said by nobody's call")
+    tree.say("critic", "x")
+    report = store.import_conversations(write(tmp_path / "c.json", tree))
+    assert said(store) == [("user", "[image: file-service://file-1]\nWhat is this?"), ("assistant", "A cat.")]
+    text = str(report)
+    for what in (
+        "1 × pictures and files",
+        "hidden messages",
+        "'secret'",
+        "without being called",
+        "unknown author",
+        "'critic'",
+    ):
+        assert what in text
+
+
+def test_an_export_a_month_later_brings_what_is_new(store, tmp_path):
+    first, second = Tree(), Tree(title="Plots", key="7a11")
+    for tree in (first, second):
+        tree.say("user", "Q")
+        tree.say("assistant", "A")
+    store.import_conversations(write(tmp_path / "may.json", first))
+    first.say("user", "more")
+    first.say("assistant", "yes")
+    report = store.import_conversations(write(tmp_path / "june.json", first, second))
+    assert (report.conversations, report.extended, report.turns) == (1, 1, 2)
+    assert [len(store[name]) for name in ("Iris", "Plots")] == [2, 1]
+    assert store.verify()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda v: v.update(mapping=7),
+        lambda v: v["mapping"].update(n1=None),
+        lambda v: v["mapping"]["n1"].update(parent="n1"),
+        lambda v: v["mapping"]["n1"].update(message=[]),
+        lambda v: v["mapping"]["n1"]["message"].update(content="text"),
+        lambda v: v["mapping"]["n1"]["message"].update(author=None, metadata=3),
+        lambda v: v["mapping"]["n1"]["message"]["content"].update(parts=[None, 7, {}]),
+        lambda v: v["mapping"]["n1"]["message"].update(create_time="yesterday"),
+        lambda v: v.update(title=3, create_time=None, current_node=4),
+        lambda v: v.update(mapping={}),
+    ],
+)
+def test_a_broken_tree_harms_no_other(store, tmp_path, change):
+    broken, whole = Tree(key="bad"), Tree(title="Whole")
+    for tree in (broken, whole):
+        tree.say("user", "Q")
+        tree.say("assistant", "A")
+    change(broken.value)
+    store.import_conversations(write(tmp_path / "c.json", broken, whole))
+    assert len(store["Whole"]) == 1
+    assert store.verify()

@@ -1,0 +1,105 @@
+"""What all forms of llm's logs share: rows of tables that may lack columns, fragments, attachments, tool calls."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from voxnb.store.importing.draft import Reading
+
+AUDIO = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3"}
+
+
+def open_log(path: Path) -> sqlite3.Connection:
+    """A connection that cannot write; where even a log beside the file cannot be made, one to the file as it is."""
+    uri = path.absolute().as_uri()
+    c = sqlite3.connect(f"{uri}?mode=ro", uri=True)
+    try:
+        c.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    except sqlite3.OperationalError:
+        c.close()
+        c = sqlite3.connect(f"{uri}?mode=ro&immutable=1", uri=True)
+    # Older rows may hold what is no UTF-8.
+    c.text_factory = lambda raw: raw.decode("utf-8", "replace")
+    return c
+
+
+class Log:
+    """An open log.
+
+    Attributes:
+        reading: of the import.
+    """
+
+    def __init__(self, c: sqlite3.Connection, reading: Reading) -> None:
+        self._c = c
+        self.reading = reading
+        self._columns: dict[str, list[str]] = {}
+
+    def columns(self, table: str) -> list[str]:
+        """Names of a table's columns; none where there is no such table."""
+        if table not in self._columns:
+            self._columns[table] = [
+                name for (name,) in self._c.execute("SELECT name FROM pragma_table_info(?)", (table,))
+            ]
+        return self._columns[table]
+
+    def rows(self, table: str, where: str = "1", *params: Any) -> Iterator[dict[str, Any]]:
+        """Rows of a table as dicts; none where there is no such table."""
+        names = self.columns(table)
+        if not names:
+            return
+        chosen = ", ".join(f'"{name}"' for name in names)
+        for row in self._c.execute(f'SELECT {chosen} FROM "{table}" WHERE {where}', params):
+            yield dict(zip(names, row, strict=True))
+
+    def fragment(self, key: Any) -> str:
+        """The text of a fragment."""
+        return next((str(row["content"] or "") for row in self.rows("fragments", "id = ?", key)), "")
+
+    def with_fragments(self, table: str, response: Any, text: Any) -> str:
+        """A prompt as the model saw it: its fragments, then what was typed."""
+        found = self.rows(table, 'response_id = ? ORDER BY "order"', response)
+        return "\n".join([*(self.fragment(row["fragment_id"]) for row in found), *([str(text)] if text else [])])
+
+    def attachments_of(self, response: Any) -> Iterator[dict[str, Any]]:
+        """What was attached to a prompt."""
+        for row in self.rows("prompt_attachments", 'response_id = ? ORDER BY "order"', response):
+            yield from self.rows("attachments", "id = ?", row["attachment_id"])
+
+
+def attached(row: Mapping[str, Any], reading: Reading, place: str) -> dict[str, Any]:
+    """An attachment as the API's part; what cannot travel is named in a text."""
+    kind, content, url = str(row.get("type") or ""), row.get("content"), row.get("url")
+    if isinstance(content, bytes) and len(content) <= reading.max_item_bytes:
+        data = base64.b64encode(content).decode()
+        if kind.startswith("image/"):
+            return {"type": "image_url", "image_url": {"url": f"data:{kind};base64,{data}"}}
+        if kind in AUDIO:
+            return {"type": "input_audio", "input_audio": {"data": data, "format": AUDIO[kind]}}
+        return {
+            "type": "file",
+            "file": {"filename": str(row.get("id") or "file"), "file_data": f"data:{kind};base64,{data}"},
+        }
+    if url and kind.startswith("image/"):
+        return {"type": "image_url", "image_url": {"url": url}}
+    where = url or row.get("path") or row.get("id")
+    reading.remarks.add(
+        "attachments that are not in the log: their place is marked in the text", f"{place}: {where}"[:200]
+    )
+    return {"type": "text", "text": f"[{kind or 'attachment'}: {where}]"}
+
+
+def call_of(row: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """A tool call as the API's dict."""
+    arguments = row.get("arguments")
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments or {}, ensure_ascii=False)
+    return {
+        "id": row.get("tool_call_id") or key,
+        "type": "function",
+        "function": {"name": str(row.get("name") or row.get("tool_name") or ""), "arguments": text},
+    }
