@@ -43,16 +43,20 @@ _scenario: weakref.WeakSet[ChatCompletionsAPIClient] = weakref.WeakSet()
 class _Namespace(type):
     """Names that are looked up on the class; a wrong one says what is nearest."""
 
-    def __getattr__(cls, name: str) -> Any:
-        if name in cls.__dict__.get("_classes", ()):
-            return _client_class(name)
-        path = cls.__qualname__.replace("_Beta", "OpenAI.Beta")
-        if name.startswith("_"):
-            raise AttributeError(f"{path} has no {name!r}")
-        if name == "RealtimeAPIClient":
-            raise AttributeError(_NO_REALTIME.format(name=f"{path}.{name}"))
-        known = _public(cls)
-        raise AttributeError(f"{path} has no {name!r} here{did_you_mean(name, known)}; there are {', '.join(known)}")
+    if not TYPE_CHECKING:  # else every misspelt name would pass type checkers as Any
+
+        def __getattr__(cls, name: str) -> Any:
+            if name in cls.__dict__.get("_classes", ()):
+                return _client_class(name)
+            path = cls.__qualname__.replace("_Beta", "OpenAI.Beta")
+            if name.startswith("_"):
+                raise AttributeError(f"{path} has no {name!r}")
+            if name == "RealtimeAPIClient":
+                raise AttributeError(_NO_REALTIME.format(name=f"{path}.{name}"))
+            known = _public(cls)
+            raise AttributeError(
+                f"{path} has no {name!r} here{did_you_mean(name, known)}; there are {', '.join(known)}"
+            )
 
     def __dir__(cls) -> list[str]:
         return [*vars(cls), *cls.__dict__.get("_classes", ())]
@@ -104,6 +108,8 @@ class OpenAI(metaclass=_Namespace):
     """VoxEngine's ``OpenAI`` module: factories, classes and event namespaces."""
 
     _classes = ("ChatCompletionsAPIClient",)
+    if TYPE_CHECKING:  # imported on use
+        from voxnb.clients.chat import ChatCompletionsAPIClient
 
     Events = events.Events
     ChatCompletionsAPIEvents = events.ChatCompletionsAPIEvents
@@ -232,24 +238,26 @@ def require(module: str, /) -> None:
     )
 
 
-def __getattr__(name: str) -> Any:
-    if name.startswith("_"):
-        raise AttributeError(f"module {__name__!r} has no {name!r}")
-    here = [known for known in __all__ if known != "METHODS"]
-    if name in dir(OpenAI):
-        text = f"it is OpenAI.{name}"
-    elif name == "RealtimeAPIClient":
-        text = _NO_REALTIME.format(name=name)
-    else:
-        close = did_you_mean(name, [*here, *ELSEWHERE, *_public(OpenAI)])
-        text = ELSEWHERE.get(name) or f"there are {', '.join(here)}{close}"
-    text = f"voxnb.voxengine has no {name!r}: {text}"
-    frame = inspect.currentframe()
-    if _is_import(frame.f_back if frame else None):
-        raise ImportError(text, name=__name__)
-    raise AttributeError(text)
-
-
 def _is_import(frame: FrameType | None) -> bool:
     """Whether a frame is at ``from … import …``, which replaces the text of an `AttributeError` by its own."""
     return frame is not None and frame.f_code.co_code[frame.f_lasti] == opcode.opmap["IMPORT_FROM"]
+
+
+if not TYPE_CHECKING:  # as above
+
+    def __getattr__(name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(f"module {__name__!r} has no {name!r}")
+        here = [known for known in __all__ if known != "METHODS"]
+        if name in dir(OpenAI):
+            text = f"it is OpenAI.{name}"
+        elif name == "RealtimeAPIClient":
+            text = _NO_REALTIME.format(name=name)
+        else:
+            close = did_you_mean(name, [*here, *ELSEWHERE, *_public(OpenAI)])
+            text = ELSEWHERE.get(name) or f"there are {', '.join(here)}{close}"
+        text = f"voxnb.voxengine has no {name!r}: {text}"
+        frame = inspect.currentframe()
+        if _is_import(frame.f_back if frame else None):
+            raise ImportError(text, name=__name__)
+        raise AttributeError(text)

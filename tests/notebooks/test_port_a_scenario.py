@@ -1,0 +1,69 @@
+"""The notebook that carries scenarios over: its saved outputs are those of a run, and it runs."""
+
+import re
+
+import pytest
+
+import voxnb
+from tests.notebooks.saved import ROOT, Notebook, output, traces
+
+PORT = Notebook("02_port_a_scenario.ipynb")
+
+
+def texts():
+    return [cell.source for cell in PORT.made.cells if cell.cell_type == "markdown"]
+
+
+def test_the_saved_notebook_was_run_from_top_to_bottom():
+    assert [cell.execution_count for cell in PORT.cells] == list(range(1, len(PORT.cells) + 1))
+    assert PORT.streams() == {"stdout"}
+
+
+def test_the_saved_notebook_names_no_machine_and_no_key():
+    assert traces(PORT.path) == []
+
+
+def test_a_scenario_stands_above_its_port_and_both_say_the_same_names():
+    scripts = [re.search(r"```js\n(.+?)```", text, re.DOTALL) for text in texts()]
+    scripts = [found[1] for found in scripts if found]
+    ports = [cell.source for cell in PORT.cells if "addEventListener" in cell.source]
+    assert len(scripts) == len(ports) >= 2
+    names = re.compile(r"\b(?:create\w+|addEventListener|terminate|events\.\w+|data\.payload|Logger\.write)\b")
+    for script, port in zip(scripts, ports, strict=True):
+        assert set(names.findall(script)) <= set(names.findall(port))
+
+
+def test_it_says_plainly_where_no_model_answers():
+    scripted = [cell for cell in PORT.cells if "testing.server(" in cell.source]
+    assert scripted
+    told = [text for text in texts() if "scripted server" in text]
+    assert len(told) >= 1
+    assert all("not a model" in text for text in told)
+
+
+def test_the_saved_outputs_show_a_dialogue_and_its_end():
+    lines = output(PORT.cell('"baseUrl": "local"')).splitlines()
+    assert [line.split(":")[0] for line in lines if re.match(r"(caller|model|closed): ", line)] == [
+        *["caller", "model"] * 3,
+        "closed",
+    ]
+    assert "rebuilt exactly" in output(PORT.cell("explain(3)"))
+
+
+@pytest.mark.local
+@pytest.mark.kernel
+@pytest.mark.timeout(300)  # three replies on a slow machine
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")  # jupyter_client's own
+def test_it_runs_and_its_conversations_are_in_the_store(tmp_path, monkeypatch):
+    path = tmp_path / "store.db"
+    monkeypatch.setenv("VOXNB_STORE", str(path))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    again = PORT.run(tmp_path)
+    assert again.streams() == {"stdout"}
+    scripted = [(a, b) for a, b in zip(PORT.cells, again.cells, strict=True) if "testing.server(" in a.source]
+    assert [output(a) for a, _ in scripted] == [output(b) for _, b in scripted]
+    with voxnb.ContextStore(path) as store:
+        turns = store.turns()
+        assert set(turns["state"]) == {"complete"}
+        assert sorted(turns.groupby("conversation_id").size()) == [1, 3]
+        assert store.verify()
