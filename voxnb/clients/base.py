@@ -60,6 +60,7 @@ class Client:
         "idle",
         "on",
         "remove_event_listener",
+        "statistics",
         "wait_for",
         "web_socket_id",
     )
