@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import sys
 import time
 import unicodedata
@@ -23,6 +22,8 @@ from voxnb.errors import SummaryError, VoxnbError
 from voxnb.events import ContextEvents, Event
 from voxnb.memory.policy import ContextPolicy
 from voxnb.store.context_store import ContextStore
+from voxnb.terminal.budget import fold_line, token_bar
+from voxnb.terminal.screen import Screen, Span
 
 NAME: Final = "demo"
 SCRIPT: Final = "conversation.json"
@@ -39,11 +40,6 @@ POLICY: Final = ContextPolicy(
 
 REPLY_TOKENS: Final = 32
 """Short replies: the demo is about what is remembered."""
-
-BAR_CHARS: Final = 40
-PARTS: Final = (("instructions", "I", "35"), ("pinned", "P", "33"), ("summary", "S", "36"), ("tail", "=", "32"),
-                ("current turn", ">", "34"))  # fmt: skip
-"""Part of a request, its letter in the bar, its colour on a terminal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,59 +89,7 @@ def says(text: str, alternatives: Iterable[str]) -> bool:
     return any(re.search(rf"(?<!\w){re.escape(plain(a))}(?!\w)", held) for a in alternatives)
 
 
-# -- showing ----------------------------------------------------------------------------------
-
-
-class Screen:
-    """Where the demo writes: a terminal with colours, or plain lines."""
-
-    def __init__(self, out: TextIO) -> None:
-        self.out = out
-        self.live = out.isatty()
-        self.width = min(shutil.get_terminal_size().columns, 110) if self.live else 110
-
-    def line(self, text: str = "") -> None:
-        """One line."""
-        print(text, file=self.out, flush=True)
-
-    def write(self, text: str) -> None:
-        """A piece of a line."""
-        print(text, end="", file=self.out, flush=True)
-
-    def paint(self, text: str, colour: str) -> str:
-        """The text in a colour, where there are colours."""
-        return f"\x1b[{colour}m{text}\x1b[0m" if self.live else text
-
-    def head(self, text: str) -> None:
-        """A heading."""
-        self.line()
-        self.line(self.paint(f"── {text} " + "─" * max(4, self.width - len(text) - 4), "1"))
-
-    def block(self, text: str, *, indent: str = "    │ ") -> None:
-        """Several lines, set apart and wrapped."""
-        import textwrap
-
-        for paragraph in text.split("\n"):
-            for piece in textwrap.wrap(paragraph, self.width - len(indent)) or [""]:
-                self.line(indent + piece)
-
-
-def token_bar(screen: Screen, payload: Mapping[str, Any]) -> str:
-    """The budget of a request: pinned, summary, tail, this turn, reserved, free."""
-    window = payload["window_tokens"]
-    tokens = payload["tokens"]
-    shares = [(name, mark, colour, tokens.get(name, 0)) for name, mark, colour in PARTS]
-    shares.append(("reserved", "r", "31", payload["reserve_tokens"]))
-    bar, used = "", 0
-    for _, mark, colour, count in shares:
-        cells = max(1, round(BAR_CHARS * count / window)) if count else 0
-        cells = min(cells, BAR_CHARS - used)
-        used += cells
-        bar += screen.paint(
-            (" " if screen.live and mark == "=" else mark) * cells, f"7;{colour}" if screen.live else ""
-        )
-    named = " · ".join(f"{name} {count:,}" for name, _, _, count in shares if count)
-    return f"    [{bar}{'.' * (BAR_CHARS - used)}] {payload['total_tokens']:,} of {window:,}: {named}"
+# -- playing ----------------------------------------------------------------------------------
 
 
 class Player:
@@ -174,7 +118,7 @@ class Player:
             self.screen.line(f"    resumed after line {done} of {len(self.script.turns)}")
         for number, turn in enumerate(self.script.turns[done:], start=done + 1):
             self.screen.line()
-            self.screen.line(f"{self.screen.paint(f'{number:>2}', '2')}  you    {turn['user']}")
+            self.screen.line((f"{number:>2}", "2"), f"  you    {turn['user']}")
             if "tool" in turn:
                 self._append_tool(turn)
             else:
@@ -204,9 +148,9 @@ class Player:
         else:
             self.screen.write(" ".join(turn.result().text.split()))
         reply = turn.result()
-        self.screen.line()
+        self.screen.end()
         if self.planned is not None:
-            self.screen.line(token_bar(self.screen, self.planned))
+            self.screen.line(*_bar(self.screen, self.planned))
         for warning in reply.warnings:
             self.screen.line(f"    ! {warning}")
 
@@ -231,15 +175,9 @@ class Player:
         folds, self.folds = self.folds, []
         for name, fold in folds:
             if name == ContextEvents.SummaryFailed.value:
-                self.screen.line(self.screen.paint(f"    fold refused: {fold['message']}", "33"))
+                self.screen.line((f"    fold refused: {fold['message']}", "33"))
                 continue
-            seconds = fold["duration_ms"] / 1000
-            title = (
-                f"    fold {fold['round']}: turns {fold['first_seq']}-{fold['last_seq']}, {fold['tokens_before']:,} → "
-                f"{fold['tokens_after']:,} tokens, {seconds:.1f} s, by {fold['model']}"
-            )
-            doubts = [q for q in (fold["quality"] if fold["quality"] != "full" else "", *fold["flags"]) if q]
-            self.screen.line(self.screen.paint(title + (f" ({', '.join(doubts)})" if doubts else ""), "1;36"))
+            self.screen.line((f"    {fold_line(fold)}", "1;36"))
             self.screen.block(fold["text"])
 
     # -- the end ------------------------------------------------------------------------------
@@ -305,6 +243,12 @@ class Player:
         self.screen.line(
             f"    the last summary states {kept} of {covered} facts; all {covered} are in the store, word for word"
         )
+
+
+def _bar(screen: Screen, payload: Mapping[str, Any]) -> list[Span]:
+    """The budget of a request, from its `ContextPlanned` event."""
+    names = ("total_tokens", "window_tokens", "reserve_tokens")
+    return token_bar(screen, payload["tokens"], **{name: payload[name] for name in names})
 
 
 def free_name(store: ContextStore, script: Script) -> str:

@@ -18,6 +18,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "xllamacpp": ("voxnb.local.",),
     "ipywidgets": ("voxnb.notebook.",),
     "anywidget": ("voxnb.notebook.",),
+    "prompt_toolkit": ("voxnb.terminal.prompt",),
 }
 IN_USE = ("openai", "sqlite3", "sqlite_utils", "tiktoken", "nest_asyncio", "nest_asyncio2")
 

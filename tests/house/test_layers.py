@@ -13,7 +13,7 @@ LINES: tuple[tuple[str, ...], ...] = (
     ("runtime",),
     ("store",),
     ("clients", "media"),
-    ("notebook", "local", "lab"),
+    ("notebook", "terminal", "local", "lab"),
     ("testing", "voxengine", "demo", "cli"),
     ("voxnb", "__main__"),
 )

@@ -77,6 +77,7 @@ class Model:
         n_ctx_tokens: context of each slot, in tokens.
         slots: requests served at once; more wait their turn.
         threads: of the computation; default all cores but one.
+        port: of 127.0.0.1; default a free one.
 
     Attributes:
         name: the model's name on the wire: ``SmolLM2-135M-Instruct``, or the file's name without its suffix.
@@ -101,17 +102,21 @@ class Model:
         n_ctx_tokens: int = N_CTX_TOKENS,
         slots: int = SLOTS,
         threads: int | None = None,
+        port: int = 0,
     ) -> None:
         if n_ctx_tokens < LEAST_CTX_TOKENS or slots < 1 or (threads is not None and threads < 1):
             raise LocalModelError(
                 f"n_ctx_tokens is {n_ctx_tokens!r}, slots {slots!r}, threads {threads!r}; "
                 f"expected at least {LEAST_CTX_TOKENS}, 1 and 1"
             )
+        if not 0 <= port < 1 << 16:
+            raise LocalModelError(f"port is {port!r}; expected 1 to 65535, or 0 for a free one")
         named = os.environ.get(weights.VARIABLE)
         self._source = "path" if path is not None else weights.VARIABLE
         self._own = Path(path) if path is not None else Path(named) if named else None
         self.name = self._own.stem if self._own is not None else weights.SMOLLM2.name
         self._n_ctx_tokens = n_ctx_tokens
+        self._wanted_port = port
         self.slots = slots
         self.threads = threads or max(1, _cores() - 1)
         self.api_key = secrets.token_urlsafe(24)
@@ -222,7 +227,7 @@ class Model:
             threads=self.threads,
             api_key=self.api_key,
             # After too many deaths: where clients know it, if that is still free.
-            port=self._port,
+            port=self._port or self._wanted_port,
             sampling=sampling if self._own is None else {},
         )
 
@@ -236,7 +241,7 @@ class Model:
             self._deaths = [at for at in self._deaths if now - at < RESTART_WITHIN_S] + [now]
             if run.facts:
                 port = run.facts["port"]
-            elif run.settings.port:
+            elif run.settings.port and not self._wanted_port:
                 port = 0  # most likely somebody else has taken it
             else:
                 return

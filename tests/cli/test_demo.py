@@ -87,8 +87,8 @@ def test_ctrl_c_leaves_a_store_that_holds_and_says_how_to_go_on(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["demo", "--lines", "0"], "no number of lines"),
-        (["demo", "--lines", "x"], "no number of lines"),
+        (["demo", "--lines", "0"], "is no count"),
+        (["demo", "--lines", "x"], "is no count"),
         (["dmo"], "invalid choice"),
         (["demo", "--bse-url", "x"], "unrecognized arguments"),
     ],
