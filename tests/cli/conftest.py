@@ -19,7 +19,7 @@ import pytest
 import voxnb
 from voxnb import testing
 
-PATIENCE_S = 20
+PATIENCE_S = 60
 CONTROL = re.compile(
     r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-Z\\^_=>78]|\x1b\([A-Z0-9]|\x1b[^a-zA-Z]*$"
 )

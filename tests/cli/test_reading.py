@@ -105,15 +105,8 @@ def test_verify_says_what_does_not_hold_and_exits_with_1(out, store):
     assert len(verdict["problems"]) >= 1
 
 
-def test_export_and_backup_write_files_and_never_over_others(out, tmp_path, capsys):
-    out("export", "iris", tmp_path / "iris.jsonl")
-    assert json.loads((tmp_path / "iris.jsonl").read_text().splitlines()[0])["name"] == "iris"
-    out("export", "iris", tmp_path / "iris.jsonl", status=1)
-    out("export", "iris", tmp_path / "iris.jsonl", "--overwrite")
-    out("export", "iris", tmp_path / "iris", "--format", "md")
-    assert (tmp_path / "iris").read_text().startswith("# iris")
-    out("export", "iris", tmp_path / "iris.docx", status=2)
-    out("backup", tmp_path / "b.db")
+def test_a_backup_is_a_store_and_never_written_over_a_file(out, tmp_path):
+    assert out("backup", tmp_path / "b.db") == f"{tmp_path / 'b.db'}\n"
     out("backup", tmp_path / "b.db", status=1)
     with voxnb.ContextStore(tmp_path / "b.db", read_only=True) as copy:
         assert list(copy) == ["iris"]
@@ -183,7 +176,10 @@ def test_a_name_or_turn_that_is_not_there_exits_with_1(arguments, words, store, 
         (["search"], "required: WORDS"),
         (["explain", "iris"], "required: TURN"),
         (["verify", "--jason"], "unrecognized arguments"),
-        (["export", "iris"], "required: PATH"),
+        (["export"], "required: PATH"),
+        (["import"], "required: PATH"),
+        (["import", "x.csv", "--columns", "role"], "is no pair"),
+        (["import", "x.csv", "--roles", "=user"], "is no pair"),
         (["backup"], "required: PATH"),
         (["serve-local", "--port", "99999"], "is no port"),
         (["serve-local", "--port", "http"], "is no port"),

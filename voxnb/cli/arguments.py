@@ -79,3 +79,18 @@ def turns(text: str) -> tuple[int, int | None]:
     if first < 1 or (last is not None and last < first):
         raise argparse.ArgumentTypeError(f"{text!r} names no turns; write 3, 2-5 or 4-")
     return first, last
+
+
+def pairs(text: str) -> dict[str, str]:
+    """``a=b,c=d``; a comma in a name is no end where no ``=`` follows.
+
+    >>> pairs("role=author,content=body"), pairs("content=said, and how")
+    ({'role': 'author', 'content': 'body'}, {'content': 'said, and how'})
+    """
+    found: dict[str, str] = {}
+    for piece in re.split(r",(?=[^,=]+=)", text):
+        name, sign, value = piece.partition("=")
+        if not sign or not name.strip() or not value.strip():
+            raise argparse.ArgumentTypeError(f"{piece!r} is no pair; write NAME=NAME, several with commas")
+        found[name.strip()] = value.strip()
+    return found

@@ -39,7 +39,7 @@ def print_json(value: Any) -> None:
         text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:
         text = json.dumps(value, allow_nan=False)
-    print(text, flush=True)
+    print(text)
 
 
 def print_rows(frame: pd.DataFrame) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
@@ -43,6 +44,7 @@ def serve(options: Any) -> int:
         with _asked_to_stop() as stop:
             if options.json:
                 output.print_json(facts)
+                sys.stdout.flush()
             else:
                 screen = output.screen()
                 for name, value in facts.items():

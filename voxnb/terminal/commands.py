@@ -124,8 +124,10 @@ def search(talk: Talk, argument: str) -> None:
 def export(talk: Talk, argument: str) -> None:
     """Write the conversation to a file."""
     if not argument:
-        raise ConversationError("where to? /export path, whose suffix says the format (.jsonl, .csv, .parquet, .md)")
-    talk.tell(f"written to {talk.conversation.export(argument)}")
+        raise ConversationError(
+            "where to? /export path, whose suffix says the format (.jsonl, .csv, .parquet, .md, .html)"
+        )
+    talk.tell(str(talk.conversation.export(argument)))
 
 
 def show_help(talk: Talk, _argument: str) -> None:
@@ -167,7 +169,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "pin": Command(pin, "N", "keep turn N verbatim"),
     "unpin": Command(unpin, "N", "no longer keep it"),
     "search": Command(search, "WORDS", "messages of this conversation that hold the words"),
-    "export": Command(export, "PATH", "write the conversation to a .jsonl, .csv, .parquet or .md file"),
+    "export": Command(export, "PATH", "write the conversation to a file; its suffix says how (.jsonl, .csv, .md …)"),
     "help": Command(show_help, "", "this list"),
     "quit": Command(leave, "", "leave (Ctrl-D does too)"),
 }

@@ -12,6 +12,7 @@ IN_SHELL: Final = (
     ('if_exists="fail"', "--new makes a new one only"),
     ('choose another name or "append"', "choose another name or leave --new out"),
     ("set policy=ContextPolicy(window_tokens=…)", "say --window-tokens N"),
+    ("unite it with store.merge(…)", "unite it with `voxnb merge`"),
     ("see store.conversations()", "see `voxnb conversations`"),
     ("pass overwrite=True", "say --overwrite (voxnb export)"),
     ("(store=… or VOXNB_STORE)", "(--store or VOXNB_STORE)"),
