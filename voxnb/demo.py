@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final, TextIO
 
 from voxnb.clients.chat import ChatCompletionsAPIClient, chat
-from voxnb.errors import SummaryError, VoxnbError
+from voxnb.errors import ParameterError, SummaryError, VoxnbError
 from voxnb.events import ContextEvents, Event
 from voxnb.memory.policy import ContextPolicy
 from voxnb.store.context_store import ContextStore
@@ -288,6 +288,7 @@ def run(
         Whether `verify` holds at the end.
 
     Raises:
+        ParameterError: no model, and the server is not the embedded one.
         VoxnbError: whatever the model's server or the store met.
         KeyboardInterrupt: Ctrl-C; what was said is stored, the next run goes on there.
     """
@@ -299,10 +300,12 @@ def run(
     held = ContextStore.shared(store)
     name = free_name(held, script)
     named = (model,) if model else ()
-    screen.head(f"voxnb demo: {script.title}")
     with client(
         *named, base_url=base_url, conversation=name, store=held, policy=POLICY, instructions=script.instructions
     ) as talk:
+        if model is None and base_url != "local":
+            raise ParameterError(f'no model: say which one at {base_url!r}, with --model (model="…")', name="model")
+        screen.head(f"voxnb demo: {script.title}")
         screen.line(f"    {talk!r}")
         screen.line(
             f"    budget {POLICY.window_tokens:,} tokens, folds at {POLICY.fold_at_tokens:,} to {POLICY.fold_to_tokens:,}"

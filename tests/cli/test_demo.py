@@ -100,6 +100,13 @@ def test_wrong_arguments_are_told_on_standard_error(arguments, words, capsys):
     assert words in capsys.readouterr().err
 
 
+def test_a_server_without_a_model_is_refused_before_anything_is_shown(server, tmp_path, capsys):
+    assert main(["demo", "--base-url", server.base_url, "--store", str(tmp_path / "s.db")]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "--model" in err
+
+
 def test_no_command_shows_the_help(capsys):
     assert main([]) == 2
     assert "demo" in capsys.readouterr().out
