@@ -31,7 +31,7 @@ def test_a_pipe_gets_the_text_as_the_model_wrote_it(piped, server, tmp_path):
 
 
 def test_lines_are_messages_and_commands_and_the_first_error_ends_it(piped, server, tmp_path):
-    said = "one\n\ntwo \\\nthree\n//four\n/context\n/cotext\nfive\n"
+    said = "one\n\ntwo \\\r\nthree\n//four\n/context\n/cotext\nfive\n"
     done = piped(*chat(server, tmp_path / "s.db", "--lines"), said=said)
     assert done.returncode == 1
     assert done.stdout.startswith("You said: one\nYou said: two \nthree\nYou said: /four\n")

@@ -71,3 +71,15 @@ def test_a_file_that_cannot_be_read_is_told_and_the_others_are_imported(tmp_path
     assert "none.csv" in done.err
     assert "y.json" in done.err
     assert "Traceback" not in done.err
+
+
+def test_what_could_not_be_taken_is_listed_and_exits_with_1(store, tmp_path, capsys):
+    whole, cut = tmp_path / "whole.jsonl", tmp_path / "cut.jsonl"
+    run(capsys, "export", "iris", whole, "--store", store)
+    cut.write_bytes(whole.read_bytes()[:300])
+    done = run(capsys, "import", cut, "--store", tmp_path / "n.db", status=1)
+    assert "skipped:" in done.out
+    run(capsys, "import", cut, whole, "--store", tmp_path / "n.db", status=1)
+    with voxnb.ContextStore(tmp_path / "n.db") as opened:
+        assert list(opened) == ["iris"]
+        assert opened.verify()

@@ -139,6 +139,10 @@ def test_a_store_that_is_not_there_is_not_made(arguments, tmp_path, monkeypatch,
     assert main(arguments) == 1
     assert str(tmp_path / ".voxnb" / "store.db") in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "none.db").touch()
+    assert main([*arguments, "--store", str(tmp_path / "none.db")]) == 1
+    assert "there is no store" in capsys.readouterr().err
+    assert (tmp_path / "none.db").read_bytes() == b""
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,8 @@ examples:
   voxnb import chats.csv --columns role=author,content=body --roles Customer=user,Bot=assistant
 
 Each conversation is stored whole or not at all; what the store holds already is recognised and not doubled. What could
-not be taken is listed, with line numbers. Ctrl-C keeps what is stored, and importing again goes on from there.
+not be taken is listed, with line numbers, and the exit status is 1. Ctrl-C keeps what is stored, and importing again
+goes on from there.
 """
 
 
@@ -117,6 +118,7 @@ def bring_in(options: Any) -> int:
                 status = 1
             else:
                 _show(options, report)
+                status = 1 if report.skipped else status
     return status
 
 

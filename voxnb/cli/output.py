@@ -130,7 +130,7 @@ def reading(options: Any) -> ContextStore:
     from voxnb.store.context_store import ContextStore, default_path
 
     file = Path(options.store or default_path()).expanduser().absolute()
-    if not file.exists():
+    if not file.exists() or (file.is_file() and not file.stat().st_size):
         raise StoreError(
             f"there is no store at {str(file)!r} ({_named_by(options, os.environ)}); `voxnb chat` or `voxnb demo` makes "
             "one, --store PATH names another",

@@ -41,7 +41,7 @@ class Lines:
     """Messages from a file or a pipe, one a line; a backslash at its end continues it in the next."""
 
     def __init__(self, text: str) -> None:
-        self._lines: Iterator[str] = iter(text.splitlines())
+        self._lines: Iterator[str] = iter(text.replace("\r\n", "\n").split("\n"))
 
     def read(self) -> str:
         """The next message."""
