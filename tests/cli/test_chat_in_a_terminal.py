@@ -6,6 +6,7 @@ import re
 import pytest
 
 import voxnb
+from voxnb import testing
 
 PROMPT = r"(?m)^> ?\Z"  # a prompt that waits
 
@@ -92,6 +93,27 @@ def test_ctrl_c_stops_the_reply_and_keeps_it_then_clears_the_line_and_ctrl_d_lea
         turns = store.turns("chat")
         assert turns["state"].tolist() == ["partial", "complete"]
         assert turns["reply_text"][0].startswith("one two three")
+        assert store.verify()
+
+
+def test_a_reply_that_was_stopped_before_it_came_is_asked_again_by_retry(terminal, tmp_path):
+    replies = [testing.Hang(), "", "Here it is."]
+    with testing.server(replies) as server:
+        t = chat(terminal, server, tmp_path / "s.db")
+        t.send("Well?")
+        arrived = 0
+        while not asked(server):
+            server.wait_for(arrived := arrived + 1, timeout_s=60)
+        t.type("\x03")
+        t.expect(r"· stopped before anything had come; the question is kept, /retry")
+        t.send("/retry")
+        t.expect(r"· the reply is empty")
+        t.send("/retry")
+        t.expect(r"Here it is\.")
+        assert t.leave() == 0
+        assert asked(server) == ["Well?"] * 3
+    with voxnb.ContextStore(tmp_path / "s.db") as store:
+        assert store["chat"].turns()["reply_text"].tolist() == ["Here it is."]
         assert store.verify()
 
 

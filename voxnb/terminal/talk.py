@@ -193,6 +193,8 @@ class Talk:
             return
         for line in beside_text(reply, written=written):
             self.screen.line((line, NOTICE))
+        if not (written or reply.refusal or reply.tool_calls):
+            self.tell("the reply is empty")
         if reply.finish_reason == "cancelled":
             number = "" if turn.number is None else f" as turn {turn.number}"
             self.tell(f"stopped; what had come is kept{number}")
