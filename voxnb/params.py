@@ -202,6 +202,9 @@ class ResponsesParameters(ChatParameters):
     """What a Responses client is made of: the same, but nothing is folded unless ``summary_model`` is given.
 
     VoxEngine's own are ``apiKey storeContext baseUrl project statistics trace privacy``; summaries go beyond it.
+
+    Attributes:
+        summary_model: model that writes summaries; None folds nothing.
     """
 
 

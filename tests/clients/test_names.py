@@ -58,6 +58,7 @@ def test_completion_shows_the_names_for_users_once_and_nothing_internal(name, se
             "on",
             "wait_for",
             "idle",
+            "statistics",
         }
         assert not set(shown) & {
             "begin",
