@@ -116,7 +116,7 @@ class Builder:
             extra["content"] = content
         parts = content if isinstance(content, list) else []
         text = content if isinstance(content, str) else "\n".join(p["text"] for p in parts if "text" in p)
-        row = self.insert(
+        return self.insert(
             "message",
             turn=turn,
             position=position,
@@ -128,9 +128,6 @@ class Builder:
             hash=digest(f"{said['role']} {text}"),
             created_at=created_at,
         )
-        if text:
-            self.run("INSERT INTO message_fts (rowid, text) VALUES (?, ?)", row, text)
-        return row
 
     def turn_at(self, conversation: int, seq: int) -> int:
         return int(
@@ -228,7 +225,6 @@ class Builder:
                 "INSERT INTO message (id, turn, position, role, text, tokens, encoding, hash, created_at) VALUES (?,?,?,?,?,?,?,?,?)",
                 said,
             )
-            c.executemany("INSERT INTO message_fts (rowid, text) VALUES (?, ?)", ((m[0], m[4]) for m in said))
             c.execute(
                 "UPDATE conversation SET last_seq = ?, last_turn_at = ? WHERE id = ?", (last + turns, at, conversation)
             )

@@ -9,6 +9,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -882,13 +883,23 @@ def test_many_that_migrate_at_once_are_one_migration_and_one_copy(path):
     assert len(backups(path)) == 1
 
 
-def test_a_read_only_store_of_an_older_version_is_not_migrated(path, next_version):
+def test_a_read_only_store_of_an_older_version_is_not_migrated_but_a_copy_is_read(
+    path, next_version, tmp_path, monkeypatch
+):
     was = schema.VERSION
-    Database(path).close()
+    old = Database(path)
+    add(old, "a")
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(copies))
     next_version()
     store = Database(path, read_only=True)
-    assert store.read("PRAGMA user_version") == [(was,)]
+    assert store.read("SELECT text, lang FROM value") == [("a", None)]
+    assert [mode(copy) for copy in copies.iterdir()] == [0o600]
+    assert raw(path, "PRAGMA user_version") == [(was,)]
     store.close()
+    old.close()
+    assert list(copies.iterdir()) == []
     assert backups(path) == []
 
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import _thread
+import re
 import sqlite3
 import threading
 import time
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.store.builder import NOON, Builder
 from voxnb.errors import ParameterError, StoreError, StoreReadOnlyError
-from voxnb.store import tables
+from voxnb.store import stretch, tables
 from voxnb.store.columns import TABLES
 from voxnb.store.database import Database
 from voxnb.store.search import match_expression, search, search_statement, sql
@@ -174,11 +175,173 @@ def test_a_long_message_gives_a_short_snippet(db, build):
 def test_a_search_reads_the_index_and_never_scans_what_it_finds(db, build, conversation, rank):
     build.many(build.conversation("a"), 50)
     statement = search_statement(conversation=conversation, conditions=["m.created_at >= :since"], rank=rank)
-    params = {"query": "rain", "conversation": 1, "since": 0.0, "limit": 5}
+    params = {"query": "rain", "conversation": 1, "since": 0.0, "limit": 5, "first": 1, "last": 90}
     details = [detail for *_, detail in db.read(f"EXPLAIN QUERY PLAN {statement}", params)]
-    assert details[0].startswith("SCAN message_fts VIRTUAL TABLE INDEX")
+    # M: by its words. < and >: between two rows, whichever way it is walked.
+    assert re.match(r"SCAN message_fts VIRTUAL TABLE INDEX \d+:" + ("M" if rank else "<?>?<?M"), details[0])
+    assert rank or {"<", ">"} <= set(details[0])
     assert [d for d in details[1:] if d.startswith("SCAN")] == []
     assert not any("TEMP B-TREE" in d for d in details)
+
+
+@pytest.mark.parametrize("query", [stretch.PARTS, stretch.FIRST_ROW, stretch.NEWEST_ROW])
+def test_where_to_look_is_told_by_index_searches(db, build, query):
+    build.many(build.conversation("a"), 50)
+    details = [d for *_, d in db.read(f"EXPLAIN QUERY PLAN {query}", (1,) * query.count("?"))]
+    assert [d for d in details if "SCAN" in d or "TEMP B-TREE" in d] == []
+    assert all("USING" in d for d in details if d.startswith("SEARCH"))
+
+
+def test_the_times_of_a_thousand_messages_are_one_row(db, build):
+    build.many(build.conversation("a"), 3_000)
+    assert db.read("SELECT count(*) FROM message_zone") == [(6,)]
+    (detail,) = [d for *_, d in db.read(f"EXPLAIN QUERY PLAN {stretch.ZONES}", {"since": 0, "until": 1})]
+    assert detail == "SCAN message_zone"
+
+
+class Steps:
+    """How many steps SQLite's machine makes, in tens: what a search costs, without a clock."""
+
+    def __init__(self, db):
+        self.db = db
+
+    def of(self, text, **options):
+        made = 0
+
+        def count():
+            nonlocal made
+            made += 1
+            return 0
+
+        with self.db.reader() as c:
+            c.set_progress_handler(count, 10)
+            try:
+                found = search(self.db, text, **options)
+            finally:
+                c.set_progress_handler(None, 0)
+        return made, len(found)
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "rows"),
+    [
+        ("weather", {}, 50),
+        ("nowhere", {}, 0),
+        ("weather nowhere", {}, 0),
+        ("weather", {"conversation": "old"}, 8),
+        ("weather", {"conversation": "middle"}, 8),
+        ("weather", {"conversation": "fork"}, 10),
+        ("rare", {"conversation": "middle"}, 1),
+        ("nowhere", {"conversation": "middle"}, 0),
+        ("rare", {"conversation": "empty"}, 0),
+        ("weather", {"until": "2020-01-03", "since": "2020-01-01"}, 2),
+        ("weather", {"until": "1970-01-02"}, 0),
+        ("weather", {"since": "2100-01-01"}, 0),
+        ("weather", {"conversation": "middle", "until": "2020-01-01"}, 0),
+    ],
+)
+def test_a_search_costs_the_same_in_a_store_ten_times_as_long(sizes, text, options, rows):
+    """Also for a word in every message, in a few of them: nothing is walked that cannot be wanted."""
+    (few, found), (many, found_again) = (
+        Steps(store).of(text, **options | {k: names[v] for k, v in options.items() if k == "conversation"})
+        for store, names in sizes
+    )
+    assert (found, found_again) == (rows, rows)
+    assert many <= few + 100
+
+
+@pytest.fixture(scope="module")
+def sizes():
+    """The same few conversations in a store of 2,000 and one of 20,000 messages."""
+    made = []
+    for turns in (1_000, 10_000):
+        store = Database(":memory:")
+        build = Builder(store)
+        names = {"old": build.conversation("old")}
+        build.many(names["old"], 4, words="the weather in")
+        names["empty"] = build.conversation("empty")
+        build.turn(build.conversation("early"), "weather", "weather", created_at=1_577_923_200.0)  # 2020-01-02
+        huge = build.conversation("huge")
+        build.many(huge, 5, words="the weather rare")
+        names["fork"] = build.fork(huge, "fork", at=5)
+        build.many(huge, turns // 2, words="the weather rare")
+        names["middle"] = build.conversation("middle")
+        build.turn(names["middle"], "the weather is rare", "weather")
+        build.many(names["middle"], 3, words="the weather")
+        build.many(build.conversation("crowd"), turns // 2, words="the weather rare")
+        made.append((store, names))
+    yield made
+    for store, _ in made:
+        store.close()
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_search_finds_what_a_scan_finds(data):
+    """Whatever order messages came in, whosever they are, wherever the clock stood: newest row first, up to the limit."""
+    store = Database(":memory:")
+    build = Builder(store)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stretch, "CLOSE_ROWS", data.draw(st.sampled_from([0, 3, 2_000])))
+        patch.setattr(stretch, "MOST_STRETCHES", data.draw(st.sampled_from([1, 2, 32])))
+        patch.setattr(stretch, "COUNTED_TURNS", data.draw(st.sampled_from([0, 2, 20_000])))
+        keys = [build.conversation("c0")]
+        for n in range(data.draw(st.integers(1, 25))):
+            key = data.draw(st.sampled_from(keys))
+            length = build.one("SELECT last_seq FROM conversation WHERE id = ?", key)
+            match data.draw(st.sampled_from(["turn", "turn", "turn", "new", "fork", "undo"])):
+                case "turn":
+                    at = data.draw(st.sampled_from([0.0, -7_200.0, 3_599.0, 3_600.0, 90_000.0])) + NOON
+                    build.turn(
+                        key, data.draw(st.sampled_from(["rain", "rain sun", "sun k1", "k1 k2"])), "rain", created_at=at
+                    )
+                case "new":
+                    keys.append(build.conversation(f"n{n}"))
+                case "fork":
+                    keys.append(build.fork(key, f"f{n}", at=data.draw(st.integers(0, length))))
+                case "undo" if length:
+                    build.undo(key, to=data.draw(st.integers(0, length - 1)))
+        word = data.draw(st.sampled_from(["rain", "sun", "k1", "snow"]))
+        key = data.draw(st.none() | st.sampled_from(keys))
+        since, until = (
+            data.draw(st.none() | st.sampled_from([-7_200.0, 0.0, 1.0, 3_600.0, 90_001.0])) for _ in range(2)
+        )
+        limit = data.draw(st.sampled_from([None, 0, 1, 3]))
+        if since is not None and until is not None and since > until:
+            since, until = until, since
+        moments = {
+            k: None if v is None else pd.Timestamp(NOON + v, unit="s", tz="UTC")
+            for k, v in (("since", since), ("until", until))
+        }
+        found = search(store, word, conversation=key, limit=limit, **moments)
+        path = "" if key is None else (
+            "AND EXISTS (SELECT 1 FROM conversation p JOIN lineage l ON l.branch = p.branch WHERE p.id = :key "
+            "AND l.source = t.branch AND t.seq BETWEEN l.first_seq AND l.last_seq)"
+        )  # fmt: skip
+        wanted = store.read(
+            "SELECT t.uid || '.' || m.position FROM message m JOIN turn t ON t.id = m.turn "
+            "WHERE ' ' || m.text || ' ' LIKE '% ' || :word || ' %' AND m.created_at >= coalesce(:since, m.created_at) "
+            f"AND m.created_at < coalesce(:until, 1e12) {path} ORDER BY m.id DESC LIMIT :limit",
+            {
+                "word": word,
+                "since": None if since is None else NOON + since,
+                "until": None if until is None else NOON + until,
+                "limit": -1 if limit is None else limit,
+                "key": key,
+            },
+        )
+        assert found["message_id"].tolist() == [uid for (uid,) in wanted]
+        ranked = search(store, word, conversation=key, limit=None, rank=True, **moments)
+        assert limit is not None or sorted(ranked["message_id"]) == sorted(found["message_id"])
+    store.close()
+
+
+def test_the_index_of_whose_a_message_is_cannot_be_searched_by_words(db, build):
+    build.turn(build.conversation("a"), "hello there")
+    assert len(search(db, "k1")) == 0
+    assert len(search(db, "k1", conversation=1)) == 0
+    build.turn(1, "the answer is k1")
+    assert search(db, "k1", conversation=1)["snippet"].tolist() == ["the answer is [k1]"]
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,17 @@ from voxnb.errors import (
     StoreReadOnlyError,
 )
 from voxnb.store import forks
-from voxnb.store.opening import begin_immediate, check_ours, check_version, create_private, migrate, switch_on_wal
+from voxnb.store.opening import (
+    begin_immediate,
+    check_ours,
+    check_version,
+    create_private,
+    current,
+    discard,
+    migrate,
+    switch_on_wal,
+    upgraded_copy,
+)
 from voxnb.store.trouble import BUSY_TIMEOUT_S, mapped, mapped_sql
 
 T = TypeVar("T")
@@ -39,7 +49,8 @@ class Database:
 
     Args:
         path: the file, or ``":memory:"``. Made with mode 0600 where it does not exist.
-        read_only: open an existing file without the right to write.
+        read_only: open an existing file without the right to write. One of an older version is read from a copy
+            that is brought up to date, as it was when it was opened.
 
     Raises:
         StoreFormatError: not SQLite, another program's database, or newer than this code.
@@ -53,6 +64,7 @@ class Database:
         self.path = MEMORY if self.memory else str(Path(path).absolute())
         self.read_only = read_only
         self._immutable = False
+        self._upgraded: str | None = None
         self.closed = False
         self._start()
         with mapped(self.path), forks.using():
@@ -100,12 +112,16 @@ class Database:
             else:
                 check_version(connection, self.path)
                 self.journal_mode = str(connection.execute("PRAGMA journal_mode").fetchone()[0])
+                if not current(connection):
+                    # Not ours to change, and this code asks for tables that are not there: read a copy that has them.
+                    self._upgraded = upgraded_copy(connection)
+                    self._cleaning = weakref.finalize(self, discard, self._upgraded, os.getpid())
         finally:
             connection.close()
 
     def _connect(self) -> sqlite3.Connection:
         uri = (
-            Path(self.path).absolute().as_uri()
+            Path(self._upgraded or self.path).absolute().as_uri()
             + ("?mode=ro" if self.read_only else "?mode=rw")
             + "&immutable=1" * self._immutable
         )
@@ -288,6 +304,8 @@ class Database:
             for connection in (*readers, self._writer_connection, self._shared):
                 if connection is not None:
                     connection.close()
+        if self._upgraded is not None:
+            self._cleaning()
 
 
 class _Reader:
@@ -298,9 +316,3 @@ class _Reader:
 
     def __del__(self) -> None:
         self.connection.close()
-
-
-# -- opening, step by step --------------------------------------------------------------------
-
-
-# -- errors -----------------------------------------------------------------------------------

@@ -50,11 +50,6 @@ def delete(c: sqlite3.Connection, row: ConversationRow, *, forks: bool) -> list[
 def _delete_rows(c: sqlite3.Connection, key: int) -> None:
     c.execute("PRAGMA defer_foreign_keys=ON")
     c.execute(
-        "INSERT INTO message_fts (message_fts, rowid, text) SELECT 'delete', id, text FROM message "
-        f"WHERE text != '' AND turn IN {TURNS}",
-        (key,),
-    )
-    c.execute(
         f"DELETE FROM note WHERE target IN (SELECT uid FROM turn WHERE id IN {TURNS}) "
         f"OR target IN (SELECT uid FROM summary WHERE conversation = ?) OR target = (SELECT uid FROM conversation WHERE id = ?)",
         (key, key, key),

@@ -232,10 +232,10 @@ def insert_messages(
     first_position: int,
     now: float,
 ) -> None:
-    """Append messages to a turn, with their search entries; system messages in between are pinned."""
+    """Append messages to a turn; system messages in between are pinned."""
     for position, counted in enumerate(messages, start=first_position):
         text, extra = split_message(counted.message)
-        cursor = c.execute(
+        c.execute(
             "INSERT INTO message (turn, position, role, text, extra, tokens, features, encoding, hash, created_at) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
@@ -251,8 +251,6 @@ def insert_messages(
                 now,
             ),
         )
-        if text:
-            c.execute("INSERT INTO message_fts (rowid, text) VALUES (?, ?)", (cursor.lastrowid, text))
         if counted.message.role in INSTRUCTION_ROLES:
             add_pin(c, conversation, turn_id, position=position)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import tempfile
 import time
 from pathlib import Path
 from typing import Final
@@ -138,3 +139,27 @@ def copy_before(path: str, version: int) -> None:
         copy.close()
         source.close()
     unfinished.replace(target)
+
+
+def upgraded_copy(connection: sqlite3.Connection) -> str:
+    """A private temporary copy of an older store, brought up to date; its path."""
+    handle, path = tempfile.mkstemp(prefix="voxnb-older-", suffix=".db")
+    os.close(handle)
+    copy = sqlite3.connect(path, isolation_level=None)
+    try:
+        connection.backup(copy)
+        copy.execute("PRAGMA journal_mode=DELETE")  # that of the original may need files beside it
+        migrate(copy, path, backup=False)
+    except BaseException:
+        discard(path, os.getpid())
+        raise
+    finally:
+        copy.close()
+    return path
+
+
+def discard(path: str, pid: int) -> None:
+    """Remove a temporary copy, in the process that made it."""
+    if os.getpid() == pid:
+        for name in (path, f"{path}-journal"):
+            Path(name).unlink(missing_ok=True)

@@ -4,11 +4,14 @@ The physical tables are narrower than the DataFrames: integer keys inside, a tex
 stored once. Public ids (``uid``) are sortable and global; a message's is its turn's
 with its position.
 
-Rule 1: migrations only add. A migration is frozen SQL and calls no living code.
+Rule 1: migrations only add; what can be derived again (an index) may be made anew. A migration is frozen SQL and
+calls no living code.
 Rule 2: a turn belongs to a *branch* (a line of turns). A conversation points at its current
 branch; undo, retry and fork make a new branch whose *lineage* names the stretches it shares.
 Nothing is moved or copied, and loading a path is one indexed query.
-Rule 3: ``turn``, ``message``, ``summary``, ``coverage`` rows are never deleted but by delete().
+Rule 3: ``turn``, ``message``, ``summary``, ``coverage`` rows are never deleted but by delete(); their words are never
+changed but by redact().
+Rule 4: the search index and the zones are kept by triggers: whoever writes a message need not know of them.
 """
 
 from __future__ import annotations
@@ -233,7 +236,44 @@ CREATE TABLE calibration (               -- how a server's token counts relate t
 ) WITHOUT ROWID;
 """
 
-STEPS: Final = (("m001_conversations", M001),)
+# turn.redacted_at: when a turn's words were taken out; its ids, hashes and counts stay.
+M002: Final = """
+ALTER TABLE turn ADD COLUMN redacted_at REAL;
+DROP TABLE message_fts;
+CREATE VIEW message_words AS             -- what is searched: the words, and whose they are (k7: of conversation row 7)
+  SELECT m.id AS id, m.text AS text, 'k' || b.conversation AS owner
+  FROM message m JOIN turn t ON t.id = m.turn JOIN branch b ON b.id = t.branch;
+CREATE VIRTUAL TABLE message_fts USING fts5(
+  text, owner, content='message_words', content_rowid='id', tokenize='unicode61 remove_diacritics 2'
+);
+INSERT INTO message_fts (rowid, text, owner) SELECT id, text, owner FROM message_words WHERE text != '' ORDER BY id;
+INSERT INTO message_fts (message_fts, rank) VALUES ('rank', 'bm25(1.0, 0.0)');
+CREATE TRIGGER message_indexed AFTER INSERT ON message WHEN new.text != '' BEGIN
+  INSERT INTO message_fts (rowid, text, owner) SELECT new.id, new.text, 'k' || b.conversation
+    FROM turn t JOIN branch b ON b.id = t.branch WHERE t.id = new.turn; END;
+CREATE TRIGGER message_forgotten AFTER DELETE ON message WHEN old.text != '' BEGIN
+  INSERT INTO message_fts (message_fts, rowid, text, owner) SELECT 'delete', old.id, old.text, 'k' || b.conversation
+    FROM turn t JOIN branch b ON b.id = t.branch WHERE t.id = old.turn; END;
+CREATE TRIGGER message_reworded AFTER UPDATE OF text ON message BEGIN
+  INSERT INTO message_fts (message_fts, rowid, text, owner) SELECT 'delete', old.id, old.text, 'k' || b.conversation
+    FROM turn t JOIN branch b ON b.id = t.branch WHERE t.id = old.turn AND old.text != ''; INSERT INTO message_fts
+    (rowid, text, owner) SELECT new.id, new.text, 'k' || b.conversation
+    FROM turn t JOIN branch b ON b.id = t.branch WHERE t.id = new.turn AND new.text != ''; END;
+CREATE TABLE message_zone (              -- which times each 1,024 message rows hold, rounded outwards to hours
+  block INTEGER PRIMARY KEY,             -- message.id >> 10
+  since_at REAL NOT NULL,
+  until_at REAL NOT NULL
+);
+INSERT INTO message_zone SELECT id >> 10, (CAST(min(created_at) / 3600 AS INTEGER) - 1) * 3600.0,
+  (CAST(max(created_at) / 3600 AS INTEGER) + 1) * 3600.0 FROM message GROUP BY id >> 10;
+CREATE TRIGGER message_zoned AFTER INSERT ON message WHEN NOT EXISTS (SELECT 1 FROM message_zone
+  WHERE block = new.id >> 10 AND new.created_at >= since_at AND new.created_at < until_at) BEGIN
+  INSERT INTO message_zone VALUES (new.id >> 10, (CAST(new.created_at / 3600 AS INTEGER) - 1) * 3600.0,
+    (CAST(new.created_at / 3600 AS INTEGER) + 1) * 3600.0) ON CONFLICT (block) DO UPDATE
+    SET since_at = min(since_at, excluded.since_at), until_at = max(until_at, excluded.until_at); END;
+"""
+
+STEPS: Final = (("m001_conversations", M001), ("m002_redaction_and_search", M002))
 """Name and SQL of each migration, in order; the file's ``user_version`` counts the applied ones."""
 
 VERSION: Final = len(STEPS)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from voxnb.errors import ParameterError, StoreError, StoreReadOnlyError
 from voxnb.params import did_you_mean
+from voxnb.store import stretch
 from voxnb.store.columns import OWNER, TABLES
 from voxnb.store.database import Database
 from voxnb.store.frames import ROLE, Kind, frame, row_limit, times, window
@@ -83,11 +84,39 @@ def search(
     if not isinstance(text, str):
         raise ParameterError(f"the text to search is {type(text).__name__}, expected str", name="text")
     conditions, params = window(since, until, column="m.created_at")
-    values: dict[str, Any] = {
-        **params, "limit": row_limit(limit), "conversation": conversation, "query": match_expression(text)
-    }  # fmt: skip
-    sql = search_statement(conversation=conversation is not None, conditions=conditions, rank=rank)
-    return frame(FOUND, db.read(sql, values) if values["query"] else [])
+    words = match_expression(text)
+    most = row_limit(limit)
+    if not words or most == 0:
+        return frame(FOUND, [])
+    with db.snapshot() as c:
+        owners: list[int] = []
+        stretches = list(stretch.EVERYWHERE)
+        if conversation is not None:
+            owners, stretches = stretch.of_path(c, conversation)
+        if params and not rank:
+            stretches = stretch.both(stretches, stretch.of_time(c, params.get("since"), params.get("until")))
+        values: dict[str, Any] = {**params, "conversation": conversation, "query": within(words, owners)}
+        sql = search_statement(conversation=conversation is not None, conditions=conditions, rank=rank)
+        if rank:  # every match is read anyway
+            rows = c.execute(sql, {**values, "limit": most}).fetchall() if stretches else []
+            return frame(FOUND, rows)
+        rows = []
+        for first, last in stretches:
+            left = -1 if most < 0 else most - len(rows)
+            if left == 0:
+                break
+            rows += c.execute(sql, {**values, "first": first, "last": last, "limit": left}).fetchall()
+    return frame(FOUND, rows)
+
+
+def within(words: str, owners: Sequence[int]) -> str:
+    """An expression for words in a message's text, and only in messages of these conversations (rows; none: of all).
+
+    >>> within('"new" "york"', [3, 8])
+    'text : ("new" "york") AND owner : ("k3" OR "k8")'
+    """
+    whose = " OR ".join(f'"k{owner}"' for owner in owners)
+    return f"text : ({words})" + f" AND owner : ({whose})" * bool(owners)
 
 
 def match_expression(text: str) -> str:
@@ -109,6 +138,8 @@ def match_expression(text: str) -> str:
 def search_statement(*, conversation: bool, conditions: Sequence[str], rank: bool) -> str:
     """The statement behind `search`: the index gives the rows in order, so that a limit ends it early."""
     where = ["message_fts MATCH :query", *conditions]
+    if not rank:
+        where.append("message_fts.rowid BETWEEN :first AND :last")
     if conversation:
         where.append(
             "EXISTS (SELECT 1 FROM conversation p JOIN lineage l ON l.branch = p.branch WHERE p.id = :conversation "
