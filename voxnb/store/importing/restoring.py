@@ -200,13 +200,11 @@ class Restoring:
         )  # fmt: skip
         key = int(cursor.lastrowid or 0)
         for row in messages:
-            stored = self.c.execute(
+            self.c.execute(
                 "INSERT INTO message (turn, position, role, text, extra, tokens, features, encoding, hash, created_at) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (key, *row),
             )
-            if row[2]:
-                self.c.execute("INSERT INTO message_fts (rowid, text) VALUES (?, ?)", (stored.lastrowid, row[2]))
         return key
 
     def _message(self, position: int, held: Row, turn: Row) -> tuple[Any, ...]:

@@ -199,7 +199,6 @@ class Rows:
             table[0]: int(c.execute(f"SELECT coalesce(max(id), 0) FROM {table[0]}").fetchone()[0]) + 1
             for table in (CONVERSATION, BRANCH, TURN, MESSAGE)
         }
-        self._first_message = self._next["message"]
         self._texts: dict[str, int] = {}
 
     def _key(self, table: str) -> int:
@@ -269,15 +268,10 @@ class Rows:
         return self._texts[text]
 
     def flush(self) -> None:
-        """Write what waits, and its search entries in one statement."""
+        """Write what waits."""
         for table, values in self._values.items():
             insert(self.c, *table, values)
             values.clear()
-        self.c.execute(
-            "INSERT INTO message_fts (rowid, text) SELECT id, text FROM message WHERE id >= ? AND text != ''",
-            (self._first_message,),
-        )
-        self._first_message = self._next["message"]
 
 
 CHUNKS: Final = (1024, 128, 16, 1)
