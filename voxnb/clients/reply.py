@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from voxnb.clients.produced import Produced, produced
 from voxnb.errors import TurnError
 from voxnb.messages import Usage
 from voxnb.runtime import config
@@ -57,6 +58,11 @@ class Reply:
             )
         return self.plan_source()
 
+    @property
+    def produced(self) -> tuple[Produced, ...]:
+        """What the answer holds beside its text: images (``.data``), files, and what the service's own tools did."""
+        return produced(self.message.get("items") or ())
+
     def __str__(self) -> str:
         return self.text
 
@@ -69,6 +75,7 @@ class Reply:
             parts.append(f"refusal={shorten(self.refusal)!r}")
         if self.tool_calls:
             parts.append(f"tool_calls={len(self.tool_calls)}")
+        parts += [f"[{thing.label}]" for thing in self.produced]
         parts.append(f"finish_reason={self.finish_reason!r}")
         if self.usage.total_tokens is not None:
             parts.append(f"tokens={self.usage.total_tokens}")
@@ -89,6 +96,7 @@ def reply_plain(reply: Reply) -> str:
     if reply.refusal:
         parts.append(f"Refused: {reply.refusal}")
     parts.extend(f"Tool call: {call_line(call)}" for call in reply.tool_calls)
+    parts.extend(f"[{thing.label}]" for thing in reply.produced)
     parts.extend(f"Note: {text}" for text in reply.warnings)
     return plain("\n".join(parts))
 
@@ -99,8 +107,8 @@ def call_line(call: Mapping[str, Any]) -> str:
     >>> call_line({"id": "1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Ulm"}'}})
     'weather({"city": "Ulm"})'
     """
-    function = call.get("function") or {}
-    return f"{function.get('name', call.get('type', 'tool'))}({function.get('arguments', '')})"
+    called = call.get("function") or call.get("custom") or {}
+    return f"{called.get('name', call.get('type', 'tool'))}({called.get('arguments', called.get('input', ''))})"
 
 
 def plain(text: str) -> str:

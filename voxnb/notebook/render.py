@@ -1,7 +1,7 @@
 r"""Model text on screen: safe HTML, and a turn that streams where it is shown.
 
 Model text is Markdown with HTML switched off, then cleaned to a short list of tags: no images (fetching
-one tells its address to a stranger), no styles, no ids, links only to absolute http, https and mailto
+one tells its address to a stranger; those that the service has made come with the answer, as bytes), no styles, no ids, links only to absolute http, https and mailto
 addresses. TeX typesetting is switched off for it, because ``\href`` would bring other schemes back. It
 is never published as ``text/markdown``, which JupyterLab renders with scripts.
 """
@@ -9,6 +9,7 @@ is never published as ``text/markdown``, which JupyterLab renders with scripts.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import functools
 import html
@@ -20,6 +21,7 @@ from contextvars import copy_context
 from typing import Any, Final, Protocol
 
 from voxnb.clients.follow import STORE_S
+from voxnb.clients.produced import Produced
 from voxnb.clients.reply import Reply, call_line, plain, reply_plain
 from voxnb.clients.turn import Turn
 from voxnb.errors import VoxnbError
@@ -80,8 +82,18 @@ def reply_html(reply: Reply) -> str:
     if reply.refusal:
         parts.append(f"<p><strong>Refused:</strong> {html.escape(reply.refusal)}</p>")
     parts.extend(f"<p>Tool call: <code>{html.escape(call_line(call))}</code></p>" for call in reply.tool_calls)
+    parts.extend(_produced_html(thing) for thing in reply.produced)
     parts.extend(f"<p><strong>Note:</strong> {html.escape(text)}</p>" for text in reply.warnings)
     return _framed("".join(parts) or "<p><em>An empty reply.</em></p>")
+
+
+def _produced_html(thing: Produced) -> str:
+    """An image as itself (its bytes are in the page, nothing is fetched), everything else as a line."""
+    label = html.escape(thing.label)
+    if thing.data is None:
+        return f"<p><small>[{label}]</small></p>"
+    data = base64.b64encode(thing.data).decode()
+    return f'<p><img src="data:{thing.media_type};base64,{data}" alt="{label}"></p>'
 
 
 def _framed(body: str) -> str:
