@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from voxnb.clients.chat import ChatCompletionsAPIClient as ChatCompletionsAPIClient
     from voxnb.clients.chat import chat as chat
     from voxnb.clients.reply import Reply as Reply
+    from voxnb.clients.responses import ResponsesAPIClient as ResponsesAPIClient
     from voxnb.clients.turn import Turn as Turn
     from voxnb.clients.turn import gather as gather
     from voxnb.errors import VoxnbError as VoxnbError
@@ -51,6 +52,7 @@ _NAMES = {
     "Event": "voxnb.events",
     "OpenAI": "voxnb.voxengine",
     "Reply": "voxnb.clients.reply",
+    "ResponsesAPIClient": "voxnb.clients.responses",
     "Turn": "voxnb.clients.turn",
     "VoxnbError": "voxnb.errors",
     "allow_nested_loops": "voxnb.runtime.nested",
@@ -72,6 +74,7 @@ __all__ = [
     "Event",
     "OpenAI",
     "Reply",
+    "ResponsesAPIClient",
     "Turn",
     "VoxnbError",
     "allow_nested_loops",

@@ -5,7 +5,8 @@ same are equal here. A message is met as the plain dict of the Chat Completions 
 and given back as one, unknown keys included.
 
 Rule 1: what the API would treat alike hashes alike. ``None`` values, a text given as one text part, and
-what a provider adds for its own bookkeeping (``annotations``, ``reasoning_content``) do not count.
+what a provider adds for its own bookkeeping (``annotations``, ``reasoning_content``) do not count; the ``items`` of the
+Responses API only where nothing else is said.
 """
 
 from __future__ import annotations
@@ -112,6 +113,8 @@ class Message:
             kept["tool_calls"] = [_said_of_call(call) for call in kept["tool_calls"]]
         if isinstance(audio := self.extra.get("audio"), Mapping) and audio.get("id"):
             kept["audio"] = audio["id"]
+        if not (content or kept) and (items := self.extra.get("items")):
+            kept["items"] = without_none(items)
         return canonical([self.role, content or "", kept])
 
     def __eq__(self, other: object) -> bool:
@@ -174,10 +177,7 @@ def parse_message(item: Any, *, index: int = 0) -> Message:
         return item
     if not isinstance(item, Mapping) and not hasattr(item, "model_dump"):
         raise _bad(index, f"is {type(item).__name__}, expected a dict with role and content")
-    try:
-        copy = _plain(item, where="", depth=0)
-    except _NotJsonError as error:
-        raise _bad(index, str(error)) from error
+    copy = json_value(item, index=index)
     if not isinstance(copy, dict):
         raise _bad(index, f"is {type(item).__name__}, expected a dict with role and content")
     role = copy.get("role")
@@ -191,6 +191,14 @@ def parse_message(item: Any, *, index: int = 0) -> Message:
     if not copy.get("tool_calls"):
         copy.pop("tool_calls", None)  # an empty list is refused by the API and says nothing
     return Message.from_dict(copy)
+
+
+def json_value(item: Any, *, index: int) -> Any:
+    """A deep copy as JSON knows it, SDK objects included; raises `MessageError` where there is none."""
+    try:
+        return _plain(item, where="", depth=0)
+    except _NotJsonError as error:
+        raise _bad(index, str(error)) from error
 
 
 class _NotJsonError(ValueError):

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voxnb.memory.calibration import PRIORS, WEIGHTS, Calibration, RequestCounts, kind_of, plausible
-from voxnb.memory.tokens import Features, count_message
+from voxnb.memory.tally import Features
+from voxnb.memory.tokens import count_message
 from voxnb.runtime.encodings import RANKS, counter, load, unpack
 
 O200K = counter("o200k_base")

@@ -9,18 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from voxnb.memory.tally import Features, text_features
 from voxnb.memory.tokens import (
     MESSAGE_TOKENS,
     NAME_TOKENS,
     PRIMER_TOKENS,
     TOOL_CALL_TOKENS,
-    Features,
     count_message,
     count_text,
     message_tokens,
     request_tokens,
     response_format_tokens,
-    text_features,
     tools_tokens,
 )
 from voxnb.runtime.encodings import counter

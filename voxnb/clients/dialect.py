@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 
 from voxnb.events import ChatCompletionsAPIEvents, EventNamespace
 from voxnb.wire.chat import ChatReader
+from voxnb.wire.items import without_items
 
 Kept = list[tuple[str, Mapping[str, Any]]]
 """Events as they are stored: name and payload, deltas counted."""
@@ -82,6 +83,7 @@ class Dialect:
             ``leading`` are the conversation's instructions.
         replay: an unstreamed answer from a stored reply (id, model, message, finish reason).
         kept: what of an answer is stored as events.
+        stored: a reply without what can be made again from the rest of it.
         pending: id of an answer that the server still works on after it was asked; None where there is no such thing.
     """
 
@@ -98,6 +100,7 @@ class Dialect:
     write: Callable[[Mapping[str, Any], Sequence[Mapping[str, Any]], int], dict[str, Any]]
     replay: Callable[[str, str | None, Mapping[str, Any], str], dict[str, Any]]
     kept: Callable[[Reader, int], Kept]
+    stored: Callable[[dict[str, Any]], dict[str, Any]] = dict
     pending: Callable[[Reader], str | None] = lambda _: None
 
     def split(self, body: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
@@ -115,7 +118,7 @@ def _read_chat(wanted: Container[str], body: Mapping[str, Any]) -> Reader:
 
 def _write_chat(body: Mapping[str, Any], messages: Sequence[Mapping[str, Any]], leading: int) -> dict[str, Any]:  # noqa: ARG001 - instructions are messages here
     options = {"include_usage": True, **(body.get("stream_options") or {})}
-    return {**body, "messages": list(messages), "stream": True, "stream_options": options}
+    return {**body, "messages": [without_items(m) for m in messages], "stream": True, "stream_options": options}
 
 
 def _replay_chat(uid: str, model: str | None, message: Mapping[str, Any], finish_reason: str) -> dict[str, Any]:

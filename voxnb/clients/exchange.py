@@ -382,7 +382,7 @@ class Exchange:
         message = None
         wire = self.streaming.kept if state != "complete" else self.streaming.reader.message
         if wire is not None and planner is not None:
-            said = whole_unicode({k: v for k, v in wire.items() if k != "parsed"})
+            said = whole_unicode(self.dialect.stored({k: v for k, v in wire.items() if k != "parsed"}))
             message = planner.measure(Message.from_dict(said))
         estimated = begun.layout.total_tokens if begun.call_id is not None else None
         record = self.streaming.record(purpose="turn", estimated_tokens=estimated, status=state, error=error)

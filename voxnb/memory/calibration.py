@@ -22,7 +22,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
-from voxnb.memory.tokens import MESSAGE_TOKENS, PRIMER_TOKENS, Features
+from voxnb.memory.tally import Features
+from voxnb.memory.tokens import MESSAGE_TOKENS, PRIMER_TOKENS
 from voxnb.memory.window import base_name
 
 MARGIN: Final = 0.10

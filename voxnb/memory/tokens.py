@@ -13,12 +13,12 @@ openai/harmony (tool calls, response formats); `parts` for images, audio and fil
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
 
-from voxnb.memory.parts import ASSISTANT_AUDIO_TOKENS_PER_S, Blob, audio_tokens, blob, file_tokens, image_tokens
+from voxnb.memory.items import add_items
+from voxnb.memory.parts import ASSISTANT_AUDIO_TOKENS_PER_S, audio_tokens
+from voxnb.memory.tally import Count, Counted, Tally, add_part, data_of, json_text
 from voxnb.memory.window import base_name
 
 MESSAGE_TOKENS: Final = 3
@@ -34,103 +34,10 @@ TOOL_CALL_TOKENS: Final = 5
 TRANSCRIPT_FACTOR: Final = 6
 """Audio tokens per token of its transcript: speech has about 3.3 tokens of text a second, audio 20."""
 
-LONG_BASE64_CHARS: Final = 512
-"""A string of that many base64 characters in an unknown part is data, not text."""
-
 NOT_SENT: Final = frozenset(
     {"annotations", "reasoning", "reasoning_content", "reasoning_details", "parsed", "tool_call_id", "id", "index"}
 )
 """Keys of a message that the model does not see."""
-
-Count = Callable[[str], int]
-
-
-class Features(NamedTuple):
-    """Of a message's tokens, those that another tokenizer counts otherwise; all are stored with the message.
-
-    Attributes:
-        numeric: digits in groups of up to three, and the punctuation after them: the same everywhere, or
-        split: how many tokens more where every digit is its own (SmolLM, Llama 2, Qwen, Mistral, Gemma), less half
-            the gaps before numbers: of these tokenizers some take two tokens for a gap, as ours do, others one.
-        wide: bytes of UTF-8 beyond ASCII: cheap in a large vocabulary, up to 0.4 tokens a byte in a small one.
-        media: tokens of images, audio and files.
-    """
-
-    numeric: int = 0
-    split: int = 0
-    wide: int = 0
-    media: int = 0
-
-
-_DIGITS: Final = re.compile(r"[0-9]+")
-_AFTER_DIGIT: Final = re.compile(r"(?<=[0-9])[^\w\s]+")
-_GAP: Final = re.compile(r"  (?=[0-9])")
-
-
-def text_features(text: str) -> Features:
-    """The features of a text; a few milliseconds per megabyte.
-
-    >>> text_features("Zürich, 1291")
-    Features(numeric=2, split=2, wide=2, media=0)
-    """
-    numeric = split = 0
-    for run in _DIGITS.findall(text):
-        groups = (len(run) + 2) // 3
-        numeric += groups
-        split += len(run) - groups
-    if numeric:
-        numeric += len(_AFTER_DIGIT.findall(text))
-        split -= len(_GAP.findall(text)) // 2
-    if text.isascii():
-        return Features(numeric, split)
-    wide = len(text.encode("utf-8", "replace")) - sum(map(str.isascii, text))
-    return Features(numeric, split, wide)
-
-
-class Counted(NamedTuple):
-    """Tokens of a message, and their features."""
-
-    tokens: int
-    features: Features
-
-
-class _Tally:
-    """Adds up a message's texts and parts."""
-
-    def __init__(self, count: Count, model: str | None = None) -> None:
-        self.count = count
-        self.model = model
-        self.tokens = 0
-        self.media = 0
-        self.features = [0, 0, 0]
-
-    def text(self, text: str, *, times: int = 1) -> None:
-        if not text:
-            return
-        self.tokens += self.count(text) * times
-        for n, value in enumerate(text_features(text)[:3]):
-            self.features[n] += value
-
-    def marks(self, tokens: int) -> None:
-        self.tokens += tokens
-
-    def add_media(self, tokens: int) -> None:
-        self.tokens += tokens
-        self.media += tokens
-
-    def json(self, value: Any) -> None:
-        """Any value by its JSON text; data in it as an image of unknown size."""
-        held, data = _without_data(value)
-        self.text(_json_text(held))
-        for _ in range(data):
-            self.add_media(image_tokens("", model=self.model))
-
-    def counted(self) -> Counted:
-        numeric, split, wide = self.features
-        # Punctuation after a digit may share a token with what follows.
-        numeric = min(numeric, self.tokens - self.media)
-        return Counted(self.tokens, Features(numeric, split, wide, self.media))
-
 
 # -- messages ---------------------------------------------------------------------------------
 
@@ -151,7 +58,7 @@ def message_tokens(message: Mapping[str, Any], count: Count, *, model: str | Non
 
 def count_message(message: Mapping[str, Any], count: Count, *, model: str | None = None) -> Counted:
     """Tokens and features of one message: what is stored with it. See `message_tokens`."""
-    tally = _Tally(count, model)
+    tally = Tally(count, model)
     tally.marks(MESSAGE_TOKENS)
     for key, value in message.items():
         if value is None or key in NOT_SENT:
@@ -165,6 +72,8 @@ def count_message(message: Mapping[str, Any], count: Count, *, model: str | None
             _tool_call(tally, {"function": value})
         elif key == "audio":
             _spoken(tally, value)
+        elif key == "items":
+            add_items(tally, message)
         elif isinstance(value, str):
             tally.text(value)
             if key == "name":
@@ -176,7 +85,7 @@ def count_message(message: Mapping[str, Any], count: Count, *, model: str | None
 
 def count_text(text: str, count: Count) -> Counted:
     """Tokens and features of a bare text, without a message's marks."""
-    tally = _Tally(count)
+    tally = Tally(count)
     tally.text(text)
     return tally.counted()
 
@@ -203,61 +112,28 @@ def request_tokens(
     return total + PRIMER_TOKENS
 
 
-def _content(tally: _Tally, content: Any) -> None:
+def _content(tally: Tally, content: Any) -> None:
     if isinstance(content, str):
         tally.text(content)
         return
     for part in _items(content):
         if isinstance(part, Mapping):
-            _part(tally, part)
+            add_part(tally, part)
         else:
             tally.text(part) if isinstance(part, str) else tally.json(part)
 
 
-def _part(tally: _Tally, part: Mapping[str, Any]) -> None:
-    kind = part.get("type")
-    value = part.get(str(kind))
-    if kind in ("text", "input_text", "output_text") and isinstance(part.get("text"), str):
-        tally.text(part["text"])
-    elif kind == "refusal" and isinstance(value, str):
-        tally.text(value)
-    elif kind in ("image_url", "input_image"):
-        image = value if isinstance(value, Mapping) else part
-        url, detail = image.get("url", part.get("image_url")), image.get("detail")
-        tally.add_media(image_tokens(url if isinstance(url, str) else "", detail=detail, model=tally.model))
-    elif kind == "input_audio" and isinstance(value, Mapping) and isinstance(value.get("data"), str):
-        tally.add_media(audio_tokens(_data(value["data"])))
-    elif kind in ("file", "input_file"):
-        _file(tally, value if isinstance(value, Mapping) else part)
-    else:
-        tally.json(part)
-
-
-def _file(tally: _Tally, file: Mapping[str, Any]) -> None:
-    name, data = file.get("filename"), file.get("file_data")
-    if isinstance(name, str):
-        tally.text(name)
-    if not isinstance(data, str):
-        tally.add_media(file_tokens(None))
-        return
-    given = _data(data)
-    if given.mime.startswith("text/") or given.mime == "application/json":
-        tally.text(given.head(given.length + 3).decode("utf-8", "replace"))
-    else:
-        tally.add_media(file_tokens(given))
-
-
-def _spoken(tally: _Tally, audio: Any) -> None:
+def _spoken(tally: Tally, audio: Any) -> None:
     # The assistant's own audio is sent back by its id; what it weighs is what was heard.
     if not isinstance(audio, Mapping):
         tally.json(audio)
     elif isinstance(audio.get("data"), str):
-        tally.add_media(audio_tokens(_data(audio["data"]), tokens_per_s=ASSISTANT_AUDIO_TOKENS_PER_S))
+        tally.add_media(audio_tokens(data_of(audio["data"]), tokens_per_s=ASSISTANT_AUDIO_TOKENS_PER_S))
     elif isinstance(audio.get("transcript"), str):
         tally.add_media(tally.count(audio["transcript"]) * TRANSCRIPT_FACTOR)
 
 
-def _tool_call(tally: _Tally, call: Any) -> None:
+def _tool_call(tally: Tally, call: Any) -> None:
     if not isinstance(call, Mapping):
         tally.json(call)
         return
@@ -273,35 +149,8 @@ def _tool_call(tally: _Tally, call: Any) -> None:
             tally.json(value)
 
 
-def _data(value: str) -> Blob:
-    return blob(value) or Blob("", value)
-
-
 def _items(value: Any) -> Sequence[Any]:
     return value if isinstance(value, list | tuple) else (value,)
-
-
-def _json_text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
-
-
-_BASE64: Final = re.compile(r"[A-Za-z0-9+/_=\-\r\n]*\Z")
-
-
-def _without_data(value: Any) -> tuple[Any, int]:
-    """The value with every long base64 string emptied, and how many there were."""
-    if isinstance(value, str):
-        head = value[:LONG_BASE64_CHARS]
-        if len(value) >= LONG_BASE64_CHARS and (blob(value) or _BASE64.match(head)):
-            return "", 1
-        return value, 0
-    if isinstance(value, Mapping):
-        pairs = {key: _without_data(item) for key, item in value.items()}
-        return {key: held for key, (held, _) in pairs.items()}, sum(n for _, n in pairs.values())
-    if isinstance(value, list | tuple):
-        found = [_without_data(item) for item in value]
-        return [held for held, _ in found], sum(n for _, n in found)
-    return value, 0
 
 
 # -- tools and response format ----------------------------------------------------------------
@@ -340,7 +189,7 @@ def tools_tokens(tools: Sequence[Mapping[str, Any]] | None, count: Count, *, mod
     for tool in tools:
         function = tool.get("function", tool)
         if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
-            total += count(_json_text(tool))
+            total += count(json_text(tool))
             continue
         total += OLD_FUNCTION_TOKENS if old else FUNCTION_TOKENS
         total += count(f"{function['name']}:{_sentence(function)}")
@@ -359,19 +208,19 @@ def _schema_tokens(schema: Mapping[str, Any], count: Count) -> int:
         for name, of in properties.items():
             total += PROPERTY_TOKENS
             if not isinstance(of, Mapping):
-                total += count(f"{name}:{_json_text(of)}")
+                total += count(f"{name}:{json_text(of)}")
                 continue
             enum = of.get("enum")
             if isinstance(enum, list | tuple):
                 total += ENUM_TOKENS
                 for item in enum:
-                    total += ENUM_ITEM_TOKENS + count(item if isinstance(item, str) else _json_text(item))
+                    total += ENUM_ITEM_TOKENS + count(item if isinstance(item, str) else json_text(item))
             total += count(f"{name}:{_type(of)}:{_sentence(of)}") + _schema_tokens(of, count)
     items = schema.get("items")
     if isinstance(items, Mapping):
         total += count(f"{_type(items)}:{_sentence(items)}") + _schema_tokens(items, count)
     rest = {key: value for key, value in schema.items() if key not in _TOLD and not key.startswith("$schema")}
-    return total + (count(_json_text(rest)) if rest else 0)
+    return total + (count(json_text(rest)) if rest else 0)
 
 
 def _type(schema: Mapping[str, Any]) -> str:
@@ -392,4 +241,4 @@ def response_format_tokens(response_format: Mapping[str, Any] | None, count: Cou
         return 0
     head = f"\n\n# Response Formats\n\n## {given.get('name', '')}\n\n"
     about = f"// {given['description']}\n" if given.get("description") else ""
-    return count(f"{head}{about}{_json_text(given.get('schema', {}))}")
+    return count(f"{head}{about}{json_text(given.get('schema', {}))}")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from voxnb.memory.plan import Layout
+from voxnb.wire.items import to_body, without_items
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,13 +42,16 @@ class Plan:
 
     @property
     def messages(self) -> list[dict[str, Any]]:
-        """The messages, as they go over the wire."""
+        """The messages, as voxnb keeps them; `request` has them as they go over the wire."""
         return self.layout.messages
 
     @property
     def request(self) -> dict[str, Any]:
-        """The whole body."""
-        return {**self.parameters, "messages": self.messages, **(self.tools or {})}
+        """The whole body, as it goes over the wire (but for what streaming adds)."""
+        rest = {**self.parameters, **(self.tools or {})}
+        if self.api == "responses":
+            return to_body(rest, self.messages, leading=self.layout.leading)
+        return {**rest, "messages": [without_items(m) for m in self.messages]}
 
     @property
     def tokens(self) -> dict[str, int]:

@@ -54,7 +54,7 @@ def merged(known: Any, more: Any) -> Any:
     return copied(more)
 
 
-def expect(value: Any, kind: type, where: str) -> None:
+def expect(value: Any, kind: type, where: str, *, of: str = "a chat chunk") -> None:
     """Refuse a value of the wrong type.
 
     Raises:
@@ -63,7 +63,7 @@ def expect(value: Any, kind: type, where: str) -> None:
     if type(value) is not kind:
         text = repr(value)
         found = text if len(text) <= 80 else text[:77] + "..."
-        raise ValueError(f"{where} of a chat chunk should be {kind.__name__}, not {type(value).__name__}: {found}")
+        raise ValueError(f"{where} of {of} should be {kind.__name__}, not {type(value).__name__}: {found}")
 
 
 class ToolCall:

@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from voxnb.errors import MessageError
 from voxnb.memory import tokens
+from voxnb.memory.tally import text_features
 from voxnb.messages import ANSWER_ROLES, INSTRUCTION_ROLES, Message, group_turns, parse_message, unpaired
 from voxnb.runtime import encodings
 from voxnb.store.importing.clock import goes_back
@@ -222,7 +223,7 @@ def _cut(draft: Draft, said: list[Said], counts: Mapping[str, Iterator[int]], re
     for m, at in zip(said, times, strict=True):
         if m.message is None:
             total = _role_tokens(encoding, m.role) + next(of_text)
-            numeric, split, wide, _ = tokens.text_features(m.text)
+            numeric, split, wide, _ = text_features(m.text)
             features = _written(min(numeric, total), split, wide, 0)
         else:
             counted = measure(m.message)
