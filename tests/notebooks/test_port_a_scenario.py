@@ -27,7 +27,7 @@ def test_a_scenario_stands_above_its_port_and_both_say_the_same_names():
     scripts = [re.search(r"```js\n(.+?)```", text, re.DOTALL) for text in texts()]
     scripts = [found[1] for found in scripts if found]
     ports = [cell.source for cell in PORT.cells if "addEventListener" in cell.source]
-    assert len(scripts) == len(ports) >= 2
+    assert len(scripts) == len(ports) == 3
     names = re.compile(r"\b(?:create\w+|addEventListener|terminate|events\.\w+|data\.payload|Logger\.write)\b")
     for script, port in zip(scripts, ports, strict=True):
         assert set(names.findall(script)) <= set(names.findall(port))
@@ -37,22 +37,27 @@ def test_it_says_plainly_where_no_model_answers():
     scripted = [cell for cell in PORT.cells if "testing.server(" in cell.source]
     assert scripted
     told = [text for text in texts() if "scripted server" in text]
-    assert len(told) >= 1
+    assert len(told) == len(scripted)
     assert all("not a model" in text for text in told)
 
 
-def test_the_saved_outputs_show_a_dialogue_and_its_end():
-    lines = output(PORT.cell('"baseUrl": "local"')).splitlines()
-    assert [line.split(":")[0] for line in lines if re.match(r"(caller|model|closed): ", line)] == [
-        *["caller", "model"] * 3,
-        "closed",
-    ]
-    assert "rebuilt exactly" in output(PORT.cell("explain(3)"))
+@pytest.mark.parametrize("factory", ["createChatCompletionsAPIClient", "createResponsesAPIClient"])
+def test_the_saved_outputs_show_a_dialogue_and_its_end(factory):
+    (cell,) = (c for c in PORT.cells if factory in c.source and '"baseUrl": "local"' in c.source)
+    said = [line.split(":")[0] for line in output(cell).splitlines() if re.match(r"(caller|model|closed): ", line)]
+    assert [who for who in said if who != "closed"] == ["caller", "model"] * 3
+    assert ("closed" in said) == ("onWebSocketClose" in cell.source)
+
+
+def test_the_saved_outputs_explain_what_was_sent():
+    explained = [output(c) for c in PORT.cells if "explain(3)" in c.source]
+    assert len(explained) == 2
+    assert all("rebuilt exactly" in text for text in explained)
 
 
 @pytest.mark.local
 @pytest.mark.kernel
-@pytest.mark.timeout(300)  # three replies on a slow machine
+@pytest.mark.timeout(300)  # six replies on a slow machine
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")  # jupyter_client's own
 def test_it_runs_and_its_conversations_are_in_the_store(tmp_path, monkeypatch):
     path = tmp_path / "store.db"
@@ -65,5 +70,5 @@ def test_it_runs_and_its_conversations_are_in_the_store(tmp_path, monkeypatch):
     with voxnb.ContextStore(path) as store:
         turns = store.turns()
         assert set(turns["state"]) == {"complete"}
-        assert sorted(turns.groupby("conversation_id").size()) == [1, 3]
+        assert sorted(turns.groupby("conversation_id").size()) == [1, 3, 3]
         assert store.verify()

@@ -20,23 +20,33 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from voxnb import events
 from voxnb.errors import NotSupportedError, ParameterError
-from voxnb.params import ChatParameters, RealtimeAPIClientType, camel_case, did_you_mean, nearest, takes
+from voxnb.params import (
+    ChatParameters,
+    RealtimeAPIClientType,
+    ResponsesParameters,
+    camel_case,
+    did_you_mean,
+    nearest,
+    takes,
+)
 from voxnb.voxengine.names import BETA_RENAMES, ELSEWHERE, METHODS, columns
 
 if TYPE_CHECKING:
     from types import FrameType
 
+    from voxnb.clients.base import Client
     from voxnb.clients.chat import ChatCompletionsAPIClient
+    from voxnb.clients.responses import ResponsesAPIClient
 
 __all__ = ["METHODS", "Logger", "Modules", "OpenAI", "VoxEngine", "WebSocketAudioEncoding", "require"]
 
 _NO_REALTIME: Final = (
-    "realtime is not in this version of voxnb: {name} comes with a later one; there are "
-    "OpenAI.createChatCompletionsAPIClient and voxnb.chat() for text"
+    "realtime is not in this version of voxnb: {name} comes with a later one; for text there are "
+    "OpenAI.createChatCompletionsAPIClient, OpenAI.createResponsesAPIClient and voxnb.chat()"
 )
 _BETA_REFUSED: Final = "OpenAI's service refuses the Beta interface; use these names, the others stay as they are:"
 
-_scenario: weakref.WeakSet[ChatCompletionsAPIClient] = weakref.WeakSet()
+_scenario: weakref.WeakSet[Client] = weakref.WeakSet()
 """The clients that the factories of `OpenAI` made: what `VoxEngine.terminate` closes."""
 
 
@@ -76,8 +86,9 @@ def _public(namespace: type) -> list[str]:
 
 def _client_class(name: str) -> Any:
     from voxnb.clients.chat import ChatCompletionsAPIClient
+    from voxnb.clients.responses import ResponsesAPIClient
 
-    return {"ChatCompletionsAPIClient": ChatCompletionsAPIClient}[name]
+    return {c.__name__: c for c in (ChatCompletionsAPIClient, ResponsesAPIClient)}[name]
 
 
 class _Beta(metaclass=_Namespace):
@@ -107,9 +118,10 @@ class _Beta(metaclass=_Namespace):
 class OpenAI(metaclass=_Namespace):
     """VoxEngine's ``OpenAI`` module: factories, classes and event namespaces."""
 
-    _classes = ("ChatCompletionsAPIClient",)
+    _classes = ("ChatCompletionsAPIClient", "ResponsesAPIClient")
     if TYPE_CHECKING:  # imported on use
         from voxnb.clients.chat import ChatCompletionsAPIClient
+        from voxnb.clients.responses import ResponsesAPIClient
 
     Events = events.Events
     ChatCompletionsAPIEvents = events.ChatCompletionsAPIEvents
@@ -136,6 +148,27 @@ class OpenAI(metaclass=_Namespace):
         from voxnb.clients.chat import ChatCompletionsAPIClient
 
         client = ChatCompletionsAPIClient(parameters, **given)
+        _scenario.add(client)
+        return client
+
+    @staticmethod
+    @takes(ResponsesParameters, spelled=camel_case)
+    async def createResponsesAPIClient(  # noqa: N802 - VoxEngine's spelling
+        parameters: Mapping[str, Any] | None = None, /, **given: Any
+    ) -> ResponsesAPIClient:
+        """A new `ResponsesAPIClient`.
+
+        Args:
+            parameters: VoxEngine's parameter object.
+            **given: the same as keywords, in either spelling.
+
+        Raises:
+            ParameterError: unknown or contradicting parameters.
+            CredentialsError: no key, or one that may not go to that host.
+        """
+        from voxnb.clients.responses import ResponsesAPIClient
+
+        client = ResponsesAPIClient(parameters, **given)
         _scenario.add(client)
         return client
 

@@ -107,7 +107,7 @@ PARAMETERS: Final[Mapping[str, tuple[Parameter, ...]]] = {
 }
 """Class → every parameter of the factory that makes it."""
 
-LATER: Final = frozenset({"RealtimeAPIClient", "ResponsesAPIClient"})
+LATER: Final = frozenset({"RealtimeAPIClient"})
 """Classes that are not in this version."""
 
 
