@@ -28,6 +28,7 @@ NAMES: Final = {wire: name.value for name, wire in WIRE_TYPES[ResponsesAPIEvents
 
 UNKNOWN: Final = ResponsesAPIEvents.Unknown.value
 TEXT_DELTA: Final = "response.output_text.delta"
+_TEXT: Final = NAMES[TEXT_DELTA]
 
 STARTS: Final = frozenset({"response.created", "response.in_progress", "response.queued"})
 """Events that say the response without ending it."""
@@ -130,7 +131,6 @@ class ResponsesReader:
             place is not None
             and type(event) is dict
             and event.get("type") == TEXT_DELTA
-            and not self.wanted
             and event.get("output_index") == place[0]
             and event.get("content_index") == place[1]
             and type(delta := event.get("delta")) is str
@@ -139,7 +139,7 @@ class ResponsesReader:
             self._pieces.append(delta)
             self._shown.append(delta)
             self.text_delta = delta
-            return []
+            return [(_TEXT, copied(event))] if _TEXT in self.wanted else []
         self.text_delta = ""
         try:
             return self._feed(event, wire_type)
