@@ -433,7 +433,8 @@ class TestAddresses:
             assert post(server, body_of(), "/openai/deployments/my-gpt/chat/completions")[0] == 404
 
     @pytest.mark.parametrize(
-        ("path", "words"), [("/v1/responses", "no Responses API"), ("/v1/nothing", "Invalid URL (POST /v1/nothing)")]
+        ("path", "words"),
+        [("/v1/responses/resp_1", "Response with id"), ("/v1/nothing", "Invalid URL (POST /v1/nothing)")],
     )
     def test_other_addresses_are_not_found(self, path, words):
         with testing.server("Hi") as server:

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import parse_qsl, urlsplit
 
-from voxnb.testing import service
+from voxnb.testing import responses, service
 from voxnb.testing.completion import Usage
 from voxnb.testing.connection import Connection
 from voxnb.testing.rendering import Answer, Manner, render, status_answer
@@ -95,6 +95,7 @@ class Server:
         self._models = models
         self._window_tokens = window_tokens
         self._require_key = require_key
+        self._responses = responses.Kept()
         self.api_key = api_key
         self.requests: list[Request] = []
         self.errors: list[BaseException] = []
@@ -218,12 +219,19 @@ class Server:
             refusal = where if isinstance(where, Status) else None
             if refusal is None and self._require_key:
                 refusal = service.wrong_key(request, self.api_key)
-            if refusal is None and where != "completions":
+            if refusal is None and str(where).startswith("responses/"):
+                return status_answer(self._responses.page(request, str(where).removeprefix("responses/")))
+            if refusal is None and str(where).startswith("models"):
                 return status_answer(self._model_page(str(where)))
-            refusal = refusal or service.objection(request, self._models) or self._overflow(request)
+            kept = self._responses if where == "responses" else None
+            if refusal is None and kept is not None:
+                refusal = responses.objection(request, self._models, kept)
+            elif refusal is None:
+                refusal = service.objection(request, self._models)
+            refusal = refusal or self._overflow(request)
             if refusal is not None:
                 return status_answer(refusal)
-            return render(self._reply(request), request, self._manner)
+            return render(self._reply(request), request, self._manner, kept=kept)
         except Exception as error:  # noqa: BLE001 - a test's own function failed: the test is told, the client gets a 500
             return self._failed(error)
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from voxnb.testing import completion as making
-from voxnb.testing import service
+from voxnb.testing import responses, service
 from voxnb.testing.replies import Chunks, Drop, Hang, Paced, Reply, Status
 from voxnb.testing.request import Request
+from voxnb.testing.responses import Kept
 
 JSON: Final = "application/json"
 EVENT_STREAM: Final = "text/event-stream; charset=utf-8"
@@ -50,8 +51,14 @@ class Manner:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def render(reply: Reply, request: Request, manner: Manner) -> Answer:
-    """The answer to a chat completion request.
+def render(reply: Reply, request: Request, manner: Manner, *, kept: Kept | None = None) -> Answer:
+    """The answer to a request.
+
+    Args:
+        reply: as scripted.
+        request: of a chat completion, or, with `kept`, of a response.
+        manner: how the server answers.
+        kept: where responses are kept.
 
     Raises:
         TypeError: the reply is none of those that `voxnb.testing` names.
@@ -64,13 +71,13 @@ def render(reply: Reply, request: Request, manner: Manner) -> Answer:
         else:
             cut = reply
         reply = reply.reply
-    answer = _body(reply, request, manner)
+    answer = _body(reply, request, manner, kept)
     answer.cut, answer.delay_s, answer.chunk_delay_s = cut, delay_s, chunk_delay_s
     answer.headers = {**answer.headers, **manner.headers}
     return answer
 
 
-def _body(reply: Reply, request: Request, manner: Manner) -> Answer:
+def _body(reply: Reply, request: Request, manner: Manner, kept: Kept | None) -> Answer:
     if isinstance(reply, bool) or reply is None or inspect.isawaitable(reply):
         raise TypeError(f"a scripted reply cannot be {reply!r}; see voxnb.testing for what it can be")
     if isinstance(reply, int):
@@ -79,6 +86,8 @@ def _body(reply: Reply, request: Request, manner: Manner) -> Answer:
         return status_answer(reply)
     if isinstance(reply, bytes):
         return Answer(200, {"content-type": _guess(reply, request)}, [reply])
+    if kept is not None and isinstance(reply, str | Mapping | Iterable | Chunks):
+        return _response(reply, request, manner, kept)
     if isinstance(reply, str | Mapping):
         whole = making.completion(reply, request, manner.usage)
         if not request.stream:
@@ -92,6 +101,24 @@ def _body(reply: Reply, request: Request, manner: Manner) -> Answer:
         return _json(_folded(reply, request, manner))
     frames = _frames(reply, request, manner)
     return _stream(list(frames) if isinstance(reply.chunks, list | tuple) else frames)
+
+
+def _response(reply: Any, request: Request, manner: Manner, kept: Kept) -> Answer:
+    if isinstance(reply, str | Mapping):
+        whole = responses.response(reply, request, manner.usage)
+        kept.add(request, whole)
+        if not request.stream:
+            if request.json.get("background") is True:
+                whole = {**whole, "status": "queued", "output": [], "usage": None}
+            return _json(whole)
+        return _stream([_named(event) for event in responses.stream(whole, request)])
+    listed = reply if isinstance(reply, Chunks) else Chunks(reply)
+    events = responses.of_events(listed, request, manner.usage)
+    return _stream(event if isinstance(event, bytes) else _named(event) for event in events)
+
+
+def _named(event: Mapping[str, Any]) -> bytes:
+    return b"event: " + str(event.get("type")).encode() + b"\n" + _event(event)
 
 
 def status_answer(reply: Status) -> Answer:

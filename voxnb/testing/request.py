@@ -40,9 +40,26 @@ class Request:
 
     @property
     def messages(self) -> list[dict[str, Any]]:
-        """The messages of the body; empty where there are none."""
-        found = self.json.get("messages") if isinstance(self.json, dict) else None
+        """The messages of the body, those of a Responses request as chat messages; empty where there are none."""
+        body = self.json if isinstance(self.json, dict) else {}
+        if "messages" not in body and "input" in body:
+            from voxnb.wire.items import from_input
+
+            leading = [{"role": "system", "content": self.instructions}] if self.instructions else []
+            return [*leading, *from_input(body["input"])]
+        found = body.get("messages")
         return found if isinstance(found, list) else []
+
+    @property
+    def input(self) -> Any:
+        """The ``input`` of a Responses request, or None."""
+        return self.json.get("input") if isinstance(self.json, dict) else None
+
+    @property
+    def instructions(self) -> str | None:
+        """The ``instructions`` of a Responses request, or None."""
+        found = self.json.get("instructions") if isinstance(self.json, dict) else None
+        return found if isinstance(found, str) else None
 
     @property
     def model(self) -> str:

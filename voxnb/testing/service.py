@@ -32,6 +32,7 @@ _CODES: Final = {401: "invalid_api_key", 429: "rate_limit_exceeded"}
 
 _COMPLETIONS: Final = re.compile(r"(?:/v1|/openai/v1)?/chat/completions")
 _DEPLOYMENT: Final = re.compile(r"/openai/deployments/([^/]+)/chat/completions")
+_RESPONSES: Final = re.compile(r"(?:/v1|/openai/v1|/openai)?/responses(?:/(.+))?")
 _MODELS: Final = re.compile(r"(?:/v1|/openai/v1|/openai)?/models(?:/(.+))?")
 
 
@@ -54,7 +55,10 @@ def refuse(message: str, *, status: int = 400, param: str | None = None, code: s
 
 
 def route(request: Request) -> str | Status:
-    """``"completions"``, ``"models"`` or ``"models/<id>"``, or the refusal of an unknown address."""
+    """Where a request goes, or the refusal of an unknown address.
+
+    ``"completions"``, ``"responses"``, ``"responses/<id>"``, ``"models"`` or ``"models/<id>"``.
+    """
     where = f"{request.method} {request.path}"
     deployment = _DEPLOYMENT.fullmatch(request.path)
     if deployment and "api-version" not in request.query:
@@ -66,8 +70,9 @@ def route(request: Request) -> str | Status:
     models = _MODELS.fullmatch(request.path)
     if models and request.method == "GET":
         return f"models/{models[1]}" if models[1] else "models"
-    if request.path.endswith("/responses"):
-        return refuse(f"Invalid URL ({where}): this test server has no Responses API", status=404)
+    responses = _RESPONSES.fullmatch(request.path)
+    if responses and (responses[1] or request.method == "POST"):
+        return f"responses/{responses[1]}" if responses[1] else "responses"
     return refuse(f"Invalid URL ({where})", status=404)
 
 
@@ -87,8 +92,8 @@ def wrong_key(request: Request, api_key: str) -> Status | None:
     return None
 
 
-def objection(request: Request, models: Sequence[str] | None) -> Status | None:
-    """Why the service would not take this chat completion, or None."""
+def bad_frame(request: Request, models: Sequence[str] | None) -> Status | None:
+    """What is wrong with a request whatever it asks: no JSON, no model, or one that is not there."""
     body = request.json
     if not isinstance(body, dict):
         return refuse(
@@ -101,6 +106,15 @@ def objection(request: Request, models: Sequence[str] | None) -> Status | None:
     if models is not None and model not in models:
         words = f"The model `{model}` does not exist or you do not have access to it."
         return refuse(words, status=404, code="model_not_found")
+    return None
+
+
+def objection(request: Request, models: Sequence[str] | None) -> Status | None:
+    """Why the service would not take this chat completion, or None."""
+    found = bad_frame(request, models)
+    if found is not None:
+        return found
+    body = request.json
     if "messages" not in body:
         return refuse("Missing required parameter: 'messages'.", param="messages", code="missing_required_parameter")
     if body.get("stream_options") is not None and body.get("stream") is not True:
@@ -257,10 +271,17 @@ def prompt_tokens(request: Request) -> int:
     return tokens.request_tokens(
         request.messages,
         lambda text: count_text(text, model),
-        tools=body.get("tools"),
+        tools=[_nested(tool) for tool in body.get("tools") or ()] or None,
         response_format=body.get("response_format"),
         model=model,
     )
+
+
+def _nested(tool: Any) -> Any:
+    """A tool of the Responses API as chat completions have it; any other as it is."""
+    if isinstance(tool, dict) and tool.get("type") == "function" and "function" not in tool:
+        return {"type": "function", "function": {k: v for k, v in tool.items() if k != "type"}}
+    return tool
 
 
 def as_json(value: Any) -> bytes:
