@@ -29,6 +29,10 @@ sends a broken list fails its test.
 - `Drop`, `Hang`, `Paced`, `Chunks`: the same with something going wrong, or slowly;
 - a function of the `Request` that returns any of these. It runs in a thread of its own and may block.
 
+``/v1/responses`` takes the same: a message becomes the items of its answer, a dict with ``output`` (or ``status``,
+``error``) is a response of the API, and the dicts of a list are its events. It keeps what it has answered, for
+``previous_response_id`` and ``background``. `Request.messages` and `Request.text` read both kinds of requests.
+
 An iterable of replies is used in order and its last one repeats; a function or a single reply answers all.
 Requests that the service would refuse use up no reply.
 

@@ -24,7 +24,7 @@ _DEFAULT_MODELS: Final = ("gpt-4o", "gpt-4o-mini")
 
 
 def server(replies: Replies = "Hello.", realtime: bool = False, **settings: Any) -> Server:  # noqa: FBT001, FBT002 - the documented signature
-    """Start a loopback server that answers chat completions from a script.
+    """Start a loopback server that answers chat completions and responses from a script.
 
     It runs in daemon threads until `Server.close()`, the end of the ``with`` block, or the end of the process.
 

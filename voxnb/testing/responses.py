@@ -210,7 +210,7 @@ def objection(request: Request, models: Sequence[str] | None, kept: Kept) -> Sta
     if body.get("input") is None:
         return refuse("Missing required parameter: 'input'.", param="input", code="missing_required_parameter")
     if isinstance(body["input"], str):
-        return None
+        body = {**body, "input": [{"role": "user", "content": body["input"]}]}
     if not isinstance(body["input"], list):
         words = "Invalid type for 'input': expected one of a string or array of objects."
         return refuse(words, param="input", code="invalid_type")
