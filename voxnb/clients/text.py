@@ -211,6 +211,7 @@ class TextClient(Client):
             last = paths.turn_at(c, row.branch, row.last_seq) if row.last_seq else None
             if last is None:
                 raise ConversationError(f"{row.name!r} has no turn to ask again")
+            journal.check_not_redacted(row, last)
             said = list(paths.whole_turn(c, last.id).messages)
             body = explain.last_body(c, last.id)
         while said and said[-1].role == "assistant":

@@ -12,6 +12,9 @@ from typing import Any, Final, NamedTuple
 CUT_OFF: Final = " [the reply was cut off here]"
 """Added to the text of a reply that stopped half way, so that the model does not take it for its own ending."""
 
+REDACTED: Final = "[redacted]"
+"""What stands where the words of a redacted turn, or of a summary that saw them, were."""
+
 SDK_KEYS: Final = frozenset({"annotations", "parsed"})
 """What a reply holds and no request may send back (some servers refuse it)."""
 
@@ -29,6 +32,9 @@ Weigh = Callable[[int, "tuple[int, ...] | None"], int]
 
 ANSWERED: Final = frozenset({"complete", "partial"})
 """States of a turn that is sent and folded."""
+
+NOT_SENT: Final = {"failed": "failed", "redacted": "redacted"}
+"""State of an ended turn that is not sent → the reason."""
 
 
 class Said(NamedTuple):
@@ -110,7 +116,7 @@ def render(turn: PastTurn) -> tuple[list[tuple[dict[str, Any], Said]], list[Drop
     results without a call; a partial turn's last text says that it was cut off.
     """
     if turn.state not in ANSWERED:
-        return [], [Drop(turn.seq, {"failed": "failed"}.get(turn.state, "still running elsewhere"))]
+        return [], [Drop(turn.seq, NOT_SENT.get(turn.state, "still running elsewhere"))]
     unanswered, orphans = _unpaired(turn.messages)
     out: list[tuple[dict[str, Any], Said]] = []
     drops: list[Drop] = []

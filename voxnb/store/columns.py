@@ -162,6 +162,7 @@ TURNS: Final = Table(
         "error": Column("t.error"),
         "created_at": Column("t.created_at", TIME),
         "live": Column("t.seq <= coalesce(reach.last_seq, 0)", FLAG, path="1", joins=("reach",)),
+        "redacted_at": Column("t.redacted_at", TIME),
     },
     every="FROM turn t" + OWNER,
     path=PATH + OWNER,

@@ -339,9 +339,24 @@ class ContextStore(StoreTables):
                     copy.close()
         return target
 
+    def compact(self) -> bool:
+        """Rewrite the file without its free pages and empty the log; False if a reader of another process prevents that.
+
+        Needs room for a copy of the file. delete() and redact() do it themselves.
+        """
+        from voxnb.store import erase
+
+        def job(c: Any) -> bool:
+            erase.rewrite(c)
+            return erase.empty_log(c)
+
+        return self.database.perform(job).result()
+
     def checkpoint(self) -> bool:
         """Write the log back into the file and empty it; False if a reader of another process prevents it."""
-        return self.database.perform(lambda c: not c.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]).result()
+        from voxnb.store import erase
+
+        return self.database.perform(erase.empty_log).result()
 
     def close(self) -> None:
         """Finish waiting writes and close the file; a second call does nothing."""

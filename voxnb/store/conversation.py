@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from voxnb.errors import ConversationError, UnknownConversationError
 from voxnb.messages import parse_messages, split_instructions
-from voxnb.store import erase, explain, folding, history, ledger, paths, pins
+from voxnb.store import erase, explain, folding, history, ledger, naming, paths, pins, redact
 from voxnb.store.ids import new_id
 from voxnb.store.rows import ConversationRow
 from voxnb.store.schema import MAX_SEQ
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 
     from voxnb.store.context_store import ContextStore
     from voxnb.store.planner import Planner
+    from voxnb.store.redact import Redaction
     from voxnb.store.report import ExportReport
 
 
@@ -133,7 +133,13 @@ class Conversation:
                 raise ConversationError(f"turn {seq} was not asked of a model here; it was appended or never sent")
             rebuilt = explain.rebuild(c, call)
         return Plan(
-            rebuilt.layout, rebuilt.parameters, tools=rebuilt.tools, seq=seq, exact=rebuilt.exact, api=rebuilt.api
+            rebuilt.layout,
+            rebuilt.parameters,
+            tools=rebuilt.tools,
+            seq=seq,
+            exact=rebuilt.exact,
+            api=rebuilt.api,
+            redacted=rebuilt.redacted,
         )
 
     def _explain_summary(self, summary: Summary) -> Plan:
@@ -316,14 +322,40 @@ class Conversation:
         """
         return self.store.export_conversations(path, conversations=[self.row().uid], **options)
 
+    def redact(self, turn: Any, /) -> Redaction:
+        """Take a turn's words out for good, everywhere: its place, id, hashes and token counts stay.
+
+        Also from every fork that shares the turn, from what was asked again in its place, and from summaries that saw it:
+        these are ``stale`` and blank, an earlier one is in use again. The turn is not sent any more (a drop, "redacted"),
+        and requests that carried it cannot be rebuilt. A short text can be guessed from its hash. Rewrites the file.
+
+        Args:
+            turn: by number, id, `Turn` or `Reply`; by id also one that was undone.
+
+        Returns:
+            What was blanked, and what may still hold the words.
+
+        Raises:
+            ConversationError: there is no such turn, or it still runs.
+            StoreBusyError: the words are out, but a reader of another process keeps the log: close it, then checkpoint().
+        """
+        row = self.row()
+        with self.store.database.reader() as c:
+            turn_id = naming.turn_of(c, row, turn)
+        return redact.redact(self.store.database, row, turn_id, now=time.time())
+
     def delete(self, *, forks: bool = False) -> list[str]:
-        """Delete it for good: rows, search entries and free pages.
+        """Delete it for good: rows, search entries and free pages; the file is rewritten. Backups are not touched.
 
         Args:
             forks: also delete conversations that share turns with it; without, they are named in the error.
 
         Returns:
             The names that were deleted.
+
+        Raises:
+            ConversationError: others share turns with it.
+            StoreBusyError: it is deleted, but a reader of another process keeps the log: close it, then checkpoint().
         """
         return erase.erase(self.store.database, self.row(), forks=forks)
 
@@ -340,22 +372,7 @@ class Conversation:
 
     def _turn(self, c: Any, which: Any) -> tuple[int, int]:
         """(seq, row id) of a turn named by number, id, `Turn` or `Reply`."""
-        row = ledger.need(c, self.id)
-        if hasattr(which, "__index__") and not isinstance(which, bool):  # also the numbers of a DataFrame
-            which = operator.index(which)
-            seq = which if which > 0 else row.last_seq + 1 + which
-            turn = paths.turn_at(c, row.branch, seq) if 0 < seq <= row.last_seq else None
-            if turn is None:
-                raise ConversationError(f"there is no turn {which}; {row.name!r} has {row.last_seq}")
-            return turn.seq, turn.id
-        uid = which if isinstance(which, str) else getattr(which, "turn", None) or getattr(which, "id", None)
-        found = c.execute("SELECT seq, id, branch FROM turn WHERE uid = ?", (uid,)).fetchone()
-        if found is None:
-            raise ConversationError(f"{which!r} is no turn of {row.name!r}; name it by number, id, Turn or Reply")
-        on_path = paths.turn_at(c, row.branch, found[0])
-        if on_path is None or on_path.id != found[1]:
-            raise ConversationError(f"turn {uid!r} is not on the current path of {row.name!r} (undone, or of another)")
-        return int(found[0]), int(found[1])
+        return naming.turn_on_path(c, ledger.need(c, self.id), which)
 
     def _need_client(self, client: Any, verb: str) -> Any:
         client = client if client is not None else self.client

@@ -117,7 +117,12 @@ def _keep_beside(
     """
     if call_id is None or ending.message is None:
         return
-    branch, seq = c.execute("SELECT branch, seq FROM turn WHERE id = ?", (turn_id,)).fetchone()
+    branch, seq, redacted_at = c.execute(
+        "SELECT branch, seq, redacted_at FROM turn WHERE id = ?", (turn_id,)
+    ).fetchone()
+    if redacted_at is not None:  # its words are to be nowhere
+        end_call(c, call_id, ending.call)
+        return
     (plan,) = c.execute("SELECT plan FROM call WHERE id = ?", (call_id,)).fetchone()
     side = ledger.new_branch(c, row.id, stretches=ledger.stretches_to(c, branch, seq - 1), now=now)
     before = row._replace(branch=side, last_seq=seq - 1)

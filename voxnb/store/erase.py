@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
-import time
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 from voxnb.errors import ConversationError, StoreBusyError
 from voxnb.store.database import Database
 from voxnb.store.rows import ConversationRow
+from voxnb.store.trouble import BUSY_TIMEOUT_S, store_error
 
-CHECKPOINT_TRIES: Final = 50
+T = TypeVar("T")
+
+LOG_WAIT_MS: Final = 1_000
+"""How long emptying the log waits for readers."""
 
 BRANCHES: Final = "(SELECT id FROM branch WHERE conversation = ?)"
 TURNS: Final = f"(SELECT id FROM turn WHERE branch IN {BRANCHES})"
@@ -42,7 +46,8 @@ def delete(c: sqlite3.Connection, row: ConversationRow, *, forks: bool) -> list[
     doomed = [*(key for key, _ in reversed(dependent)), row.id]
     for key in doomed:
         _delete_rows(c, key)
-    _sweep_values(c)
+    sweep_values(c)
+    c.execute("DELETE FROM message_zone WHERE block > coalesce((SELECT max(id) >> 10 FROM message), -1)")
     c.execute("INSERT INTO message_fts (message_fts) VALUES ('optimize')")
     return [row.name, *(name for _, name in dependent)]
 
@@ -68,7 +73,7 @@ def _delete_rows(c: sqlite3.Connection, key: int) -> None:
     c.execute("DELETE FROM conversation WHERE id = ?", (key,))
 
 
-def _sweep_values(c: sqlite3.Connection) -> None:
+def sweep_values(c: sqlite3.Connection) -> None:
     """Drop long texts that nothing names any more."""
     c.execute(
         "DELETE FROM value WHERE id NOT IN (SELECT instructions FROM conversation WHERE instructions IS NOT NULL "
@@ -87,24 +92,63 @@ def erase(database: Database, row: ConversationRow, *, forks: bool) -> list[str]
         ConversationError: see `delete`.
         StoreBusyError: another process reads, so that the log could not be emptied; the rows are gone.
     """
+    return for_good(database, lambda c: delete(c, row, forks=forks), what=f"{row.name!r} is deleted")
 
-    def job(c: sqlite3.Connection) -> list[str]:
+
+def for_good(database: Database, work: Callable[[sqlite3.Connection], T], *, what: str) -> T:
+    """Run a transaction that takes words out of rows, then take them out of the rest of the file.
+
+    Args:
+        database: the store.
+        work: the transaction.
+        what: says in an error what is done all the same.
+
+    Raises:
+        StoreBusyError: another process reads, so that the log could not be emptied.
+        StoreError: the file could not be rewritten: as a rule there is no room for it.
+    """
+
+    def job(c: sqlite3.Connection) -> T:
         c.execute("PRAGMA secure_delete=ON")
         try:
-            names = database.transaction(c, lambda connection: delete(connection, row, forks=forks), durable=True)
+            done = database.transaction(c, work, durable=True)
         finally:
             c.execute("PRAGMA secure_delete=OFF")
-        if database.journal_mode == "wal":
-            for _ in range(CHECKPOINT_TRIES):
-                busy, _, _ = c.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-                if not busy:
-                    return names
-                time.sleep(0.02)
-            raise StoreBusyError(
-                f"{row.name!r} is deleted, but another reader keeps the log of {database.path!r} from being emptied; "
-                "close it and call store.checkpoint()",
-                path=database.path,
-            )
-        return names
+        if not database.memory:
+            try:
+                rewrite(c)
+            except sqlite3.Error as error:
+                raise type(store_error(error, database.path))(
+                    f"{what}, but {database.path!r} could not be rewritten ({error}), so that free pages may still hold "
+                    "the words; close other readers, make room for a copy of it, and call store.compact()",
+                    path=database.path,
+                ) from error
+            if not empty_log(c):
+                raise StoreBusyError(
+                    f"{what}, but another reader keeps the log of {database.path!r} from being emptied; "
+                    "close it and call store.checkpoint()",
+                    path=database.path,
+                )
+        return done
 
     return database.perform(job).result()
+
+
+def rewrite(c: sqlite3.Connection) -> None:
+    """Write every page anew.
+
+    Erasing rows is not enough: a page that was split keeps a copy of what moved out of it, and the search index leaves
+    pages behind whenever it merges its parts.
+    """
+    c.execute("VACUUM")
+
+
+def empty_log(c: sqlite3.Connection) -> bool:
+    """Write the log back into the file and empty it; False where a reader prevents it for `LOG_WAIT_MS`."""
+    # While it waits for readers nobody else can write: not as long as a write would wait for others.
+    c.execute(f"PRAGMA busy_timeout={LOG_WAIT_MS}")
+    try:
+        (busy, _, _) = c.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    finally:
+        c.execute(f"PRAGMA busy_timeout={int(BUSY_TIMEOUT_S * 1000)}")
+    return not busy

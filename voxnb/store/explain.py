@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from voxnb.errors import StoreError
+from voxnb.memory.past import REDACTED
 from voxnb.memory.plan import Layout, PastTurn, Snapshot, assemble
 from voxnb.memory.policy import NO_LIMITS
 from voxnb.store import ledger, paths, pins
@@ -31,6 +32,7 @@ class Rebuilt:
         estimated_tokens: what the planner had estimated.
         exact: whether the hash is the one that was stored when it was sent.
         api: the interface it was sent over.
+        redacted: whether it cannot be rebuilt because what it carried was redacted since.
     """
 
     layout: Layout
@@ -39,6 +41,7 @@ class Rebuilt:
     estimated_tokens: int | None
     exact: bool
     api: str = "chat"
+    redacted: bool = False
 
 
 def rebuild(c: sqlite3.Connection, call_id: int) -> Rebuilt:
@@ -66,7 +69,17 @@ def rebuild(c: sqlite3.Connection, call_id: int) -> Rebuilt:
     if estimated is not None:  # what tools and the server's own counting add to our counts of the messages
         layout = replace(layout, tokens={**layout.tokens, "overhead": estimated - layout.total_tokens})
     exact = request_hash(layout.messages, parameters, tools) == plan["hash"]
-    return Rebuilt(layout, parameters, tools, estimated, exact, plan.get("api", "chat"))
+    redacted = not exact and carried_redacted(snapshot, plan)
+    return Rebuilt(layout, parameters, tools, estimated, exact, plan.get("api", "chat"), redacted)
+
+
+def carried_redacted(snapshot: Snapshot, plan: Mapping[str, Any]) -> bool:
+    """Whether a past request carried words that were redacted after it."""
+    known = set(plan.get("redacted", ()))
+    turns = [turn for turn in (*snapshot.pins, *snapshot.tail, snapshot.current) if turn is not None]
+    return any(turn.state == "redacted" and turn.seq not in known for turn in turns) or (
+        snapshot.summary is not None and snapshot.summary.text == REDACTED
+    )
 
 
 def past_snapshot(

@@ -28,7 +28,7 @@ from voxnb.messages import canonical
 from voxnb.store import ending, ledger
 from voxnb.store.ids import new_id
 from voxnb.store.owner import FOLD_LEASE_S, is_gone
-from voxnb.store.rows import CallRecord, ConversationRow, Counted, dump
+from voxnb.store.rows import STATE, CallRecord, ConversationRow, Counted, dump
 
 FREE_FAILURES: Final = 3
 """Failures in a row before the breaker opens."""
@@ -206,7 +206,7 @@ def commit(c: sqlite3.Connection, job: FoldJob, written: Written, *, now: float)
 def _unchanged(c: sqlite3.Connection, fold: Fold) -> bool:
     """Whether every covered turn still says what the summary model was shown."""
     for turn in fold.turns:
-        row = c.execute("SELECT hash, state FROM turn WHERE id = ?", (turn.id,)).fetchone()
+        row = c.execute(f"SELECT t.hash, {STATE} FROM turn t WHERE t.id = ?", (turn.id,)).fetchone()
         if row is None or row[0] != turn.hash or row[1] not in ("complete", "partial"):
             return False
     return True

@@ -181,6 +181,7 @@ def branch_off(
     if position:
         turn = paths.turn_at(c, row.branch, seq)
         assert turn is not None
+        check_not_redacted(row, turn)
         held = _as_messages(paths.whole_turn(c, turn.id, first_messages=position))
         seq -= 1
     if seq < row.last_seq:
@@ -199,7 +200,16 @@ def step_back(c: sqlite3.Connection, row: ConversationRow, turn_id: int, *, now:
         raise ConversationError(f"{row.name!r} went on meanwhile: the turn to ask again is no longer the last one")
     if last.state in ("queued", "running"):
         raise ConversationError(f"turn {last.seq} of {row.name!r} is still {last.state}; wait for it or cancel() it")
+    check_not_redacted(row, last)
     return ledger.move(c, row, seq=last.seq - 1, now=now)
+
+
+def check_not_redacted(row: ConversationRow, turn: TurnRow) -> None:
+    """Raise a ConversationError where a turn's words, which are to be said again, were taken out."""
+    if turn.state == "redacted":
+        raise ConversationError(
+            f"turn {turn.seq} of {row.name!r} was redacted: its words are gone; go back before it with undo()"
+        )
 
 
 def _as_messages(turn: PastTurn) -> list[Message]:

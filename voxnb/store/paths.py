@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from voxnb.memory.plan import PastTurn
 from voxnb.store.rows import (
+    STATE,
     TURN_AND_MESSAGES,
     TurnRow,
     load_extra,
@@ -20,7 +21,7 @@ PATH: Final = "FROM lineage l JOIN turn t ON t.branch = l.source AND t.seq BETWE
 def turn_at(c: sqlite3.Connection, branch: int, seq: int) -> TurnRow | None:
     """The turn of a path by number."""
     row = c.execute(
-        f"SELECT t.id, t.uid, t.branch, t.seq, t.state, t.owner, t.lease_until {PATH}",
+        f"SELECT t.id, t.uid, t.branch, t.seq, {STATE}, t.owner, t.lease_until {PATH}",
         {"branch": branch, "low": seq, "high": seq},
     ).fetchone()
     return TurnRow(*row) if row else None

@@ -56,6 +56,8 @@ def plan_call(
         "role": next((i.message["role"] for i in layout.items if i.kind == "summary"), "system"),
         "hash": request_hash(layout.messages, ask.parameters, ask.tools),
     }
+    if redacted := [drop.seq for drop in layout.drops if drop.reason == "redacted"]:
+        plan["redacted"] = redacted
     if ask.api != "chat":
         plan["api"] = ask.api
     if ask.held_by is not None:

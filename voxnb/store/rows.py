@@ -117,8 +117,11 @@ def _past_turn(row: tuple[Any, ...], messages: list[Said], pinned: frozenset[int
     return PastTurn(row[0], row[1], row[2], row[3], tuple(messages), row[0] in pinned, row[4] or "")
 
 
+STATE: Final = "CASE WHEN t.redacted_at IS NULL THEN t.state ELSE 'redacted' END"
+"""A turn's state as a planner sees it: one whose words were taken out has another than it ended with."""
+
 TURN_AND_MESSAGES: Final = (
-    "t.id, t.uid, t.seq, t.state, t.hash, m.position, m.role, m.text, m.extra, m.tokens, m.features"
+    f"t.id, t.uid, t.seq, {STATE}, t.hash, m.position, m.role, m.text, m.extra, m.tokens, m.features"
 )
 """The columns that `past_turns` expects."""
 

@@ -239,6 +239,7 @@ CREATE TABLE calibration (               -- how a server's token counts relate t
 # turn.redacted_at: when a turn's words were taken out; its ids, hashes and counts stay.
 M002: Final = """
 ALTER TABLE turn ADD COLUMN redacted_at REAL;
+CREATE INDEX turn_redacted ON turn(id) WHERE redacted_at IS NOT NULL;
 DROP TABLE message_fts;
 CREATE VIEW message_words AS             -- what is searched: the words, and whose they are (k7: of conversation row 7)
   SELECT m.id AS id, m.text AS text, 'k' || b.conversation AS owner

@@ -6,11 +6,13 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
+from voxnb.memory.past import REDACTED
 from voxnb.messages import Message
 from voxnb.store import paths
 from voxnb.store.explain import rebuild
-from voxnb.store.rows import load_extra, turn_hash
+from voxnb.store.rows import STATE, load_extra, turn_hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,7 @@ class Verdict:
         turns: likewise.
         summaries: likewise.
         requests: how many past requests were rebuilt and compared by hash.
+        redacted: how many of them cannot be rebuilt, because words that they carried were redacted since.
     """
 
     problems: tuple[str, ...]
@@ -30,6 +33,7 @@ class Verdict:
     turns: int
     summaries: int
     requests: int
+    redacted: int = 0
 
     def __bool__(self) -> bool:
         return not self.problems
@@ -37,8 +41,8 @@ class Verdict:
     def __str__(self) -> str:
         looked = (
             f"{self.conversations:,} conversations, {self.turns:,} turns, {self.summaries:,} summaries, "
-            f"{self.requests:,} requests rebuilt"
-        )
+            f"{self.requests - self.redacted:,} requests rebuilt"
+        ) + (f", {self.redacted:,} not: redacted since" if self.redacted else "")
         if not self.problems:
             return f"all holds: {looked}"
         return f"{len(self.problems)} problems ({looked}):\n" + "\n".join(f"- {p}" for p in self.problems)
@@ -51,12 +55,12 @@ def verify(c: sqlite3.Connection) -> Verdict:
     problems = list(_file(c))
     problems += _messages(c)
     problems += _summaries(c)
-    requests, found = _requests(c)
+    requests, redacted, found = _requests(c)
     problems += found
     conversations, turns, summaries = (
         c.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("conversation", "turn", "summary")
     )
-    return Verdict(tuple(problems), conversations, turns, summaries, requests)
+    return Verdict(tuple(problems), conversations, turns, summaries, requests, redacted)
 
 
 def _file(c: sqlite3.Connection) -> Iterator[str]:
@@ -70,10 +74,10 @@ def _file(c: sqlite3.Connection) -> Iterator[str]:
 def _messages(c: sqlite3.Connection) -> Iterator[str]:
     """Hashes and counts, re-derived from what is stored."""
     rows = c.execute(
-        "SELECT t.id, t.uid, t.hash, t.tokens, t.state, m.position, m.role, m.text, m.extra, m.hash, m.tokens "
+        f"SELECT t.id, t.uid, t.hash, t.tokens, {STATE}, m.position, m.role, m.text, m.extra, m.hash, m.tokens "
         "FROM turn t LEFT JOIN message m ON m.turn = t.id ORDER BY t.id, m.position"
     )
-    turn: tuple[object, ...] = (None,)
+    turn: tuple[Any, ...] = (None,)
     hashes: list[str] = []
     tokens = 0
 
@@ -93,12 +97,18 @@ def _messages(c: sqlite3.Connection) -> Iterator[str]:
             continue
         if row[5] != len(hashes):
             yield f"turn {row[1]}: message {len(hashes)} is missing"
-        message = Message.from_dict({"role": row[6], "content": row[7], **(load_extra(row[8]) or {})})
-        if message.content_hash != row[9]:
+        if row[4] == "redacted":
+            if row[7] != REDACTED or row[8] is not None:
+                yield f"turn {row[1]}: was redacted, and message {row[5]} still says something"
+        elif _hash_of(row) != row[9]:
             yield f"turn {row[1]}: message {row[5]} is not what was stored"
         hashes.append(row[9])
         tokens += row[10]
     yield from check()
+
+
+def _hash_of(row: tuple[Any, ...]) -> str:
+    return Message.from_dict({"role": row[6], "content": row[7], **(load_extra(row[8]) or {})}).content_hash
 
 
 def _summaries(c: sqlite3.Connection) -> Iterator[str]:
@@ -107,6 +117,12 @@ def _summaries(c: sqlite3.Connection) -> Iterator[str]:
         "SELECT s.id, s.uid, s.previous, s.first_seq, s.last_seq, p.last_seq, k.branch, s.turn_count FROM summary s "
         "JOIN conversation k ON k.id = s.conversation LEFT JOIN summary p ON p.id = s.previous WHERE s.kind IS NULL"
     ).fetchall()
+    for (uid,) in c.execute(
+        "SELECT DISTINCT s.uid FROM turn t CROSS JOIN coverage v ON v.turn = t.id CROSS JOIN summary s ON s.id = v.summary "
+        "WHERE t.redacted_at IS NOT NULL AND s.text != ?",
+        (REDACTED,),
+    ):
+        yield f"summary {uid}: was shown a turn that is redacted, and still has its text"
     for summary_id, uid, previous, first, last, previous_last, _, turn_count in rows:
         if first != (previous_last or 0) + 1 and not (turn_count == 0 and last == previous_last):
             yield f"summary {uid}: begins at turn {first}, the one before it ends at {previous_last or 0}"
@@ -125,11 +141,11 @@ def _summaries(c: sqlite3.Connection) -> Iterator[str]:
                 yield f"summary {uid}: lists turn {turn_seq} as {seq}, outside turns {first}-{last}"
 
 
-def _requests(c: sqlite3.Connection) -> tuple[int, list[str]]:
+def _requests(c: sqlite3.Connection) -> tuple[int, int, list[str]]:
     """Every planned request: nothing fell between summary and tail, and the rebuilt bytes are those that were sent."""
     problems: list[str] = []
     whole: dict[tuple[int, int], list[str]] = {}
-    count = 0
+    count = redacted = 0
     rows = c.execute(
         "SELECT k.id, k.uid, k.plan, t.branch, t.seq FROM call k JOIN turn t ON t.id = k.turn "
         "WHERE k.plan IS NOT NULL ORDER BY k.id"
@@ -137,7 +153,9 @@ def _requests(c: sqlite3.Connection) -> tuple[int, list[str]]:
     for call_id, uid, text, branch, seq in rows:
         plan = json.loads(text)
         count += 1
-        if not rebuild(c, call_id).exact:
+        rebuilt = rebuild(c, call_id)
+        redacted += rebuilt.redacted
+        if not rebuilt.exact and not rebuilt.redacted:
             problems.append(f"request {uid} (turn {seq}): what is stored does not give the request that was sent")
         if "held_by" in plan:
             continue  # the server took the history from a place of its own, as it was asked to
@@ -154,7 +172,7 @@ def _requests(c: sqlite3.Connection) -> tuple[int, list[str]]:
         missing = _missing(c, branch, first, seq - 1)
         if missing:
             problems.append(f"request {uid} (turn {seq}): turns {missing} are not in the store")
-    return count, problems
+    return count, redacted, problems
 
 
 def _chain(c: sqlite3.Connection, summary_id: int | None, branch: int) -> Iterator[str]:
@@ -165,7 +183,7 @@ def _chain(c: sqlite3.Connection, summary_id: int | None, branch: int) -> Iterat
         ).fetchone()
         shown = {turn for (turn,) in c.execute("SELECT turn FROM coverage WHERE summary = ?", (summary_id,))}
         for turn_id, seq, state in c.execute(
-            f"SELECT t.id, t.seq, t.state {paths.PATH}", {"branch": branch, "low": first, "high": last}
+            f"SELECT t.id, t.seq, {STATE} {paths.PATH}", {"branch": branch, "low": first, "high": last}
         ):
             if turn_id not in shown and state in ("complete", "partial"):
                 yield f"summary {uid}: turn {seq} is neither sent nor covered"

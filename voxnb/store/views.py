@@ -31,6 +31,7 @@ class Plan:
         seq: number of the turn it belongs to, or None.
         api: the interface it goes over.
         exact: for a past request, whether its hash is the one stored when it was sent; None for a future one.
+        redacted: whether it is not, because words that it carried were redacted since.
     """
 
     layout: Layout
@@ -39,6 +40,7 @@ class Plan:
     seq: int | None = None
     exact: bool | None = None
     api: str = "chat"
+    redacted: bool = False
 
     @property
     def messages(self) -> list[dict[str, Any]]:
@@ -86,6 +88,8 @@ class Plan:
         parts = ", ".join(f"{name} {n:,}" for name, n in self.layout.tokens.items() if n)
         which = "next request" if self.seq is None else f"turn {self.seq}"
         proof = {None: "", True: ", rebuilt exactly", False: ", NOT the request that was sent"}[self.exact]
+        if self.redacted:
+            proof = ", not what was sent: redacted since"
         lines = [f"<Plan {which}: {self.total_tokens:,} tokens ({parts}){proof}>"]
         for item in self.layout.items:
             where = "" if item.seq is None else f" {item.seq}"

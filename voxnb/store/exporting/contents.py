@@ -104,7 +104,7 @@ def turns(c: sqlite3.Connection, conversation: int) -> Iterator[Row]:
         pins.setdefault(turn, []).append(position)
     columns = (
         "t.uid AS id, k.uid AS conversation_id, t.seq, t.state, t.tokens, t.hash AS content_hash, t.model, "
-        "t.finish_reason, t.error, t.cost_usd, t.first_token_ms, t.duration_ms, t.created_at"
+        "t.finish_reason, t.error, t.cost_usd, t.first_token_ms, t.duration_ms, t.redacted_at, t.created_at"
     )
     path = paths.PATH.replace(
         " WHERE ", " JOIN branch b ON b.id = t.branch JOIN conversation k ON k.id = b.conversation WHERE "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from voxnb.errors import MessageError
@@ -12,6 +13,7 @@ from voxnb.messages import Message, canonical, parse_message
 from voxnb.store import ledger
 from voxnb.store.importing.writing import Names, Outcome, insert
 from voxnb.store.paths import PATH
+from voxnb.store.redact import forget_summaries
 from voxnb.store.rows import dump, split_message, turn_hash
 from voxnb.store.schema import MAX_SEQ
 
@@ -92,6 +94,7 @@ class Restoring:
         self._pins(conversation)
         self._summaries(conversation)
         self._rest(conversation)
+        forget_summaries(self.c)  # of turns that are redacted here, while the file's summaries still quote them
         self.outcome.conversations += 1
         self.outcome.names.append(name)
         self.outcome.turns += len(self.fresh)
@@ -191,11 +194,11 @@ class Restoring:
             raise BrokenError(f"turn {turn['seq']} has the state {state!r}")
         cursor = self.c.execute(
             "INSERT INTO turn (uid, branch, seq, state, tokens, hash, model, finish_reason, error, cost_usd, first_token_ms, "
-            "duration_ms, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "duration_ms, redacted_at, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 turn["id"], branch, turn["seq"], state, sum(m[4] for m in messages), turn["content_hash"], turn.get("model"),
                 turn.get("finish_reason"), error, turn.get("cost_usd"), turn.get("first_token_ms"),
-                turn.get("duration_ms"), float(turn["created_at"]),
+                turn.get("duration_ms"), turn.get("redacted_at"), float(turn["created_at"]),
             ),
         )  # fmt: skip
         key = int(cursor.lastrowid or 0)
@@ -208,15 +211,17 @@ class Restoring:
         return key
 
     def _message(self, position: int, held: Row, turn: Row) -> tuple[Any, ...]:
+        redacted = turn.get("redacted_at") is not None  # then the hash is of words that are gone
         try:
-            message: Message = parse_message(held["message"], index=position)
+            parse = Message.from_dict if redacted else partial(parse_message, index=position)
+            message: Message = parse(held["message"])
         except MessageError as error:
             raise BrokenError(f"turn {turn['seq']}: {error}") from error
         if held["position"] != position:
             raise BrokenError(
                 f"turn {turn['seq']}: message {held['position']!r} stands where message {position} should"
             )
-        if message.content_hash != held["content_hash"]:
+        if message.content_hash != held["content_hash"] and not redacted:
             raise BrokenError(f"turn {turn['seq']}, message {position}: is not what its hash says (was it edited?)")
         text, extra = split_message(message)
         features = held.get("features")
