@@ -6,6 +6,8 @@ import hashlib
 import os
 import threading
 import time
+from collections.abc import Iterator
+from itertools import count
 from typing import Final
 
 ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -55,7 +57,19 @@ def derived_number(seconds: float | None, *facts: str) -> int:
     return (milliseconds << CHANCE_BITS) | (int.from_bytes(said, "big") >> 3)
 
 
-def following_number(number: int, n: int) -> int:
-    """The n-th number after a derived one, with the same time: a conversation's turns."""
+def following(prefix: str, number: int, first: int) -> Iterator[str]:
+    """The ids of the numbers after a derived one, from the ``first``-th on, with the same time: a conversation's turns.
+
+    >>> ids = following("t", derived_number(0, "a conversation"), 1)
+    >>> next(ids) != next(ids)
+    True
+    """
     mask = (1 << CHANCE_BITS) - 1
-    return (number & ~mask) | ((number + n) & mask)
+    begin, stem = number & ~mask, ""
+    for n in count(first):
+        value = begin | ((number + n) & mask)
+        tail = value & 0xFFFFF
+        # All but the last four digits change once in a million.
+        if not stem or not tail:
+            stem = written(prefix, value)[:-4]
+        yield f"{stem}{_PAIRS[tail >> 10]}{_PAIRS[tail & 1023]}"

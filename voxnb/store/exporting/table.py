@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,28 +21,37 @@ NO_PLACE: Final = "states, models and costs of turns, titles and metadata: the f
 
 
 class _Table(Sink):
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._rows: list[tuple[Any, ...]] = []
+        self._sql = tables.statement(MESSAGES, MESSAGES.columns, conversation=True)
+
     def begin(self, names: list[str]) -> None:  # noqa: ARG002 - every row names its conversation
         """Write the columns."""
         self.write(_frame([]))
 
     def add(self, c: sqlite3.Connection, conversation: int, name: str) -> None:
-        """Write one conversation's rows."""
+        """Take one conversation's rows; a DataFrame of few rows costs as much as one of thousands."""
         self.remarks.add(NO_PLACE)
-        row = ledger.by_id(c, conversation)  # raises where it was deleted meanwhile
-        self.turns += row.last_seq
-        for rows in _frames(c, conversation, name):
-            self.messages += len(rows)
-            self.write(rows)
+        self.turns += ledger.by_id(c, conversation).last_seq  # raises where it was deleted meanwhile
+        with closing(c.execute(self._sql, {"conversation": conversation})) as cursor:
+            for row in cursor:
+                self.messages += 1
+                self._rows.append((name, *row))
+                if len(self._rows) >= ROWS:
+                    self._flush()
+
+    def end(self) -> None:
+        """Write what is left."""
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._rows:
+            self.write(_frame(self._rows))
+            self._rows = []
 
     def write(self, rows: pd.DataFrame) -> None:
         raise NotImplementedError
-
-
-def _frames(c: sqlite3.Connection, conversation: int, name: str) -> Iterator[pd.DataFrame]:
-    sql = tables.statement(MESSAGES, MESSAGES.columns, conversation=True)
-    with closing(c.execute(sql, {"conversation": conversation})) as cursor:
-        while rows := cursor.fetchmany(ROWS):
-            yield _frame([(name, *row) for row in rows])
 
 
 def _frame(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
@@ -96,6 +104,7 @@ class Parquet(_Table):
         self._writer.write_table(table.cast(self._writer.schema))
 
     def end(self) -> None:
-        """Write the file's footer."""
+        """Write what is left, and the file's footer."""
+        super().end()
         if self._writer is not None:
             self._writer.close()

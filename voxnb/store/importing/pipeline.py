@@ -8,11 +8,13 @@ for, and the error says what had been imported. Importing again goes on from the
 
 from __future__ import annotations
 
+import gc
 import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Final, Protocol
 
 from voxnb.store.database import Database
@@ -25,6 +27,8 @@ BATCH_MESSAGES: Final = 8_000
 BATCH_CHARS: Final = 4_000_000
 BATCH_CONVERSATIONS: Final = 4_000
 AHEAD: Final = 2
+COLLECT_AFTER: Final = 200_000
+"""Objects more than before after which the garbage collector looks; usually it does after a few hundred."""
 
 
 class Writable(Protocol):
@@ -111,19 +115,42 @@ def run(db: Database, found: Iterable[Writable], reading: Reading, step: Callabl
     totals = Totals()
     waiting: deque[Future[Outcome]] = deque()
     try:
-        for batch in found:
-            waiting.append(db.write(batch.write, durable=True))
-            step(reading.done)
-            if len(waiting) > AHEAD:
+        with rare_collections():
+            for batch in found:
+                waiting.append(db.write(batch.write))
+                step(reading.done)
+                if len(waiting) > AHEAD:
+                    totals.add(waiting.popleft().result(), reading)
+            while waiting:
                 totals.add(waiting.popleft().result(), reading)
-        while waiting:
-            totals.add(waiting.popleft().result(), reading)
+        # Once for all: it makes every earlier commit durable too.
+        db.write(_touch, durable=True).result()
     except BaseException as error:
         _give_up(waiting, totals, reading)
         error.add_note(f"voxnb: {totals.report(reading)}\nImporting again goes on from there.")
         raise
     step(reading.done)
     return totals.report(reading)
+
+
+def _touch(c: sqlite3.Connection) -> None:
+    """Something to commit that changes nothing."""
+    c.execute("UPDATE conversation SET title = title WHERE id = (SELECT max(id) FROM conversation)")
+
+
+@contextmanager
+def rare_collections() -> Iterator[None]:
+    """Let the garbage collector run rarely: an import makes millions of objects and no cycles.
+
+    It looks again and again at everything that a notebook holds, which took half of an import's time. It is not switched
+    off: other threads may make cycles meanwhile.
+    """
+    before = gc.get_threshold()
+    gc.set_threshold(max(before[0], COLLECT_AFTER) if before[0] else 0, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def _give_up(waiting: deque[Future[Outcome]], totals: Totals, reading: Reading) -> None:

@@ -11,11 +11,12 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import count, repeat
 from typing import Any, Final
 
 from voxnb.messages import INSTRUCTION_ROLES
 from voxnb.store import ledger
-from voxnb.store.ids import derived_number, following_number, new_id, written
+from voxnb.store.ids import derived_number, following, new_id, written
 from voxnb.store.importing.draft import Reading
 from voxnb.store.importing.ready import Ready, ReadyTurn
 from voxnb.store.paths import PATH
@@ -29,6 +30,8 @@ MAX_PARAMETERS: Final = 32_000
 """Values in one statement; SQLite takes 32,766."""
 
 TURN_FACTS: Final = ("model", "state", "error", "finish_reason", "duration_ms", "first_token_ms", "cost_usd")
+UNSAID: Final = {"state": "complete"}
+NO_FACTS: Final = tuple(UNSAID.get(name) for name in TURN_FACTS)
 OTHERWISE: Final = "in the store already, where it goes on otherwise; import with copy=True to have both"
 
 
@@ -241,19 +244,18 @@ class Rows:
         turn_values, message_values = self._values[TURN], self._values[MESSAGE]
         message = self._next["message"]
         pins = []
-        for seq, turn in enumerate(turns, first_seq):
+        uids = repeat(None) if number is None else following("t", number, first_seq)
+        for seq, turn, uid in zip(count(first_seq), turns, uids):
             key = self._key("turn")
-            uid = new_id("t") if number is None else written("t", following_number(number, seq))
-            at = turn.created_at or begun or self.now
+            begun_at = turn.created_at or begun or self.now
+            turn_values += (key, uid or new_id("t"), branch, seq, turn.tokens, turn.hash, begun_at)
             facts = turn.facts
-            turn_values += (key, uid, branch, seq, turn.tokens, turn.hash, at)
-            turn_values += [facts.get(name, "complete" if name == "state" else None) for name in TURN_FACTS]
-            for position, m in enumerate(turn.messages):
-                if m.role in INSTRUCTION_ROLES:
+            turn_values += [facts.get(name, UNSAID.get(name)) for name in TURN_FACTS] if facts else NO_FACTS
+            for position, (role, text, extra, tokens, features, encoding, content, at) in enumerate(turn.messages):
+                if role in INSTRUCTION_ROLES:
                     pins.append((key, position))
                 message_values += (
-                    message, key, position, m.role, m.text, m.extra, m.tokens, m.features, m.encoding, m.hash,
-                    m.created_at or at,
+                    message, key, position, role, text, extra, tokens, features, encoding, content, at or begun_at
                 )  # fmt: skip
                 message += 1
         self._next["message"] = message
