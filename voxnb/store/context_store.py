@@ -17,6 +17,7 @@ from voxnb.runtime import config
 from voxnb.store import ledger
 from voxnb.store.database import MEMORY, Database
 from voxnb.store.ids import new_id
+from voxnb.store.importing.draft import MAX_ITEM_BYTES
 from voxnb.store.journal import append_turn
 from voxnb.store.opening import create_private
 from voxnb.store.store_tables import StoreTables
@@ -186,7 +187,7 @@ class ContextStore(StoreTables):
         columns: Mapping[str, str] | None = None,
         roles: Mapping[str, str] | None = None,
         copy: bool = False,
-        max_item_bytes: int = 64 << 20,
+        max_item_bytes: int = MAX_ITEM_BYTES,
         progress: Progress = None,
     ) -> ImportReport:
         """Bring conversations in from elsewhere; each is stored whole or not at all.

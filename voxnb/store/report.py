@@ -85,8 +85,8 @@ class ExportReport:
 
     def __str__(self) -> str:
         done = (
-            f"exported {_counted(self.conversations, 'conversation')}, {_counted(self.turns, 'turn')}, "
-            f"{_counted(self.messages, 'message')} to {str(self.path)!r} ({self.format})"
+            f"exported {counted(self.conversations, 'conversation')}, {counted(self.turns, 'turn')}, "
+            f"{counted(self.messages, 'message')} to {str(self.path)!r} ({self.format})"
         )
         return _listed(done, ("not carried", self.left_out))
 
@@ -130,13 +130,13 @@ class ImportReport:
 
     def __str__(self) -> str:
         done = (
-            f"imported {_counted(self.conversations, 'conversation')}, {_counted(self.turns, 'turn')}, "
-            f"{_counted(self.messages, 'message')} from {self.source!r} ({self.format})"
+            f"imported {counted(self.conversations, 'conversation')}, {counted(self.turns, 'turn')}, "
+            f"{counted(self.messages, 'message')} from {self.source!r} ({self.format})"
         )
         if self.known:
-            done += f"; {_counted(self.known, 'conversation')} known already"
+            done += f"; {counted(self.known, 'conversation')} known already"
         if self.extended:
-            done += f"; {_counted(self.extended, 'conversation')} extended"
+            done += f"; {counted(self.extended, 'conversation')} extended"
         return _listed(done, ("skipped", self.skipped), ("remarks", self.remarks))
 
     __repr__ = __str__
@@ -150,7 +150,12 @@ class ImportReport:
         }  # fmt: skip
 
 
-def _counted(count: int, noun: str) -> str:
+def counted(count: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> counted(1, "turn"), counted(1200, "turn")
+    ('1 turn', '1,200 turns')
+    """
     return f"{count:,} {noun}" + "s" * (count != 1)
 
 

@@ -81,7 +81,11 @@ def split_message(message: Message) -> tuple[str, dict[str, Any] | None]:
 
 def dump(value: Any) -> str:
     """JSON as it is stored."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _encode(value)
+
+
+# One encoder for all: making one costs more than most values.
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def load_extra(text: str | None) -> dict[str, Any] | None:

@@ -379,5 +379,13 @@ def test_what_is_no_source_is_a_typed_error(store, tmp_path):
     for source in (7, None, b"x", object()):
         with pytest.raises(ParameterError, match="expected a path"):
             store.import_conversations(source)
+    for settings, said in (
+        ({"roles": 3}, "expected a mapping"), ({"roles": {"a": "assistent"}}, "did you mean 'assistant'"),
+        ({"max_item_bytes": 0}, "expected a number of bytes"),
+    ):  # fmt: skip
+        with pytest.raises(ParameterError, match=said):
+            store.import_conversations([], **settings)
+    with pytest.raises(ParameterError, match="is for rows"):
+        store.import_conversations(write(tmp_path / "b.jsonl", {"messages": HI}), columns={"role": "who"})
     with pytest.raises(ParameterError, match="merge"):
         store.import_conversations(store)

@@ -233,3 +233,18 @@ def test_rows_say_what_json_they_hold(store):
     assert store.messages()["tool_call_id"].fillna("").tolist() == ["", "", "c"]
     store.import_conversations([{"role": "user", "content": "x", "tool_calls": "not json"}])
     assert store.verify()
+
+
+def test_dicts_may_lack_what_they_do_not_need(store):
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    items = [
+        {"role": "user", "content": "x"}, {"role": "assistant", "tool_calls": [call]},
+        {"role": "tool", "content": "1", "tool_call_id": "c"}, {"content": "whose?"}, {"role": "user"}, "text", 7,
+    ]  # fmt: skip
+    report = store.import_conversations(items)
+    assert report.messages == 3
+    assert "without a role (item 4)" in str(report)
+    assert "without content (item 5)" in str(report)
+    assert "neither a dict nor a list of dicts (item 6: str; item 7: int)" in str(report)
+    with pytest.raises(ParameterError, match="did you mean 'role'"):
+        store.import_conversations(items, columns={"role": "rle"})

@@ -17,6 +17,7 @@ from typing import Any, Final
 from voxnb.store.exporting.contents import Row, header, notes, summaries, turns
 from voxnb.store.exporting.markdown import clock
 from voxnb.store.exporting.sink import Sink
+from voxnb.store.report import counted
 
 NO_PLACE: Final = "costs, content hashes and metadata: the format has no place for them"
 
@@ -40,6 +41,7 @@ h1 { font-size: 1.5rem; line-height: 1.25; margin: 3rem 0 .25rem; } h2 { font-si
 .role { color: var(--soft); font-size: .75rem; letter-spacing: .04em; text-transform: uppercase; margin: .4rem 0 0; }
 .bad { color: var(--bad); } .fold { border-left-style: dashed; }
 pre { overflow-x: auto; white-space: pre-wrap; } code { font-size: .9em; } img { max-width: 100%; }
+.message :is(h1, h2, h3, h4, h5, h6) { font-size: 1.05rem; margin: .8rem 0 .3rem; }
 table { border-collapse: collapse; } td, th { border: 1px solid var(--line); padding: .2rem .5rem; }
 a { color: var(--user); } @media print { .message { break-inside: avoid; } }
 """
@@ -91,7 +93,13 @@ class Page(Sink):
         for note in notes(c, conversation):
             said_of.setdefault(note["target_id"], []).append(note)
         yield f'<h1 id="c{self._number}">{_said(head["name"])}</h1>'
-        facts = [head["title"], head["model"], clock(head["created_at"]), f"{head['turn_count']:,} turns", head["id"]]
+        facts = [
+            head["title"],
+            head["model"],
+            clock(head["created_at"]),
+            counted(head["turn_count"], "turn"),
+            head["id"],
+        ]
         yield f'<p class="facts">{" · ".join(_said(fact) for fact in facts if fact)}</p>'
         yield from _notes(said_of.get(head["id"], ()))
         for instruction in head["instructions"]:

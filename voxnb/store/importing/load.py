@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from voxnb.errors import ParameterError
+from voxnb.messages import ROLES
 from voxnb.params import did_you_mean, nearest
 from voxnb.store.database import Database
 from voxnb.store.importing import chats, tabular
@@ -55,12 +56,15 @@ def load(
     progress: Progress = None,
 ) -> ImportReport:
     """Import a source; see `ContextStore.import_conversations`."""
-    how = How(columns=columns, roles=roles, copy=copy)
+    how = How(columns=columns, roles=_checked_roles(roles), copy=copy)
     named = _format(format)
+    if isinstance(max_item_bytes, bool) or not isinstance(max_item_bytes, int) or max_item_bytes < 1:
+        raise ParameterError(f"max_item_bytes is {max_item_bytes!r}, expected a number of bytes", name="max_item_bytes")
     if isinstance(source, str | os.PathLike):
         path = Path(source).expanduser()
         name = named or format_of(path, max_item_bytes=max_item_bytes)
         reading = Reading(name, str(path), path.stem, max_item_bytes=max_item_bytes)
+        _check_use(name, how)
         found, title = READERS[name](path, reading, how), path.name
         total, unit = path.stat().st_size, "B"
     else:
@@ -68,6 +72,41 @@ def load(
         title, total, unit = reading.source, len(source) if hasattr(source, "__len__") else 0, "row"
     with following(progress, title=title, total=total, unit=unit) as step:
         return run(db, found, reading, step)
+
+
+def _checked_roles(roles: Any) -> Roles:
+    """The user's names of roles.
+
+    Raises:
+        ParameterError: no mapping, or to a role that is none; the nearest is named.
+    """
+    if roles is None:
+        return None
+    if not isinstance(roles, Mapping):
+        raise ParameterError(f"roles is {roles!r}, expected a mapping like {{'agent': 'assistant'}}", name="roles")
+    for theirs, ours in roles.items():
+        if ours not in ROLES:
+            raise ParameterError(
+                f"roles says that {theirs!r} is {ours!r}, which is no role{did_you_mean(str(ours), ROLES)}; there are "
+                f"{', '.join(ROLES)}",
+                name="roles",
+                nearest=nearest(str(ours), ROLES),
+            )
+    return roles
+
+
+def _check_use(name: str, how: How) -> None:
+    """Refuse what would be ignored.
+
+    Raises:
+        ParameterError: columns for a file without columns, or roles where the format has its own.
+    """
+    if how.columns and name not in WITH_COLUMNS:
+        raise ParameterError(f"columns= is for rows; a file of format {name!r} has none", name="columns")
+    if how.roles and name not in WITH_ROLES:
+        raise ParameterError(f"roles= has no use here: format {name!r} has roles of its own", name="roles")
+    if how.copy and name == "jsonl":
+        raise ParameterError("copy= has no use here: voxnb's own lines keep their ids", name="copy")
 
 
 def _format(given: str | None) -> str | None:
@@ -104,11 +143,7 @@ def _values(source: Any, named: str | None, how: How) -> tuple[Reading, Iterator
 # -- readers of files -------------------------------------------------------------------------
 
 
-def _own(path: Path, reading: Reading, how: How) -> Iterator[Writable]:
-    if how.copy or how.columns or how.roles:
-        raise ParameterError(
-            "voxnb's own JSON Lines are read as they are: without columns, roles and copy", name="format"
-        )
+def _own(path: Path, reading: Reading, _: How) -> Iterator[Writable]:
     with opened(path) as file:
         yield from own_batches(file, reading)
 
@@ -137,6 +172,8 @@ def _qmsum(path: Path, reading: Reading, how: How) -> Iterator[Writable]:
     return batches(qmsum_drafts(path, reading), reading, copy=how.copy)
 
 
+WITH_COLUMNS: Final = frozenset({"csv", "parquet"})
+WITH_ROLES: Final = frozenset({"csv", "parquet", "openai", "langchain"})
 READERS: Final[dict[str, Callable[[Path, Reading, How], Iterator[Writable]]]] = {
     "jsonl": _own,
     "openai": _chats,

@@ -127,7 +127,8 @@ def run(db: Database, found: Iterable[Writable], reading: Reading, step: Callabl
         db.write(_touch, durable=True).result()
     except BaseException as error:
         _give_up(waiting, totals, reading)
-        error.add_note(f"voxnb: {totals.report(reading)}\nImporting again goes on from there.")
+        if totals.sum.messages:
+            error.add_note(f"voxnb: {totals.report(reading)}\nImporting again goes on from there.")
         raise
     step(reading.done)
     return totals.report(reading)

@@ -39,15 +39,18 @@ COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
 NEEDED: Final = ("role", "content")
 
 
-def find_columns(have: Iterable[Any], given: Mapping[str, str] | None) -> dict[str, str]:
+def find_columns(
+    have: Iterable[Any], given: Mapping[str, str] | None, *, needed: Iterable[str] = NEEDED
+) -> dict[str, str]:
     """Our names → the source's columns.
 
     Args:
         have: the source's columns.
         given: what the user said.
+        needed: our names that must be found.
 
     Raises:
-        ParameterError: a name that is none, a column that is not there (the nearest is named), or no role or content.
+        ParameterError: a name that is none, a column that is not there (the nearest is named), or one that is needed.
 
     >>> find_columns(["who", "text", "session_id"], {"role": "who"})
     {'role': 'who', 'conversation': 'session_id', 'content': 'text'}
@@ -76,7 +79,7 @@ def find_columns(have: Iterable[Any], given: Mapping[str, str] | None) -> dict[s
             )
             if found is not None:
                 out[ours] = found
-    missing = [name for name in NEEDED if name not in out]
+    missing = [name for name in needed if name not in out]
     if missing:
         raise ParameterError(
             f"no column looks like {missing[0]!r}; say which it is: columns={{{missing[0]!r}: …}}; "
@@ -134,20 +137,20 @@ def _said(place: str, row: Mapping[str, Any], reading: Reading, roles: Mapping[s
     if "conversation" in row and missing(row["conversation"]):
         reading.skipped.add("rows that do not say whose message they are", place)
         return None
-    if missing(row["role"]):
+    if missing(row.get("role")):
         reading.skipped.add("rows without a role", place)
         return None
     message: dict[str, Any] = {"role": role_of(_text(row["role"]), roles)}
     calls, parts = _json(row.get("tool_calls")), _json(row.get("parts"))
     if isinstance(parts, list):
         message["content"] = parts
-    elif missing(row["content"]):
+    elif missing(row.get("content")):
         if not calls:
             reading.skipped.add("rows without content", place)
             return None
         message["content"] = None
     else:
-        message["content"] = _text(row["content"]) or (None if calls else "")
+        message["content"] = _text(row.get("content")) or (None if calls else "")
     if calls:
         message["tool_calls"] = calls
     for name in ("name", "tool_call_id"):

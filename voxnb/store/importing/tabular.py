@@ -11,7 +11,7 @@ from voxnb.errors import StoreError, StoreFormatError
 from voxnb.store.importing.chats import as_draft, list_of
 from voxnb.store.importing.draft import Draft, Reading
 from voxnb.store.importing.lines import NOT_UTF8, opened, whole_lines
-from voxnb.store.importing.rows import Waiting, find_columns
+from voxnb.store.importing.rows import COLUMNS, Waiting, find_columns
 
 BATCH_ROWS: Final = 2_000
 Names = Mapping[str, str] | None
@@ -142,6 +142,7 @@ def dict_drafts(
     waiting = Waiting(reading, roles)
     names = None if have is None else list(have)
     found = None if names is None or {"messages", "conversations"} & set(names) else find_columns(names, columns)
+    known: dict[tuple[Any, ...], dict[str, str]] = {}
     for number, item in enumerate(items, 1):
         reading.done, place = number, f"{noun} {number}"
         value = _lists(item)
@@ -151,9 +152,18 @@ def dict_drafts(
         elif not isinstance(value, Mapping):
             reading.skipped.add("neither a dict nor a list of dicts", f"{place}: {type(item).__name__}")
         else:
-            taken = find_columns(value, columns) if found is None else found
+            taken = found or _columns_of(tuple(value), known, columns)
             waiting.add(place, {ours: value.get(theirs) for ours, theirs in taken.items()})
     yield from waiting.drafts()
+
+
+def _columns_of(keys: tuple[Any, ...], known: dict[tuple[Any, ...], dict[str, str]], columns: Names) -> dict[str, str]:
+    """The columns of a dict: each may lack what it does not need (a call of tools has no content)."""
+    if keys not in known:
+        given = {ours: theirs for ours, theirs in (columns or {}).items() if ours not in COLUMNS or theirs in keys}
+        # Only the first has to have all that was said: a misspelt column is in none.
+        known[keys] = find_columns(keys, given if known else columns, needed=())
+    return known[keys]
 
 
 def _lists(item: Any) -> Any:

@@ -31,7 +31,6 @@ MAX_PARAMETERS: Final = 32_000
 
 TURN_FACTS: Final = ("model", "state", "error", "finish_reason", "duration_ms", "first_token_ms", "cost_usd")
 UNSAID: Final = {"state": "complete"}
-NO_FACTS: Final = tuple(UNSAID.get(name) for name in TURN_FACTS)
 OTHERWISE: Final = "in the store already, where it goes on otherwise; import with copy=True to have both"
 
 
@@ -180,10 +179,11 @@ CONVERSATION: Final = (
 )  # fmt: skip
 BRANCH: Final = ("branch", "id conversation created_at")
 LINEAGE: Final = ("lineage", "branch first_seq last_seq source")
-TURN: Final = ("turn", f"id uid branch seq tokens hash created_at {' '.join(TURN_FACTS)}")
+TURN: Final = ("turn", "id uid branch seq tokens hash created_at state")
+KNOWN_TURN: Final = ("turn", f"id uid branch seq tokens hash created_at {' '.join(TURN_FACTS)}")
 MESSAGE: Final = ("message", "id turn position role text extra tokens features encoding hash created_at")
 PIN: Final = ("pin", "conversation turn position added")
-TABLES: Final = (CONVERSATION, BRANCH, LINEAGE, TURN, MESSAGE, PIN)
+TABLES: Final = (CONVERSATION, BRANCH, LINEAGE, TURN, KNOWN_TURN, MESSAGE, PIN)
 
 
 class Rows:
@@ -241,16 +241,18 @@ class Rows:
         self, turns: Sequence[ReadyTurn], *, branch: int, first_seq: int, number: int | None, begun: float | None
     ) -> list[tuple[int, int]]:
         """Turns and messages of one path; (turn, position) of the system messages in between, which are pinned."""
-        turn_values, message_values = self._values[TURN], self._values[MESSAGE]
+        turn_values, known_values, message_values = (self._values[table] for table in (TURN, KNOWN_TURN, MESSAGE))
         message = self._next["message"]
         pins = []
         uids = repeat(None) if number is None else following("t", number, first_seq)
         for seq, turn, uid in zip(count(first_seq), turns, uids):
             key = self._key("turn")
             begun_at = turn.created_at or begun or self.now
-            turn_values += (key, uid or new_id("t"), branch, seq, turn.tokens, turn.hash, begun_at)
-            facts = turn.facts
-            turn_values += [facts.get(name, UNSAID.get(name)) for name in TURN_FACTS] if facts else NO_FACTS
+            row = (key, uid or new_id("t"), branch, seq, turn.tokens, turn.hash, begun_at)
+            if turn.facts:
+                known_values += (*row, *(turn.facts.get(name, UNSAID.get(name)) for name in TURN_FACTS))
+            else:
+                turn_values += (*row, "complete")
             for position, (role, text, extra, tokens, features, encoding, content, at) in enumerate(turn.messages):
                 if role in INSTRUCTION_ROLES:
                     pins.append((key, position))
