@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from voxnb.store.importing.clock import seconds_of
-from voxnb.store.importing.draft import Draft, Reading
+from voxnb.store.importing.draft import Draft, Reading, shaped
 from voxnb.store.importing.lines import json_items, opened
 
 NO_TREE: Final = "no conversation tree (expected a mapping)"
@@ -28,7 +28,10 @@ def chatgpt_drafts(path: Path, reading: Reading) -> Iterator[Draft]:
             # Some versions wrap the list.
             inner = value.get("conversations") if isinstance(value, Mapping) else None
             for n, item in enumerate(inner if isinstance(inner, list) else [value]):
-                draft = _draft(item, place if inner is None else f"conversation {n + 1}", reading)
+                where = place if inner is None else f"conversation {n + 1}"
+                draft = None
+                with shaped(reading, where):
+                    draft = _draft(item, where, reading)
                 if draft is not None:
                     yield draft
 

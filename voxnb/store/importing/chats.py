@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from voxnb.store.importing.clock import seconds_of
-from voxnb.store.importing.draft import Draft, Reading
+from voxnb.store.importing.draft import Draft, Reading, shaped
 from voxnb.store.importing.lines import json_items, json_lines, opened, stands_in_lines
 from voxnb.store.importing.spoken import is_langchain, spoken
 
@@ -33,9 +33,13 @@ def drafts(path: Path, reading: Reading, *, roles: Mapping[str, str] | None) -> 
         )
         loose: list[Any] = []
         for place, value in found:
-            if isinstance(value, Mapping) and ("role" in value or is_langchain(value) or "from" in value):
-                loose.append(spoken(value, roles))
-            elif (draft := as_draft(value, place, reading, roles=roles)) is not None:
+            draft = None
+            with shaped(reading, place):
+                if isinstance(value, Mapping) and ("role" in value or is_langchain(value) or "from" in value):
+                    loose.append(spoken(value, roles))
+                else:
+                    draft = as_draft(value, place, reading, roles=roles)
+            if draft is not None:
                 yield draft
         if loose:
             yield Draft("the whole file", loose, name=reading.stem)

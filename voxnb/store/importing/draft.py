@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -68,3 +69,17 @@ class Reading:
     remarks: Remarks = field(default_factory=Remarks)
     done: int = 0
     max_item_bytes: int = MAX_ITEM_BYTES
+
+
+@contextmanager
+def shaped(reading: Reading, place: str) -> Iterator[None]:
+    """Note a value that is built otherwise than its format says, and go on with the next.
+
+    Readers take what other programs wrote apart without a check of every step: whatever fails there, the value is odd.
+    """
+    try:
+        yield
+    except (TypeError, KeyError, AttributeError, ValueError, IndexError, RecursionError, OverflowError) as error:
+        reading.skipped.add(
+            f"not built as {reading.format} builds it", f"{place}: {type(error).__name__}: {error}"[:200]
+        )

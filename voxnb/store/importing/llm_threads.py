@@ -7,14 +7,16 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from voxnb.store.importing.clock import seconds_of
-from voxnb.store.importing.draft import Draft
+from voxnb.store.importing.draft import Draft, shaped
 from voxnb.store.importing.llm_parts import Log, attached, call_of
 
 
 def thread_drafts(log: Log) -> Iterator[Draft]:
     """A conversation per thread."""
     for row in log.rows("threads", "1 ORDER BY rowid"):
-        draft = _thread(log, row)
+        draft = None
+        with shaped(log.reading, f"thread {row['id']}"):
+            draft = _thread(log, row)
         if draft is not None:
             yield draft
 

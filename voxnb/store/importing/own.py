@@ -23,6 +23,12 @@ NEWEST: Final = 1
 
 KINDS: Final = ("turn", "summary", "call", "event", "media", "note")
 INCOMPLETE: Final = "conversations whose lines are not all there: the file was cut off, or lines of it were left out"
+ODD: Final = (
+    BrokenError, KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError,
+    sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError, sqlite3.DataError,
+)  # fmt: skip
+"""What lines that were not written by us may raise; what the disk raises is none of it."""
+
 BROKEN: Final = "conversations whose lines contradict each other"
 
 
@@ -41,7 +47,7 @@ class OwnBatch:
             c.execute("SAVEPOINT conversation")
             try:
                 Restoring(c, whole, self.names, outcome).write()
-            except (BrokenError, KeyError, TypeError, ValueError, AttributeError, sqlite3.IntegrityError) as error:
+            except ODD as error:
                 c.execute("ROLLBACK TO conversation")
                 said = str(error) if isinstance(error, BrokenError) else f"{type(error).__name__}: {error}"
                 outcome.skipped.append((BROKEN, f"line {whole.line}, {whole.name}: {said}"[:200]))
@@ -99,6 +105,6 @@ def _is_complete(whole: Whole, reading: Reading) -> bool:
 
 
 def _has_summaries(whole: Whole) -> bool:
-    held = {summary.get("id") for summary in whole.summaries}
-    wanted = {whole.head.get("head_id"), *(summary.get("previous_id") for summary in whole.summaries)}
-    return wanted - {None} <= held
+    held = [summary.get("id") for summary in whole.summaries]
+    wanted = [whole.head.get("head_id"), *(summary.get("previous_id") for summary in whole.summaries)]
+    return all(name is None or name in held for name in wanted)

@@ -9,6 +9,7 @@ message list is left out whole.
 from __future__ import annotations
 
 import hashlib
+import json
 import json.encoder
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,6 +30,7 @@ from voxnb.store.rows import Counted, dump, split_message, turn_hash
 
 _PLAIN_KEYS: Final = frozenset({"role", "content"})
 _PLAIN_ROLES: Final = frozenset({"system", "developer", "user", "assistant"})
+MAX_MEASURE: Final = 1e15
 NO_FEATURES: Final = "[0,0,0,0]"
 _digit = re.compile("[0-9]").search
 _quoted = json.encoder.encode_basestring  # JSON's text without escapes for other scripts, as `canonical` writes it
@@ -107,6 +109,7 @@ def _checked(draft: Draft, reading: Reading) -> tuple[Draft, list[Said]] | None:
         return None
     if not plain:
         said = _paired(draft, said, reading)
+    _clean(draft)
     if draft.times and goes_back(draft.times):
         reading.remarks.add("the clock goes backwards; messages stay in the order they stand in", draft.place)
     return draft, said
@@ -129,8 +132,11 @@ def _plain(item: Any) -> Said | None:
 def _parsed(item: Any, index: int, draft: Draft, reading: Reading) -> Said:
     try:
         message = parse_message(item, index=index)
-    except MessageError:
-        repaired = _repaired(item)
+    except MessageError as error:
+        try:
+            repaired = _repaired(item)
+        except RecursionError:
+            raise error from None
         if repaired == item:
             raise
         message = parse_message(repaired, index=index)
@@ -141,8 +147,30 @@ def _parsed(item: Any, index: int, draft: Draft, reading: Reading) -> Said:
     return Said(message.role, text, None if extra is None else dump(extra), message.content_hash, message)
 
 
+def _clean(draft: Draft) -> None:
+    """Make what stands beside the messages fit for the tables: Unicode, and JSON."""
+    for name in ("key", "name", "title", "model"):
+        value = getattr(draft, name)
+        setattr(draft, name, None if value is None else _repaired(str(value)))
+    if draft.metadata:
+        draft.metadata = _repaired(json.loads(json.dumps(dict(draft.metadata), default=str, skipkeys=True)))
+    if draft.facts:
+        draft.facts = {
+            n: {name: held for name, value in facts.items() if (held := _fact(name, value)) is not None}
+            for n, facts in draft.facts.items()
+        }
+
+
+def _fact(name: str, value: Any) -> Any:
+    """A fact of a turn as its column takes it, or None."""
+    if name in ("duration_ms", "first_token_ms", "cost_usd"):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < MAX_MEASURE
+        return float(value) if is_number else None
+    return None if value is None else _repaired(str(value))
+
+
 def _repaired(value: Any) -> Any:
-    """The value with lone surrogates as U+FFFD and numbers that are none as None."""
+    """The value with lone surrogates replaced and numbers that are none as None."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
     if isinstance(value, float):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -41,7 +42,8 @@ class Whole:
         kind = row["type"]
         if kind == "turn":
             self.turns.append(row)
-            held = row.get("messages") or ()
+            held = row.get("messages")
+            held = held if isinstance(held, list) else []
             self.messages += len(held)
             self.chars += sum(len(str(m.get("message"))) for m in held if isinstance(m, dict))
         elif kind == "summary":
@@ -135,7 +137,7 @@ class Restoring:
             "metadata, created_at, last_turn_at) VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?)",
             (
                 head["id"], name, head.get("title"), head.get("api") or "chat", head.get("model"), parent,
-                head.get("fork_seq"), len(self.whole.turns), instructions, dump(dict(head.get("metadata") or {})),
+                head.get("fork_seq"), len(self.whole.turns), instructions, _json(dict(head.get("metadata") or {})),
                 float(head["created_at"]), head.get("last_turn_at"),
             ),
         )  # fmt: skip
@@ -227,7 +229,7 @@ class Restoring:
         features = held.get("features")
         return (
             position, message.role, text, None if extra is None else dump(extra), int(held["tokens"]),
-            None if features is None else dump(features), _text(held, "encoding"), held["content_hash"],
+            None if features is None else _json(features), _text(held, "encoding"), held["content_hash"],
             float(held["created_at"]),
         )  # fmt: skip
 
@@ -253,8 +255,8 @@ class Restoring:
             values = {
                 **{name: row.get(name) for name in SUMMARY},
                 "uid": row["id"], "conversation": owner, "previous": self._row("summary", row.get("previous_id")),
-                "features": None if row.get("features") is None else dump(row["features"]),
-                "flags": dump(row.get("flags") or []),
+                "features": None if row.get("features") is None else _json(row["features"]),
+                "flags": _json(row.get("flags") or []),
                 "prompt": None if row.get("prompt") is None else ledger.put_value(self.c, row["prompt"]),
                 "request": None if row.get("request") is None else ledger.put_value(self.c, canonical(row["request"])),
             }  # fmt: skip
@@ -314,6 +316,11 @@ REST: Final[dict[str, tuple[str, ...]]] = {
     "note": ("label", "text", "created_at"),
 }  # fmt: skip
 """Kind of line → what of it is a column under the same name."""
+
+
+def _json(value: Any) -> str:
+    """A value as it is stored; NaN, which SQLite does not take for JSON, raises ValueError."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def _text(row: Row, name: str) -> str:

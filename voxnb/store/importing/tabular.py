@@ -9,7 +9,7 @@ from typing import IO, Any, Final
 
 from voxnb.errors import StoreError, StoreFormatError
 from voxnb.store.importing.chats import as_draft, list_of
-from voxnb.store.importing.draft import Draft, Reading
+from voxnb.store.importing.draft import Draft, Reading, shaped
 from voxnb.store.importing.lines import NOT_UTF8, opened, whole_lines
 from voxnb.store.importing.rows import COLUMNS, Waiting, find_columns
 
@@ -39,7 +39,12 @@ def _csv_rows(file: IO[bytes], reading: Reading, columns: Names) -> Iterator[tup
     if first is None:
         return
     delimiter = max(",;\t", key=first.count)
-    names = next(csv.reader([first], delimiter=delimiter), [])
+    try:
+        names = next(csv.reader([first], delimiter=delimiter), [])
+    except csv.Error as error:
+        raise StoreFormatError(
+            f"{reading.source!r} has no line of column names: {error}", path=reading.source
+        ) from error
     found = {ours: names.index(theirs) for ours, theirs in find_columns(names, columns).items()}
     reader = csv.reader(source, delimiter=delimiter)
     while True:
@@ -47,8 +52,8 @@ def _csv_rows(file: IO[bytes], reading: Reading, columns: Names) -> Iterator[tup
         try:
             row = next(reader, None)
         except csv.Error as error:
-            reading.skipped.add("not CSV, and nothing after it was read", f"{place}: {error}"[:200])
-            return
+            reading.skipped.add("rows that are not CSV", f"{place}: {error}"[:200])
+            continue
         if row is None:
             return
         if not row:
@@ -147,7 +152,10 @@ def dict_drafts(
         reading.done, place = number, f"{noun} {number}"
         value = _lists(item)
         if isinstance(value, list) or (isinstance(value, Mapping) and list_of(value)):
-            if (draft := as_draft(value, place, reading, roles=roles)) is not None:
+            draft = None
+            with shaped(reading, place):
+                draft = as_draft(value, place, reading, roles=roles)
+            if draft is not None:
                 yield draft
         elif not isinstance(value, Mapping):
             reading.skipped.add("neither a dict nor a list of dicts", f"{place}: {type(item).__name__}")
