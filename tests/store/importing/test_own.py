@@ -19,7 +19,7 @@ SAME = {
     "path": "SELECT k.uid, t.uid, t.seq, o.uid FROM conversation k JOIN lineage l ON l.branch = k.branch JOIN turn t ON "
     "t.branch = l.source AND t.seq BETWEEN l.first_seq AND l.last_seq JOIN branch b ON b.id = t.branch "
     "JOIN conversation o ON o.id = b.conversation ORDER BY k.uid, t.seq",
-    "turn": "SELECT uid, seq, state, tokens, hash, model, finish_reason, error, cost_usd, first_token_ms, duration_ms, created_at "
+    "turn": "SELECT uid, seq, state, tokens, hash, model, finish_reason, error, cost_usd, first_token_ms, duration_ms, created_at, redacted_at "
     "FROM turn ORDER BY uid",
     "message": "SELECT t.uid, position, role, text, extra, m.tokens, features, encoding, m.hash, m.created_at FROM message m "
     "JOIN turn t ON t.id = m.turn ORDER BY t.uid, position",
@@ -171,6 +171,21 @@ def test_a_turn_that_still_ran_counts_as_ended(empty, tmp_path):
     report = empty.import_conversations(path)
     assert "count as ended" in str(report)
     assert empty["a"].turns()["state"].tolist() == ["failed"]
+
+
+def test_a_redacted_turn_travels_without_its_words(full, empty, tmp_path):
+    build = Builder(full.database)
+    build.run("UPDATE turn SET redacted_at = 1785499200.0 WHERE seq = 1")
+    build.run("UPDATE message SET text = '', extra = NULL WHERE turn IN (SELECT id FROM turn WHERE seq = 1)")
+    path = full.export_conversations(tmp_path / "all.jsonl")
+    assert "eins" not in path.path.read_text(encoding="utf-8")
+    report = empty.import_conversations(path)
+    assert report.skipped == ()
+    assert contents(empty) == contents(full)
+    tuning = full.export_conversations(tmp_path / "tuning.jsonl", format="openai")
+    assert "redacted turns" in str(tuning)
+    for suffix in ("md", "html"):
+        assert "redacted" in full["a"].export(tmp_path / f"a.{suffix}").path.read_text(encoding="utf-8")
 
 
 # -- damage -----------------------------------------------------------------------------------

@@ -33,8 +33,9 @@ class FineTuning(Sink):
         answered = False
         for turn in turns(c, conversation):
             place = f"{name}, turn {turn['seq']}"
-            if turn["state"] != "complete":
-                self.remarks.add(f"{turn['state']} turns: not an example to learn from", place)
+            state = "redacted" if turn["redacted_at"] is not None else turn["state"]
+            if state != "complete":
+                self.remarks.add(f"{state} turns: not an example to learn from", place)
                 continue
             self.count(turn)
             said = [self._message(m["message"], place) for m in turn["messages"]]

@@ -44,7 +44,8 @@ def blocks(c: sqlite3.Connection, conversation: int, *, sink: Sink | None = None
     for turn in turns(c, conversation):
         if sink is not None:
             sink.count(turn)
-        state = "" if turn["state"] == "complete" else f" ({turn['state']})"
+        said_of = "redacted" if turn["redacted_at"] is not None else turn["state"]
+        state = "" if said_of == "complete" else f" ({said_of})"
         yield f"## Turn {turn['seq']}{state}"
         for said in turn["messages"]:
             yield f"**{said['message']['role']}**"

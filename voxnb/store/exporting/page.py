@@ -108,6 +108,7 @@ class Page(Sink):
             self.count(turn)
             marks = [clock(turn["created_at"]), f"{turn['tokens']:,} tokens"]
             marks += [turn["state"]] * (turn["state"] != "complete") + ["pinned"] * turn["pinned"]
+            marks += ["redacted"] * (turn["redacted_at"] is not None)
             yield f"<h2>Turn {turn['seq']} <small>{' · '.join(map(_said, marks))}</small></h2>"
             for said in turn["messages"]:
                 pinned = " (pinned)" if said["position"] in turn["pinned_positions"] else ""
