@@ -30,6 +30,8 @@ MAX_DEPTH: Final = 64
 HASHED_KEYS: Final = ("name", "tool_calls", "tool_call_id", "refusal", "function_call")
 """What counts for equality beside role and content (of ``audio``, its id)."""
 
+_SORTED: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
 
 def canonical(value: Any) -> str:
     """JSON with sorted keys and no spaces: the text that hashes are taken of.
@@ -38,7 +40,7 @@ def canonical(value: Any) -> str:
         ValueError: the value holds NaN or an infinity.
         TypeError: the value holds something JSON has no form for.
     """
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _SORTED.encode(value)
 
 
 def digest(text: str) -> str:

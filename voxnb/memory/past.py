@@ -117,6 +117,8 @@ def render(turn: PastTurn) -> tuple[list[tuple[dict[str, Any], Said]], list[Drop
     """
     if turn.state not in ANSWERED:
         return [], [Drop(turn.seq, NOT_SENT.get(turn.state, "still running elsewhere"))]
+    if is_plain(turn):
+        return [({"role": said.role, "content": said.text}, said) for said in turn.messages], []
     unanswered, orphans = _unpaired(turn.messages)
     out: list[tuple[dict[str, Any], Said]] = []
     drops: list[Drop] = []
@@ -144,6 +146,16 @@ def render(turn: PastTurn) -> tuple[list[tuple[dict[str, Any], Said]], list[Drop
         if isinstance(message.get("content"), str) and message["content"]:
             out[-1] = ({**message, "content": message["content"] + CUT_OFF}, said)
     return out, drops
+
+
+def is_plain(turn: PastTurn) -> bool:
+    """Whether a turn is shown as it is stored: complete, and roles and texts alone. Most turns are."""
+    if turn.state != "complete":
+        return False
+    for said in turn.messages:  # noqa: SIM110 - a loop is half the time of all() here, and every request asks for every turn
+        if said.extra is not None or said.role == "tool":
+            return False
+    return True
 
 
 def _unpaired(messages: Sequence[Said]) -> tuple[set[tuple[int, int]], set[int]]:

@@ -30,6 +30,7 @@ from voxnb.memory.past import (
     Weigh,
     fence,
     fenced,
+    is_plain,
     open_tool_calls,
     render,
 )
@@ -207,9 +208,8 @@ def assemble(
     for turn in snapshot.tail:
         shown, dropped = render(turn)
         drops.extend(dropped)
-        part = "pinned" if turn.pinned else "tail"
+        part, why = ("pinned", "pinned turn") if turn.pinned else ("tail", "not covered yet")
         for message, said in shown:
-            why = "pinned turn" if turn.pinned else "not covered yet"
             put("verbatim", part, turn.seq, message, counts_of(message, said), why)
     if snapshot.held_by is not None and snapshot.current is not None and snapshot.current.seq > 1:
         drops.append(
@@ -246,7 +246,8 @@ class Fold:
 
 def turn_weight(turn: PastTurn, weigh: Weigh) -> int:
     """What a turn of the tail costs in a request."""
-    return sum(weigh(said.tokens, said.features) for _, said in render(turn)[0])
+    shown = turn.messages if is_plain(turn) else [said for _, said in render(turn)[0]]
+    return sum([weigh(said.tokens, said.features) for said in shown])
 
 
 def reducible_tokens(snapshot: Snapshot, weigh: Weigh) -> int:

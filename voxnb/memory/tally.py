@@ -32,8 +32,7 @@ class Features(NamedTuple):
     media: int = 0
 
 
-_DIGITS: Final = re.compile(r"[0-9]+")
-_AFTER_DIGIT: Final = re.compile(r"(?<=[0-9])[^\w\s]+")
+_DIGITS: Final = re.compile(r"([0-9]+)([^\w\s]?)")
 _GAP: Final = re.compile(r"  (?=[0-9])")
 
 
@@ -44,12 +43,11 @@ def text_features(text: str) -> Features:
     Features(numeric=2, split=2, wide=2, media=0)
     """
     numeric = split = 0
-    for run in _DIGITS.findall(text):
+    for run, mark in _DIGITS.findall(text):
         groups = (len(run) + 2) // 3
-        numeric += groups
+        numeric += groups + 1 if mark else groups
         split += len(run) - groups
-    if numeric:
-        numeric += len(_AFTER_DIGIT.findall(text))
+    if numeric and "  " in text:
         split -= len(_GAP.findall(text)) // 2
     if text.isascii():
         return Features(numeric, split)
@@ -79,8 +77,13 @@ class Tally:
         if not text:
             return
         self.tokens += self.count(text) * times
-        for n, value in enumerate(text_features(text)[:3]):
-            self.features[n] += value
+        if text.isascii() and text.isalpha():  # a role, mostly
+            return
+        numeric, split, wide, _ = text_features(text)
+        features = self.features
+        features[0] += numeric
+        features[1] += split
+        features[2] += wide
 
     def marks(self, tokens: int) -> None:
         """Add tokens that are no text."""

@@ -11,8 +11,6 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final, Protocol
 
 FORK_TIMEOUT_S: Final = 10.0
@@ -46,25 +44,29 @@ def watch(store: Forking) -> None:
     _stores.add(store)
 
 
-@contextmanager
-def using() -> Iterator[None]:
-    """Hold off forks of other threads while a connection is used."""
-    gate = _gate
-    depth = getattr(gate.thread, "depth", 0)
-    if depth == 0:
-        with gate.condition:
-            while gate.forking:
-                gate.condition.wait()
-            gate.inside += 1
-    gate.thread.depth = depth + 1
-    try:
-        yield
-    finally:
-        gate.thread.depth = depth
+class using:  # noqa: N801 - read as a verb: `with forks.using():`
+    """Hold off forks of other threads while a connection is used; every statement of the store is inside of one."""
+
+    __slots__ = ("depth", "gate")
+
+    def __enter__(self) -> None:
+        gate = self.gate = _gate
+        depth = self.depth = getattr(gate.thread, "depth", 0)
         if depth == 0:
             with gate.condition:
+                while gate.forking:
+                    gate.condition.wait()
+                gate.inside += 1
+        gate.thread.depth = depth + 1
+
+    def __exit__(self, *_: object) -> None:
+        gate = self.gate
+        gate.thread.depth = self.depth
+        if self.depth == 0:
+            with gate.condition:
                 gate.inside -= 1
-                gate.condition.notify_all()
+                if gate.forking:
+                    gate.condition.notify_all()
 
 
 def _before() -> None:

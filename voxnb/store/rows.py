@@ -110,8 +110,10 @@ def past_turns(rows: Iterable[tuple[Any, ...]], *, pinned: frozenset[int] = froz
             if turn_id is not None:
                 out.append(_past_turn(head, messages, pinned))
             turn_id, head, messages = row[0], row, []
-        if row[5] is not None:
-            messages.append(Said(row[5], row[6], row[7], load_extra(row[8]), row[9], load_features(row[10])))
+        _, _, _, _, _, position, role, text, extra, tokens, features = row
+        if position is not None:
+            said = None if extra is None else load_extra(extra)
+            messages.append(Said(position, role, text, said, tokens, load_features(features)))
     if turn_id is not None:
         out.append(_past_turn(head, messages, pinned))
     return out
