@@ -15,12 +15,13 @@ DOORS: dict[str, tuple[str, ...]] = {
     "nest_asyncio": ("voxnb.runtime.nested",),
     "nest_asyncio2": ("voxnb.runtime.nested",),
     "tiktoken": ("voxnb.runtime.encodings",),
+    "pydantic": ("voxnb.clients.tools.schema",),
     "xllamacpp": ("voxnb.local.",),
     "ipywidgets": ("voxnb.notebook.",),
     "anywidget": ("voxnb.notebook.",),
     "prompt_toolkit": ("voxnb.terminal.prompt",),
 }
-IN_USE = ("openai", "sqlite3", "sqlite_utils", "tiktoken", "nest_asyncio", "nest_asyncio2")
+IN_USE = ("openai", "pydantic", "sqlite3", "sqlite_utils", "tiktoken", "nest_asyncio", "nest_asyncio2")
 
 
 def may(importer, doors):

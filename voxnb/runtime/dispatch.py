@@ -27,7 +27,7 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from contextvars import Context, copy_context
 from types import BuiltinMethodType, MethodType
 from typing import Any, Final, TypeVar, overload
@@ -38,6 +38,7 @@ from voxnb.params import nearest
 from voxnb.runtime import loop
 from voxnb.runtime.cells import current_cell
 from voxnb.runtime.failures import Failure, FailureLog
+from voxnb.runtime.job import Job
 from voxnb.runtime.lane import Delivery, Lane, Registration, bare_name, in_listener
 
 __all__ = ["Dispatcher", "EventWait", "Failure", "in_listener"]
@@ -298,6 +299,10 @@ class Dispatcher:
                 every one that runs.
         """
         self._lane.barrier(done, turn=turn, every_turn=turn is None)
+
+    def run(self, work: Callable[[], Coroutine[Any, Any, Any]], *, context: Context) -> Job:
+        """See `Lane.run`."""
+        return self._lane.run(work, context=context)
 
     def discard(self, turn: Any) -> None:
         """Drop the undelivered deltas of a cancelled turn; its other events still come."""

@@ -3,6 +3,10 @@
 The thread has an event loop of its own. A sync listener is called in it; an ``async def`` listener is
 started in it and runs up to its first ``await`` before the next listener is called (as in JavaScript),
 and the next event does not wait for its end. Nothing here is an executor: executors are joined at exit.
+
+Other coroutines of the user's (async tools) run on the same loop, so that what is bound to it can be shared. They start
+before queued events do. While a listener blocks the thread by waiting for something of voxnb's, which may be waiting
+for them, they start on a loop of their own.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from contextvars import Context, ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -23,6 +27,7 @@ from voxnb.errors import TurnError
 from voxnb.events import Event, EventData, Payload
 from voxnb.runtime import config, loop
 from voxnb.runtime.failures import Failure, FailureLog, describe
+from voxnb.runtime.job import Job
 
 CLOSE_S: Final = 1.0
 """How long running async listeners may go on after the client was closed."""
@@ -119,7 +124,10 @@ class Lane:
         self._log = weakref.ref(log)
         self._lock = threading.Lock()
         self._items: deque[Delivery | _Barrier] = deque()
+        self._jobs: deque[Job] = deque()
+        self._blocked = 0
         self._tasks: dict[asyncio.Task[None], Any] = {}
+        self._started: set[asyncio.Task[None]] = set()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._news: asyncio.Event | None = None
@@ -142,6 +150,44 @@ class Lane:
                 self._rouse()
             elif self._thread is None:
                 self._start()
+
+    def run(self, work: Callable[[], Coroutine[Any, Any, Any]], *, context: Context) -> Job:
+        """Start a coroutine function on the thread's loop as soon as it is free, and the thread if there is none.
+
+        Args:
+            work: called there without arguments.
+            context: it runs in this very context.
+        """
+        context.run(_IN_LISTENER.set, True)
+        job, apart = Job(work, context=context), False
+        with self._lock:
+            if self._closed:
+                job.future.set_exception(TurnError("the client was closed"))
+            elif self._blocked:
+                apart = True
+            else:
+                self._jobs.append(job)
+                if self._idle:
+                    self._rouse()
+                elif self._thread is None:
+                    self._start()
+        if apart:
+            job.start_apart(name=f"{self._name}-apart")
+        return job
+
+    @contextlib.contextmanager
+    def _blocking(self) -> Iterator[None]:
+        """Around a wait that blocks the thread: jobs that have not started begin elsewhere meanwhile."""
+        with self._lock:
+            self._blocked += 1
+            waiting, self._jobs = self._jobs, deque()
+        for job in waiting:
+            job.start_apart(name=f"{self._name}-apart")
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._blocked -= 1
 
     def barrier(self, done: Callable[[], None], *, turn: Any = None, every_turn: bool = True) -> None:
         """See `Dispatcher.barrier`."""
@@ -186,6 +232,8 @@ class Lane:
         except RuntimeError:
             # Python 3.12 starts no thread while it closes: nobody is left to listen.
             self._items.clear()
+            while self._jobs:
+                self._jobs.popleft().future.set_exception(TurnError("no thread could be started"))
         else:
             self._thread = thread
 
@@ -193,6 +241,7 @@ class Lane:
 
     def _main(self) -> None:
         _thread.is_lane = True
+        loop.on_block(self._blocking)
         self._loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self._loop)
         self._loop.set_exception_handler(self._on_loop_exception)
@@ -217,12 +266,17 @@ class Lane:
         n = 0
         while True:
             with self._lock:
-                item = self._items.popleft() if self._items else None
-                if item is None:
+                job = self._jobs.popleft() if self._jobs else None
+                item = self._items.popleft() if self._items and job is None else None
+                if item is None and job is None:
                     if self._closed:
                         break
                     self._idle = True
                     self._news.clear()
+            if job is not None:
+                self._begin(job)
+                await asyncio.sleep(0)
+                continue
             if item is None:
                 await self._news.wait()
                 continue
@@ -231,9 +285,15 @@ class Lane:
                 continue
             await self._deliver(item)
             n += 1
-            if self._tasks or n % BREATH == 0:
+            if self._tasks or self._started or n % BREATH == 0:
                 await asyncio.sleep(0)
         await self._end()
+
+    def _begin(self, job: Job) -> None:
+        task = job.start()
+        if task is not None:
+            self._started.add(task)
+            task.add_done_callback(self._started.discard)
 
     async def _end(self) -> None:
         others = asyncio.all_tasks() - {asyncio.current_task()}

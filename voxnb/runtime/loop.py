@@ -193,7 +193,8 @@ def block(event: threading.Event, *, timeout_s: float | None = None) -> bool:
     if on_loop():
         raise TurnError("this would block voxnb's background loop for ever; use 'await' there")
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
-    with _noticing_interrupts() as interrupted:
+    around = getattr(_blocking, "around", contextlib.nullcontext)
+    with around(), _noticing_interrupts() as interrupted:
         while True:
             left = SLICE_S if deadline is None else min(SLICE_S, deadline - time.monotonic())
             if event.wait(max(0.0, left)):
@@ -202,6 +203,17 @@ def block(event: threading.Event, *, timeout_s: float | None = None) -> bool:
                 raise asyncio.CancelledError("interrupted")
             if left <= 0:
                 return False
+
+
+_blocking = threading.local()
+
+
+def on_block(around: Callable[[], contextlib.AbstractContextManager[None]]) -> None:
+    """Have a context manager entered whenever the calling thread blocks in `block`.
+
+    A thread that serves others says so with it, so that what it waits for does not wait for the thread.
+    """
+    _blocking.around = around
 
 
 @contextlib.contextmanager
