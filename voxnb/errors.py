@@ -25,6 +25,7 @@
     │       └── InternalServerError           500 and above
     ├── TurnError                             a turn's own life
     │   ├── TurnCancelledError                cancelled before anything had come
+    │   ├── ToolRoundsError                   the model would not stop calling tools: rounds, reply
     │   └── ClientClosedError                 asked of a closed client
     ├── ConversationError                     what a name or a history means
     │   ├── UnknownConversationError(KeyError)
@@ -235,6 +236,18 @@ class TurnError(VoxnbError):
 
 class TurnCancelledError(TurnError):
     """The turn was cancelled before anything of the reply had come."""
+
+
+class ToolRoundsError(TurnError):
+    """The model called tools again after the last round; what it said is stored, its last calls were not run.
+
+    Attributes:
+        rounds: how many there were.
+        reply: the last reply.
+    """
+
+    rounds: int
+    reply: Any = None
 
 
 class ClientClosedError(TurnError):

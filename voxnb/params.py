@@ -111,6 +111,10 @@ class ChatParameters:
         max_retries: repeats before the first token.
         max_parallel: requests under way at once.
         metadata: a dict stored with the conversation.
+        tools: of requests that name none: a list of Python functions (or of the API's dicts).
+        run_tools: run the functions that a model calls, and ask again with the results until it answers.
+        max_tool_rounds: replies of one turn whose calls are run.
+        tool_timeout_s: how long a tool may take.
     """
 
     api_key: str | Callable[[], str] | None = field(default=None, repr=False)
@@ -137,6 +141,10 @@ class ChatParameters:
     max_retries: int = 2
     max_parallel: int = 8
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    tools: Any = ()
+    run_tools: bool = False
+    max_tool_rounds: int = 8
+    tool_timeout_s: float = 60.0
 
     @classmethod
     def parse(cls, given: Mapping[str, Any]) -> Self:
@@ -148,7 +156,7 @@ class ChatParameters:
         return cls(**spelled(given, [f.name for f in fields(cls)]))
 
     def __post_init__(self) -> None:
-        for name in ("store_context", "statistics", "trace", "privacy"):
+        for name in ("store_context", "statistics", "trace", "privacy", "run_tools"):
             _expect(self, name, bool)
         for name in (
             "base_url",
@@ -184,10 +192,7 @@ class ChatParameters:
                 f"store is {self.store!r} ({type(self.store).__name__}), expected a ContextStore or a path",
                 name="store",
             )
-        if self.timeout_s is not None:
-            _expect_number(self, "timeout_s", whole=False, what="seconds above 0", accept=lambda v: v > 0)
-        _expect_number(self, "max_retries", whole=True, what="a whole number, 0 or more", accept=lambda v: v >= 0)
-        _expect_number(self, "max_parallel", whole=True, what="a whole number, 1 or more", accept=lambda v: v >= 1)
+        self._check_numbers()
         if self.trace and self.privacy:
             raise ParameterError(
                 "trace and privacy contradict each other: a trace is a full dump; leave one out", name="trace"
@@ -195,6 +200,14 @@ class ChatParameters:
         for name in ("summary_request", "metadata"):
             if not isinstance(getattr(self, name), Mapping):
                 raise ParameterError(f"{name} is {type(getattr(self, name)).__name__}, expected a dict", name=name)
+
+    def _check_numbers(self) -> None:
+        for name in ("timeout_s", "tool_timeout_s"):
+            if name != "timeout_s" or self.timeout_s is not None:
+                _expect_number(self, name, whole=False, what="seconds above 0", accept=lambda v: v > 0)
+        _expect_number(self, "max_retries", whole=True, what="a whole number, 0 or more", accept=lambda v: v >= 0)
+        for name in ("max_parallel", "max_tool_rounds"):
+            _expect_number(self, name, whole=True, what="a whole number, 1 or more", accept=lambda v: v >= 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

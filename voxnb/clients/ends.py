@@ -11,6 +11,7 @@ from voxnb.clients.reply import Reply
 from voxnb.errors import (
     ContextOverflowError,
     StreamBrokenError,
+    ToolRoundsError,
     TurnError,
     VoxnbError,
 )
@@ -56,6 +57,14 @@ def broken(error: VoxnbError, reply: Reply) -> StreamBrokenError:
     )
     out.__cause__ = error
     return out
+
+
+def ended(error: VoxnbError, reply: Reply) -> VoxnbError:
+    """The error of a request of which a reply (or a part of one) is kept, with it."""
+    if isinstance(error, ToolRoundsError):
+        error.reply = reply
+        return error
+    return broken(error, reply)
 
 
 def current_task() -> asyncio.Task[Any]:

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Final
 from voxnb.clients.ends import (
     CANCELLED,
     as_voxnb_error,
-    broken,
     current_task,
+    ended,
     error_payload,
     overflow,
     settled,
@@ -30,6 +30,9 @@ from voxnb.clients.ends import (
 )
 from voxnb.clients.reply import Reply
 from voxnb.clients.streaming import Streaming
+from voxnb.clients.tools.loop import ToolLoop
+from voxnb.clients.tools.request import Extras
+from voxnb.clients.tools.structured import read_form
 from voxnb.clients.turn import Turn
 from voxnb.errors import (
     APIError,
@@ -77,6 +80,7 @@ class Exchange:
         *,
         conversation: Conversation,
         again: int | None = None,
+        extras: Extras,
     ) -> None:
         self.client = client
         self.turn = turn
@@ -88,6 +92,9 @@ class Exchange:
         self.model: str | None = body.get("model")
         self.held_by = next((name for name in self.dialect.held if body.get(name) is not None), None)
         self.streaming = Streaming(client, turn, model=self.model)
+        self.extras = extras
+        self.tools_run: ToolLoop | None = None
+        self.parsed: Any = None
         self.begun: Begun | None = None
         self.warnings: list[str] = []
         self.planner: Planner | None = None
@@ -120,8 +127,10 @@ class Exchange:
         # Asking the server for its window may take long: what was said is stored before (rule 1).
         begun = await settled(self._begin(self._ask(self.planner)))
         if isinstance(begun, Reused):
-            self._reuse(begun)
-            return
+            going_on = await self._reuse(begun)
+            if going_on is None:
+                return
+            begun = going_on
         if begun.recognised and self.client.warn_once("resent"):
             self.warnings.append(
                 f"{begun.recognised} of the messages were stored already and were not added again; "
@@ -133,7 +142,8 @@ class Exchange:
             ask = self._ask(planner)
             begun = self.begun = await self._fit(begun, ask, planner)
             self._tell_plan(begun)
-            await self._send(begun, ask)
+            await self._converse(begun, ask)
+            await self._read_form(self.streaming.reader.message)
         except asyncio.CancelledError:
             raise
         except Exception as error:
@@ -150,6 +160,20 @@ class Exchange:
         except Exception as error:
             await settled(self._failed(as_voxnb_error(error)))
             raise
+
+    async def _converse(self, begun: Begun, ask: Ask) -> None:
+        """What is sent and received in the turn: here one request and its reply."""
+        await self._send(begun, ask)
+
+    async def _read_form(self, message: Mapping[str, Any]) -> None:
+        self.parsed, warnings = await read_form(
+            self.extras.form,
+            message,
+            finish_reason=self.streaming.reader.finish_reason,
+            context=self.turn.context,
+            timeout_s=self.extras.timeout_s,
+        )
+        self.warnings += warnings
 
     async def _planned(self, begun: Begun) -> tuple[Planner, Begun]:
         """The turn with its plan, which it has already where the window was known when it began."""
@@ -300,9 +324,12 @@ class Exchange:
         owner, written = this_process(), 0
         while True:
             await asyncio.sleep(RENEW_S)
-            text = self.streaming.reader.message.get("content") or ""
-            draft = {"role": "assistant", "content": text} if len(text) > written else None
-            written, now = len(text), time.time()
+            reader, now = self.streaming.reader, time.time()
+            text = reader.message.get("content") or ""
+            written = written if len(text) >= written else 0  # the next reply of a tool loop
+            is_new = len(text) > written and not reader.complete  # one that is whole is stored as it is
+            draft = {"role": "assistant", "content": text} if is_new else None
+            written = len(text)
             with contextlib.suppress(VoxnbError):  # the reply's own commit will tell what is wrong with the store
                 await self.client.write(partial(ending.renew, turn_id=turn_id, owner=owner, draft=draft, now=now))
 
@@ -337,7 +364,7 @@ class Exchange:
             second.__context__ = error
             self.turn._store(error=second)  # noqa: SLF001 - the client drives its turns
         else:
-            self.turn._store(error=broken(error, kept) if kept else error)  # noqa: SLF001 - the client drives its turns
+            self.turn._store(error=ended(error, kept) if kept else error)  # noqa: SLF001 - the client drives its turns
         self._stored = True
 
     async def _earlier(self) -> Sequence[Any]:
@@ -355,8 +382,9 @@ class Exchange:
             came = self.streaming.kept
             earlier = any(said.role == "assistant" for said in await self._earlier())
             await self._finish("partial" if came or earlier else "failed", "cancelled", events=[])
-            if came:
-                self.turn._store(self._reply(finish_reason="cancelled", message=came))  # noqa: SLF001 - the client drives its turns
+            said = came or (None if self.tools_run is None else self.tools_run.said)
+            if said is not None:
+                self.turn._store(self._reply(finish_reason="cancelled", message=said))  # noqa: SLF001 - the client drives its turns
             else:
                 self.turn._store(error=TurnCancelledError(CANCELLED))  # noqa: SLF001 - the client drives its turns
         self._stored = True
@@ -377,32 +405,10 @@ class Exchange:
         self, state: str, error: str | None, *, events: Sequence[tuple[str, Mapping[str, Any]]]
     ) -> Counted | None:
         """Store how it ended; the reply as it was counted, if there is one."""
-        begun, planner = self.begun, self.planner
+        begun = self.begun
         assert begun is not None
-        message = None
-        wire = self.streaming.kept if state != "complete" else self.streaming.reader.message
-        if wire is not None and planner is not None:
-            said = whole_unicode(self.dialect.stored({k: v for k, v in wire.items() if k != "parsed"}))
-            message = planner.measure(Message.from_dict(said))
-        estimated = begun.layout.total_tokens if begun.call_id is not None else None
-        record = self.streaming.record(purpose="turn", estimated_tokens=estimated, status=state, error=error)
-        outcome = Ending(
-            state=state,
-            message=message,
-            finish_reason="cancelled" if error == "cancelled" else self.streaming.reader.finish_reason,
-            error=error,
-            call=record,
-            events=self.client.kept(events),
-        )
+        outcome, learned = self._outcome(state, error, events=events)
         now = time.time()
-        learned = self.client.knowledge.learn(
-            begun.layout,
-            model=self.model,
-            # Of what the server holds we know no counts.
-            reported_tokens=record.usage.get("prompt_tokens") if self.held_by is None else None,
-            conversation=begun.conversation.uid,
-        )
-
         call_id, owner = begun.call_id, this_process()
 
         def work(c: Any) -> bool:
@@ -417,7 +423,39 @@ class Exchange:
         except StoreError:  # no room, say: the reply is here, and the next turn tries again
             self.client.unwritten.append((begun.turn.id, work))
             raise
-        return message
+        return outcome.message
+
+    def _outcome(
+        self, state: str, error: str | None, *, events: Sequence[tuple[str, Mapping[str, Any]]]
+    ) -> tuple[Ending, Callable[[Any], object] | None]:
+        """How a request ended, as it is stored, and what was learned of how the server counts."""
+        begun, planner = self.begun, self.planner
+        assert begun is not None
+        message = None
+        whole = state in ("complete", "running")
+        wire = self.streaming.reader.message if whole else self.streaming.kept
+        if wire is not None and planner is not None:
+            said = whole_unicode(self.dialect.stored({k: v for k, v in wire.items() if k != "parsed"}))
+            message = planner.measure(Message.from_dict(said))
+        estimated = begun.layout.total_tokens if begun.call_id is not None else None
+        status = "complete" if whole else state
+        record = self.streaming.record(purpose="turn", estimated_tokens=estimated, status=status, error=error)
+        outcome = Ending(
+            state=state,
+            message=message,
+            finish_reason="cancelled" if error == "cancelled" else self.streaming.reader.finish_reason,
+            error=error,
+            call=record,
+            events=self.client.kept(events),
+        )
+        learned = self.client.knowledge.learn(
+            begun.layout,
+            model=self.model,
+            # Of what the server holds we know no counts.
+            reported_tokens=record.usage.get("prompt_tokens") if self.held_by is None else None,
+            conversation=begun.conversation.uid,
+        )
+        return outcome, learned
 
     def _events(self) -> list[tuple[str, Mapping[str, Any]]]:
         """What is kept of the turn's events: deltas as a count, texts by where they are stored."""
@@ -432,12 +470,31 @@ class Exchange:
         reply = self.streaming.reply(
             turn_id=begun.turn.uid, warnings=self.warnings, finish_reason=finish_reason, message=message
         )
-        conversation, uid = self.conversation, begun.turn.uid
-        object.__setattr__(reply, "plan_source", lambda: conversation.explain(uid))
-        return reply
+        return self._completed(reply, begun.turn.uid)
 
-    def _reuse(self, reused: Reused) -> None:
-        """Answer from the store, with the events that a fresh answer would have raised."""
+    def _completed(self, reply: Reply, uid: str, *, reused: bool = False) -> Reply:
+        """The reply with what its turn knows beside it."""
+        conversation = self.conversation
+        parsed = reply.parsed if self.extras.form is None else self.parsed
+        return replace(
+            reply,
+            parsed=parsed,
+            tool_runs=tuple(self.tools_run.runs) if self.tools_run else (),
+            reused=reused,
+            plan_source=lambda: conversation.explain(uid),
+        )
+
+    async def _reuse(self, reused: Reused) -> Begun | None:
+        """Answer from the store, with the events that a fresh answer would have raised.
+
+        Returns:
+            None: the turn has its reply. (A turn that goes on after it: see `Rounds`.)
+        """
+        self._say_again(reused)
+        await self._end_reused(reused)
+        return None
+
+    def _say_again(self, reused: Reused) -> None:
         self.turn.id, self.turn.number = reused.turn.uid, reused.turn.seq
         self.client.reuse_cursor = reused.cursor
         said, reason = reused.message, reused.finish_reason or "stop"
@@ -445,12 +502,12 @@ class Exchange:
         events = reader.feed_completion(self.dialect.replay(reused.turn.uid, reused.model, said, reason))
         self.streaming._text()  # noqa: SLF001 - of this module
         self.streaming._emit([*events, *reader.finish()])  # noqa: SLF001 - the client drives its turns
+
+    async def _end_reused(self, reused: Reused) -> None:
+        await self._read_form(self.streaming.reader.message)
         reply = self.streaming.reply(turn_id=reused.turn.uid, warnings=self.warnings)
-        conversation, uid = self.conversation, reused.turn.uid
-        object.__setattr__(reply, "plan_source", lambda: conversation.explain(uid))
-        object.__setattr__(reply, "reused", True)
         self._stored = True
-        self.turn._store(reply)  # noqa: SLF001 - the client drives its turns
+        self.turn._store(self._completed(reply, reused.turn.uid, reused=True))  # noqa: SLF001 - the client drives its turns
 
     def _look_at_usage(self, layout: Layout) -> None:
         """Whether the server silently cut the prompt."""

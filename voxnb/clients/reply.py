@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from voxnb.clients.produced import Produced, produced
 from voxnb.errors import TurnError
 from voxnb.messages import Usage
 from voxnb.runtime import config
+
+if TYPE_CHECKING:
+    from voxnb.clients.tools.running import ToolRun
 
 _CONTROLS: Final = {n: None for n in (*range(32), *range(127, 160)) if n not in (9, 10)}
 
@@ -29,6 +33,7 @@ class Reply:
             server gave none.
         turn: id of the turn, or None where nothing is stored.
         warnings: what should be known about this reply, one sentence each.
+        tool_runs: what `run_tools` ran for it, in order: ``name``, ``arguments``, ``result``, ``error``, ``duration_ms``.
         reused: True where the store answered and no call was made.
         plan_source: makes `plan`.
     """
@@ -42,6 +47,7 @@ class Reply:
     finish_reason: str | None = None
     turn: str | None = None
     warnings: tuple[str, ...] = ()
+    tool_runs: tuple[ToolRun, ...] = ()
     reused: bool = False
     plan_source: Callable[[], Any] | None = field(default=None, repr=False, compare=False)
 
@@ -75,6 +81,8 @@ class Reply:
             parts.append(f"refusal={shorten(self.refusal)!r}")
         if self.tool_calls:
             parts.append(f"tool_calls={len(self.tool_calls)}")
+        if self.tool_runs:
+            parts.append(f"tool_runs={len(self.tool_runs)}")
         parts += [f"[{thing.label}]" for thing in self.produced]
         parts.append(f"finish_reason={self.finish_reason!r}")
         if self.usage.total_tokens is not None:
@@ -92,7 +100,9 @@ class Reply:
 
 def reply_plain(reply: Reply) -> str:
     """All that a reply says (text, refusal, tool calls, warnings) as text without control characters."""
-    parts = [reply.text] if reply.text else []
+    parts = [f"Tool run: {run_line(run)}" for run in reply.tool_runs]
+    if reply.text:
+        parts.append(reply.text)
     if reply.refusal:
         parts.append(f"Refused: {reply.refusal}")
     parts.extend(f"Tool call: {call_line(call)}" for call in reply.tool_calls)
@@ -109,6 +119,12 @@ def call_line(call: Mapping[str, Any]) -> str:
     """
     called = call.get("function") or call.get("custom") or {}
     return f"{called.get('name', call.get('type', 'tool'))}({called.get('arguments', called.get('input', ''))})"
+
+
+def run_line(run: ToolRun) -> str:
+    """A tool that ran, in one line: its call and the start of its result."""
+    given = run.arguments if isinstance(run.arguments, str) else json.dumps(run.arguments, ensure_ascii=False)
+    return f"{run.name}({given}) → {shorten(run.result, limit=200)}"
 
 
 def plain(text: str) -> str:

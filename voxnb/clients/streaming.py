@@ -45,10 +45,11 @@ class Answer:
 class Streaming:
     """One HTTP exchange: the request's body out, chunks in, events and text on the way."""
 
-    def __init__(self, client: TextClient, turn: Turn | None, *, model: str | None) -> None:
+    def __init__(self, client: TextClient, turn: Turn | None, *, model: str | None, lead: str = "") -> None:
         self.client = client
         self.turn = turn
         self.model = model
+        self._lead = lead
         self.began, self.at = time.monotonic(), time.time()
         self.first_event_ms: float | None = None
         self.first_token_ms: float | None = None
@@ -236,6 +237,9 @@ class Streaming:
             if self.first_token_ms is None:
                 self.first_token_ms = (time.monotonic() - self.began) * 1000
             if self.turn is not None:
+                if self._lead:  # the turn has said something before
+                    self.turn._push(self._lead)  # noqa: SLF001 - the client drives its turns
+                    self._lead = ""
                 self.turn._push(delta)  # noqa: SLF001 - the client drives its turns
 
     def _emit(self, events: Sequence[tuple[str, dict[str, Any]]]) -> None:

@@ -20,7 +20,10 @@ from voxnb.clients.folding import Folder
 from voxnb.clients.handle import Handle
 from voxnb.clients.knowledge import Knowledge
 from voxnb.clients.passing import Passing
+from voxnb.clients.rounds import Rounds
 from voxnb.clients.streaming import Answer, Streaming
+from voxnb.clients.tools.loop import check_not_inside
+from voxnb.clients.tools.request import ExtrasDesk
 from voxnb.clients.turn import Turn
 from voxnb.clients.writer import SummaryWriter
 from voxnb.errors import ConversationError, ConversationExistsError, ParameterError, StoreError, VoxnbError
@@ -79,6 +82,7 @@ class TextClient(Client):
         self.unwritten: list[tuple[int, Callable[[Any], object]]] = []
         """Ends of turns that the store had no room for when they came."""
         self.folder = Folder(self)
+        self.extras = ExtrasDesk(p, api=self.DIALECT.api)
         self._open_memory(p)
         self._open()
 
@@ -128,6 +132,7 @@ class TextClient(Client):
         body.pop("stream", None)
         if self._store is not None and not messages:
             raise ParameterError("messages is empty; add what the user says", name="messages")
+        extras = self.extras.take(body, again=again is not None)
         check_body(body)
         if self.endpoint.is_local:
             config.load("local")()  # started again if it has crashed; costs next to nothing while it runs
@@ -136,12 +141,14 @@ class TextClient(Client):
             # Loads the encoding in the caller's thread: it takes a moment the first time, and the loop must not.
             self.measure_of(body["model"])
             talk = conversation or self._conversation
-            work: Coroutine[Any, Any, None] = Exchange(self, turn, body, messages, conversation=talk, again=again).run()
+            check_not_inside(talk)
+            kind = Rounds if extras.run else Exchange
+            exchange = kind(self, turn, body, messages, conversation=talk, again=again, extras=extras)
+            work: Coroutine[Any, Any, None] = exchange.run()
         else:
             leading, _ = split_instructions(messages)
             said = messages if leading else [*self.instructions, *messages]
-            sent = self.DIALECT.write(body, [m.to_dict() for m in said], len(leading or self.instructions))
-            work = Passing(self, turn, sent).run()
+            work = Passing(self, turn, body, said, leading=len(leading or self.instructions), extras=extras).run()
         return self._start(turn, work)
 
     def _question(self, text: str | None, attach: Any, *, model: str | None) -> Message:

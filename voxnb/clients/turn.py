@@ -25,7 +25,7 @@ from typing import Any, Final
 
 from voxnb.clients.follow import STORE_S, AsyncDeltaIterator, DeltaIterator, Follower, Progress, give_up
 from voxnb.clients.reply import Reply, shorten
-from voxnb.errors import StreamBrokenError, TurnCancelledError, TurnError, VoxnbError
+from voxnb.errors import StreamBrokenError, ToolRoundsError, TurnCancelledError, TurnError, VoxnbError
 from voxnb.runtime import cells, config, loop
 
 __all__ = ["Reply", "Turn", "gather"]
@@ -40,6 +40,7 @@ REPLY_NAMES: Final = frozenset(
         "tool_calls",
         "refusal",
         "parsed",
+        "tool_runs",
         "usage",
         "finish_reason",
         "turn",
@@ -166,6 +167,7 @@ class Turn:
             TimeoutError: the turn is not done; it goes on.
             TurnCancelledError: cancelled before anything had come.
             StreamBrokenError: the answer stopped half way; its ``reply`` is what had come.
+            ToolRoundsError: the model would not stop calling tools.
             VoxnbError: whatever else the request met.
             KeyboardInterrupt: as everywhere.
         """
@@ -298,7 +300,7 @@ def _end_state(reply: Reply | None, error: BaseException | None) -> str:
         return "cancelled"
     if error is None:
         return "complete"
-    kept = reply or (error.reply if isinstance(error, StreamBrokenError) else None)
+    kept = reply or (error.reply if isinstance(error, StreamBrokenError | ToolRoundsError) else None)
     return "failed" if kept is None else "partial"
 
 

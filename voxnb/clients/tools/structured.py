@@ -7,14 +7,17 @@ answer that was cut off.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import re
 import typing
 from collections.abc import Mapping
+from contextvars import Context
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from voxnb.clients.tools.running import told
+from voxnb.clients.tools.running import in_thread, told
 from voxnb.clients.tools.schema import (
     InvalidValueError,
     LooseSchemaError,
@@ -137,3 +140,22 @@ def _name_of(kind: Any) -> str:
     name = None if typing.get_origin(kind) else getattr(kind, "__name__", None)
     text = name or re.sub(r"[\w.]+\.(?=\w)", "", str(kind))
     return re.sub(r"[^a-zA-Z0-9_-]+", "_", text).strip("_")[:64] or "Answer"
+
+
+async def read_form(
+    form: Form | None, message: Mapping[str, Any], *, finish_reason: str | None, context: Context, timeout_s: float
+) -> tuple[Any, list[str]]:
+    """`Form.read` off the background loop, since a type's validators are user code.
+
+    Returns:
+        The value, and warnings.
+    """
+    if form is None:
+        return None, []
+    text, refusal = message.get("content"), message.get("refusal")
+    work = partial(form.read, text, refusal=refusal, finish_reason=finish_reason)
+    waiter = asyncio.wrap_future(in_thread(work, context=context.copy(), name="voxnb-form"))
+    if not (await asyncio.wait({waiter}, timeout=timeout_s))[0]:
+        return None, [f"parsed is None: reading the answer as {form.name} did not end within {timeout_s:g} s"]
+    value, reason = waiter.result()
+    return value, [reason] if reason else []

@@ -37,7 +37,7 @@ class Toolbox:
         for one in given:
             tool = one if isinstance(one, Tool | Mapping) else Tool.of(one)
             name = tool.name if isinstance(tool, Tool) else name_of_dict(tool)
-            if name is not None and name in self.known:
+            if name in self.known and (isinstance(tool, Tool) or name in self.functions):
                 raise ParameterError(f"two tools are called {name!r}; a model could not tell them apart", name="tools")
             if name is not None:
                 self.known.append(name)
