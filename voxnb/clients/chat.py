@@ -43,12 +43,13 @@ class ChatCompletionsAPIClient(TextClient):
         with the stored conversation adds only its rest.
 
         Args:
-            parameters: the request's body (``model``, ``messages``, ``tools`` …); unknown keys pass through.
+            parameters: the request's body (``model``, ``messages``, ``tools`` …); unknown keys pass through. What `ask`
+                says of ``tools``, ``run_tools`` and ``response_format`` holds here too.
             **request: the same as keywords.
 
         Raises:
             MessageError: ``messages`` is not a message list.
-            ParameterError: no model.
+            ParameterError: no model; a function that cannot be a tool, a type that has no schema.
             ClientClosedError: after close().
         """
         body = {**(parameters or {}), **request}
@@ -58,14 +59,28 @@ class ChatCompletionsAPIClient(TextClient):
     def ask(self, text: str | None = None, /, *, attach: Any = (), **request: Any) -> Turn:
         """Say something; returns the `Turn` at once. As a cell's last line it streams the reply.
 
+        **Tools.** ``tools`` takes Python functions beside the API's dicts: name, signature and docstring become the
+        schema. With ``run_tools=True`` what the model calls is run, and it is asked again with the results until it
+        answers: one turn, whose ``reply.tool_runs`` say what ran (its usage is the last request's). Sync functions run in
+        daemon threads, async ones on the listeners' loop, all calls of a reply at once, in the context of this call.
+        Whatever goes wrong in one (an exception, no end in time, a result that JSON has no form for) is told to the
+        model. After ``max_tool_rounds`` replies with calls it must answer without. A reply that also calls a dict's tool
+        ends the turn with all its ``tool_calls``, for the caller to answer.
+
+        **Answers of a form.** ``response_format`` takes a pydantic model, a dataclass or another type beside the API's
+        dicts: ``reply.parsed`` is an instance. Where an answer is none (refused, cut off, otherwise) it is None and
+        ``reply.warnings`` say why; nothing is raised, since the answer itself is there and stored.
+
         Args:
             text: what the user says.
             attach: what goes with it: paths, bytes, DataFrames (as CSV, cut to a stated number of tokens), PIL images,
                 matplotlib figures; one or a list.
-            **request: more of the request's body (``temperature``, ``tools`` …).
+            **request: more of the request's body (``temperature``, ``tools``, ``response_format`` …), and of the client's
+                parameters ``run_tools``, ``max_tool_rounds`` and ``tool_timeout_s`` (seconds) for this request.
 
         Raises:
             MessageError: neither text nor attachment.
+            ParameterError: a function that cannot be a tool, a type that has no schema.
             ClientClosedError: after close().
         """
         return self._ask([self._question(text, attach, model=request.get("model"))], dict(request))

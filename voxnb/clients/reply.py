@@ -27,7 +27,8 @@ class Reply:
         message: the assistant message in the API's shape.
         tool_calls: the calls of that message, in order.
         refusal: the model's refusal, or None.
-        parsed: the text as the value that ``response_format`` asked for, or None.
+        parsed: the text as the value that ``response_format`` asked for (an instance of the type, or the decoded JSON);
+            None where the answer is none, and then `warnings` say why.
         usage: tokens as the server reported them.
         finish_reason: the API's (``stop``, ``length``, ``tool_calls`` …), ``cancelled``, or None where the
             server gave none.

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from voxnb.clients.ends import settled
 from voxnb.clients.exchange import CLOSED_ELSEWHERE, Exchange
@@ -31,9 +31,6 @@ from voxnb.store.owner import this_process
 if TYPE_CHECKING:
     from voxnb.clients.text import TextClient
     from voxnb.store.conversation import Conversation
-
-LEAST_TOKENS: Final = 64
-"""Of a result, however little room there is: less says nothing."""
 
 
 class Rounds(Exchange):
@@ -68,7 +65,7 @@ class Rounds(Exchange):
         begun = await settled(self._end_round())
         room = begun.layout.limits.hard_tokens - begun.layout.least_tokens
         assert self.planner is not None
-        limit = Limit(tokens=max(LEAST_TOKENS, min(LIMIT_TOKENS, room // 2)), count=self.planner.measure.count)
+        limit = Limit(tokens=min(LIMIT_TOKENS, room // 2), count=self.planner.measure.count)
         results = await self.tools_run.answer(message, calls, limit=limit)
         self.parameters = self.tools_run.next(self.parameters)
         planner, ask = self.planner, self._ask(self.planner)

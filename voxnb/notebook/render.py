@@ -13,16 +13,20 @@ import base64
 import contextlib
 import functools
 import html
+import json
 import sys
 import threading
 import time
 import uuid
+from collections.abc import Sequence
 from contextvars import copy_context
+from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from voxnb.clients.follow import STORE_S
 from voxnb.clients.produced import Produced
 from voxnb.clients.reply import Reply, call_line, plain, reply_plain
+from voxnb.clients.tools.running import ToolRun
 from voxnb.clients.turn import Turn
 from voxnb.errors import VoxnbError
 from voxnb.runtime import cells
@@ -41,6 +45,9 @@ TAGS: Final = frozenset(
     )
 )
 ATTRIBUTES: Final = {"a": {"href", "title"}, "ol": {"start"}}
+MOST_SHOWN: Final = 2_000
+"""Characters shown of a tool's arguments and of its result; all of it is in the reply."""
+
 SCHEMES: Final = frozenset(("http", "https", "mailto"))
 
 
@@ -77,8 +84,10 @@ def _absolute(_tag: str, attribute: str, value: str) -> str | None:
 
 
 def reply_html(reply: Reply) -> str:
-    """A reply as safe HTML: text, refusal, tool calls, warnings."""
-    parts = [markdown_html(reply.text)] if reply.text else []
+    """A reply as safe HTML: tools that ran (folded), text, refusal, tool calls, warnings."""
+    parts = [_runs_html(reply.tool_runs)] if reply.tool_runs else []
+    if reply.text:
+        parts.append(markdown_html(reply.text))
     if reply.refusal:
         parts.append(f"<p><strong>Refused:</strong> {html.escape(reply.refusal)}</p>")
     parts.extend(f"<p>Tool call: <code>{html.escape(call_line(call))}</code></p>" for call in reply.tool_calls)
@@ -94,6 +103,27 @@ def _produced_html(thing: Produced) -> str:
         return f"<p><small>[{label}]</small></p>"
     data = base64.b64encode(thing.data).decode()
     return f'<p><img src="data:{thing.media_type};base64,{data}" alt="{label}"></p>'
+
+
+def _runs_html(runs: Sequence[ToolRun]) -> str:
+    """What ran, folded: who, how long, and on a click with what and what came of it."""
+    failed = sum(run.error is not None for run in runs)
+    title = f"{len(runs)} tool {'call' if len(runs) == 1 else 'calls'}{f', {failed} failed' if failed else ''}: "
+    names = ", ".join(dict.fromkeys(run.name for run in runs))
+    items = []
+    for run in runs:
+        mark = " failed" if run.error is not None else ""
+        given = run.arguments if isinstance(run.arguments, str) else json.dumps(run.arguments, ensure_ascii=False)
+        call = f"<code>{html.escape(plain(run.name))}({html.escape(_start(given))})</code>"
+        result = f"<pre>{html.escape(_start(run.result))}</pre>"
+        items.append(f"<li>{call}{mark}, {run.duration_ms:,.0f} ms{result}</li>")
+    summary = html.escape(plain(title + names))
+    return f"<details><summary>{summary}</summary><ol>{''.join(items)}</ol></details>"
+
+
+def _start(text: str) -> str:
+    text = plain(text)
+    return text if len(text) <= MOST_SHOWN else text[:MOST_SHOWN] + f" … ({len(text):,} characters)"
 
 
 def _framed(body: str) -> str:
@@ -127,7 +157,9 @@ class CellCanvas:
         if reply is None or status:
             self.paint(turn.partial, status)
         else:
-            self._publish(reply_plain(reply), reply_html(reply))
+            # A turn that ran tools said something before them too; the reply is what it said last.
+            shown = replace(reply, text=turn.partial) if reply.tool_runs and turn.partial else reply
+            self._publish(reply_plain(shown), reply_html(shown))
 
     def _publish(self, text: str, markup: str) -> None:
         from IPython.display import display

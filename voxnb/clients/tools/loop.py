@@ -2,15 +2,16 @@
 
 Rule 1: the calls of a reply are answered together or not at all: if one of them is not a function of the request (one of
 the API's dicts, a custom tool), the reply goes to the caller, who answers all of them.
-Rule 2: after `max_rounds` replies with calls, the next calls get results that say so, and the model is asked once more
-with ``tool_choice="none"``. A server that calls even then ends the turn with `ToolRoundsError`.
+Rule 2: after `max_rounds` replies with calls, or where the window has no room for more results, the next calls get
+results that say so, and the model is asked once more with ``tool_choice="none"``. A server that calls even then ends the
+turn with `ToolRoundsError`.
 Rule 3: a ``tool_choice`` that forces a call holds for the first reply only: it would force one for ever.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from voxnb.clients.tools.request import Extras
 from voxnb.clients.tools.result import Limit
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from voxnb.clients.turn import Turn
 
 
+LEAST_TOKENS: Final = 64
+"""Of a result: less says nothing."""
+
+
 class ToolLoop:
     """What was called in a turn, and what comes next; see the module's rules.
 
@@ -31,12 +36,14 @@ class ToolLoop:
         runs: what ran, in order.
         number: replies whose calls were answered.
         said: the newest of these replies without its calls, or None.
+        stopped: why the model was told to answer without tools, or None.
     """
 
     def __init__(self, client: TextClient, turn: Turn, extras: Extras, *, conversation: Any = None) -> None:
         self.runs: list[ToolRun] = []
         self.number = 0
         self.said: dict[str, Any] | None = None
+        self.stopped: str | None = None
         self._client = client
         self._turn = turn
         self._extras = extras
@@ -58,23 +65,32 @@ class ToolLoop:
         Raises:
             ToolRoundsError: the model was told to stop, and called again.
         """
-        most = self._extras.max_rounds
-        if self.number > most:
+        if self.stopped is not None:
+            rounds = self.number - 1
             raise ToolRoundsError(
-                f"the model called tools again after {most} rounds and one request without them; raise max_tool_rounds, "
-                "or say in the instructions when to stop",
-                rounds=most,
+                f"the model called tools again after {rounds} rounds and one request without them ({self.stopped}); raise "
+                "max_tool_rounds, or say in the instructions when to stop",
+                rounds=rounds,
             )
 
     async def answer(self, message: Mapping[str, Any], calls: Sequence[Call], *, limit: Limit) -> list[Message]:
         """Run the calls of a reply (or say that it is enough).
+
+        Args:
+            message: the reply.
+            calls: see `calls`.
+            limit: of their results together.
 
         Returns:
             The results as messages, in the order of the calls.
         """
         self._note(message)
         if self.number > self._extras.max_rounds:
-            error = f"the limit of {self._extras.max_rounds} rounds of tool calls is reached; answer without tools"
+            self.stopped = f"the limit of {self._extras.max_rounds} rounds of tool calls is reached"
+        elif limit.tokens < LEAST_TOKENS * len(calls):
+            self.stopped = "there is no room for more results in the context window"
+        if self.stopped is not None:
+            error = f"{self.stopped}; answer without tools"
             made = [ToolRun(c.name, _arguments(c), f"Error: {error}", error, 0.0, self.number, c.id) for c in calls]
         else:
             runner = Runner(
@@ -108,12 +124,12 @@ class ToolLoop:
         choice = parameters.get("tool_choice")
         forced = choice is not None and choice not in ("auto", "none")
         out = {k: v for k, v in parameters.items() if not (forced and k == "tool_choice")}
-        return {**out, "tool_choice": "none"} if self.number > self._extras.max_rounds else out
+        return {**out, "tool_choice": "none"} if self.stopped is not None else out
 
     @property
     def lead(self) -> str:
         """What stands in the turn's text between what was said before and what comes."""
-        return "\n\n" if self.said and self.said.get("content") else ""
+        return "\n\n" if self._turn.partial else ""
 
 
 def check_not_inside(conversation: Any) -> None:
