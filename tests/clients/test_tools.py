@@ -1,6 +1,7 @@
 """Tools over real HTTP: functions in, one turn out, whatever the model, the tools or the user do meanwhile."""
 
 import asyncio
+import contextlib
 import contextvars
 import json
 import subprocess
@@ -11,6 +12,8 @@ import time
 
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import voxnb
 from tests.invariants.scripted import WAIT_S, client, everything, in_turn, talking
@@ -679,3 +682,48 @@ def test_a_reply_shows_what_ran_folded_and_harmless():
     assert len(markup) < 6000
     assert "Tool run: evil({}) →" in reply_plain(reply)
     assert "tool_runs=2" in repr(reply)
+
+
+def test_a_dict_that_json_has_no_form_for_is_refused_beside_functions_too():
+    with talking("Hi.") as (_, chat), pytest.raises(ParameterError, match="tools cannot be written as JSON"):
+        chat.ask("Hi", tools=[weather, {"type": "function", "function": {"name": "f", "x": float("nan")}}])
+
+
+# -- the law ----------------------------------------------------------------------------------
+
+CALLS = st.sampled_from(
+    [("good", {"n": 1}), ("agood", {"n": 2}), ("good", {}), ("nowhere", {}), ("bad", {}), ("abad", {}), ("good", "{")]
+)
+
+
+@settings(max_examples=12)
+@given(
+    turns=st.lists(st.lists(st.lists(CALLS, min_size=1, max_size=3), max_size=3), min_size=1, max_size=3),
+    fails=st.lists(st.booleans(), min_size=12, max_size=12),
+)
+def test_whatever_is_called_and_whenever_it_fails_no_request_has_an_orphan(turns, fails):
+    def good(n: int) -> int:
+        return n
+
+    async def agood(n: int) -> int:
+        return n
+
+    def bad():
+        raise ValueError
+
+    async def abad():
+        raise ValueError
+
+    script = []
+    for rounds in turns:
+        script += [calling(*calls, text="Hm.") for calls in rounds] + ["Done."]
+    # A request may fail in the middle of a loop; the turn is then over, and its script goes on with the next one.
+    replies = [REFUSED if failing else one for one, failing in zip(script, [*fails, *[False] * 99], strict=False)]
+    with talking(in_turn(*replies, "The end.")) as (server, chat):
+        for _ in (*turns, "one more"):
+            with contextlib.suppress(InternalServerError):
+                chat.ask("Question", tools=[good, agood, bad, abad], run_tools=True).result(WAIT_S)
+        assert all(no_orphans(r) for r in chats(server))
+        assert len(chat.store.turns()) == len(turns) + 1
+        assert set(chat.store.turns()["state"]) <= {"complete", "partial", "failed"}
+        assert chat.store.verify()

@@ -15,9 +15,8 @@ from voxnb.clients.ends import (
 )
 from voxnb.clients.reply import Reply
 from voxnb.clients.streaming import Streaming
-from voxnb.clients.tools.loop import ToolLoop
+from voxnb.clients.tools.loop import ToolLoop, limit_for
 from voxnb.clients.tools.request import Extras
-from voxnb.clients.tools.result import LIMIT_TOKENS, Limit
 from voxnb.clients.tools.running import Call
 from voxnb.clients.tools.structured import read_form
 from voxnb.clients.turn import Turn
@@ -93,7 +92,7 @@ class Passing:
         # From now on what comes is another reply: this one is whole.
         self.streaming = Streaming(client, self.turn, model=self.body.get("model"))
         count = client.measure_of(self.body.get("model")).count
-        limit = Limit(tokens=min(LIMIT_TOKENS, client.knowledge.attachment_tokens()), count=count)
+        limit = limit_for(calls, window_share=client.knowledge.attachment_tokens(), count=count)
         results = [m.to_dict() for m in await self.tools.answer(message, calls, limit=limit)]
         self.body = self.tools.next(self.body)
         if client.DIALECT.held and self.body.get("previous_response_id") is not None:

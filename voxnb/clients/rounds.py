@@ -11,13 +11,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from voxnb.clients.ends import settled
 from voxnb.clients.exchange import CLOSED_ELSEWHERE, Exchange
 from voxnb.clients.streaming import Streaming
-from voxnb.clients.tools.loop import ToolLoop
+from voxnb.clients.tools.loop import ToolLoop, limit_for
 from voxnb.clients.tools.request import Extras
 from voxnb.clients.tools.result import LIMIT_TOKENS, Limit
 from voxnb.clients.tools.running import Call
@@ -69,7 +68,7 @@ class Rounds(Exchange):
         results = await self.tools_run.answer(message, calls, limit=limit)
         self.parameters = self.tools_run.next(self.parameters)
         planner, ask = self.planner, self._ask(self.planner)
-        begun = self.begun = await settled(self._go_on(begun, results, ask))
+        begun = await settled(self._go_on(begun, results, ask))
         begun = self.begun = await self._fit(begun, ask, planner)
         self._tell_plan(begun)
         self.streaming = Streaming(self.client, self.turn, model=self.model, lead=self.tools_run.lead)
@@ -101,7 +100,8 @@ class Rounds(Exchange):
 
     async def _go_on(self, begun: Begun, results: Sequence[Message], ask: Ask) -> Begun:
         now = time.time()
-        return await self.client.write(lambda c: rounds.go_on(c, begun, results, ask, now=now))
+        self.begun = await self.client.write(lambda c: rounds.go_on(c, begun, results, ask, now=now))
+        return self.begun
 
     async def _reuse(self, reused: Reused) -> Begun | None:
         """Replay the turn, its tool loop included.
@@ -111,7 +111,8 @@ class Rounds(Exchange):
         """
         self._say_again(reused)
         while calls := self.tools_run.calls(reused.message):
-            results, after = await self.client.write(partial(rounds.next_reply, reused=reused))
+            with self.client.store.database.reader() as c:
+                results, after = rounds.next_reply(c, reused)
             if after is None:
                 return await self._answer_stored(reused, calls)
             self.tools_run.replay(reused.message, calls, [m.to_dict() for m in results])
@@ -124,9 +125,10 @@ class Rounds(Exchange):
     async def _answer_stored(self, reused: Reused, calls: Sequence[Call]) -> Begun:
         """Answer the calls of a stored reply that waited for the caller; from here on the run differs."""
         count = self.client.measure_of(self.model).count
-        limit = Limit(tokens=min(LIMIT_TOKENS, self.client.knowledge.attachment_tokens()), count=count)
+        limit = limit_for(calls, window_share=self.client.knowledge.attachment_tokens(), count=count)
         self.messages = await self.tools_run.answer(reused.message, calls, limit=limit)
-        self.client.reuse_cursor = (reused.turn.seq, await self.client.write(partial(rounds.length, turn=reused.turn)))
+        with self.client.store.database.reader() as c:
+            self.client.reuse_cursor = (reused.turn.seq, rounds.length(c, reused.turn))
         self.streaming = Streaming(self.client, self.turn, model=self.model, lead=self.tools_run.lead)
         begun = await settled(self._begin(self._ask(self.planner)))
         assert isinstance(begun, Begun)

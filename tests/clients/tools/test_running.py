@@ -121,6 +121,14 @@ def test_keys_are_taken_out_of_errors(run):
     assert made.result == "Error: ConnectionError: refused …"
 
 
+def test_a_password_in_a_url_is_taken_out_of_errors(run):
+    def connect():
+        raise ConnectionError("cannot reach postgres://ann:s3cret@db.example/x")
+
+    (made,) = run([connect], ("connect", "")).result(10)
+    assert made.result == "Error: ConnectionError: cannot reach postgres://…@db.example/x"
+
+
 def test_calls_run_at_the_same_time_and_results_keep_their_order(run):
     together = threading.Barrier(3)
 

@@ -10,11 +10,11 @@ Rule 3: a ``tool_choice`` that forces a call holds for the first reply only: it 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from voxnb.clients.tools.request import Extras
-from voxnb.clients.tools.result import Limit
+from voxnb.clients.tools.result import LIMIT_TOKENS, Limit
 from voxnb.clients.tools.running import TOOL_OF, Call, Runner, ToolRun
 from voxnb.clients.tools.tool import ArgumentError, read_object
 from voxnb.errors import ConversationError, ToolRoundsError
@@ -130,6 +130,17 @@ class ToolLoop:
     def lead(self) -> str:
         """What stands in the turn's text between what was said before and what comes."""
         return "\n\n" if self._turn.partial else ""
+
+
+def limit_for(calls: Sequence[Call], *, window_share: int, count: Callable[[str], int]) -> Limit:
+    """The limit of the results of a reply where it is not known how much room the window has left.
+
+    Args:
+        calls: of the reply.
+        window_share: tokens that may be spent at once.
+        count: tokens of a text.
+    """
+    return Limit(tokens=max(LEAST_TOKENS * len(calls), min(LIMIT_TOKENS, window_share)), count=count)
 
 
 def check_not_inside(conversation: Any) -> None:

@@ -110,7 +110,10 @@ class ExtrasDesk:
         return None
 
     def _remember(self, body: Mapping[str, Any], extras: Extras) -> None:
-        key = _key(body)
+        try:
+            key = _key(body)
+        except (TypeError, ValueError, RecursionError):
+            return  # a dict that JSON has no form for, which is refused in a moment
         self._known.pop(key, None)
         self._known[key] = extras
         while len(self._known) > MOST_REMEMBERED:

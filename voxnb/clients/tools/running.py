@@ -15,6 +15,7 @@ import asyncio
 import concurrent.futures
 import inspect
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -33,6 +34,9 @@ TIMEOUT_S: Final = 60.0
 
 MOST_ERROR: Final = 500
 """Characters of an exception's text that the model is told."""
+
+_IN_URL: Final = re.compile(r"://[^\s/@]*:[^\s/@]*@")
+"""User and password in a URL, as the errors of database drivers quote them."""
 
 TOOL_OF: ContextVar[Any] = ContextVar("voxnb_tool_of", default=None)
 """Inside of a tool: the turn that it runs for."""
@@ -259,7 +263,7 @@ def told(error: BaseException) -> str:
     except Exception:  # noqa: BLE001 - __str__ is user code too
         text = ""
     name = type(error).__name__
-    return f"{name}: {text}" if text else name
+    return f"{name}: {_IN_URL.sub('://…@', text)}" if text else name
 
 
 def shorten_lines(text: str) -> str:

@@ -117,7 +117,7 @@ class Tool:
         if not NAME.fullmatch(own):
             raise _bad(
                 f"the tool name {own!r} is refused by the API, which takes 1 to 64 letters, digits, _ and -; "
-                "rename the function, or give Tool.of(function, name=…)"
+                "rename the function, or give voxnb.clients.tools.Tool.of(function, name=…)"
             )
         doc = read_docstring(inspect.getdoc(plain) if plain is not None else None)
         arguments = _arguments(function, plain, own, doc)
@@ -256,7 +256,7 @@ def _name_of(function: Any, plain: Any) -> str:
         inner = inner.func
     name = getattr(inner, "__name__", None) or type(inner).__name__
     if name == "<lambda>" or getattr(plain, "__name__", "") == "<lambda>":
-        raise _bad("a lambda has no name to call it by; use def, or Tool.of(function, name=…)")
+        raise _bad("a lambda has no name to call it by; use def, or voxnb.clients.tools.Tool.of(function, name=…)")
     return str(name)
 
 
