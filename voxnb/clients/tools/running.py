@@ -158,7 +158,7 @@ class Runner:
             else:
                 result, error = await self._perform(tool, arguments, limit=limit)
         if error is not None:
-            error = shorten_lines(self.hide(error))
+            error = _cut_error(self.hide(error))
             result = cut(f"Error: {error}", limit=limit)
         duration_ms = (time.monotonic() - began) * 1000
         return ToolRun(call.name, arguments, result, error, duration_ms, number, call.id)
@@ -257,16 +257,16 @@ async def _finish(work: Coroutine[Any, Any, Any], limit: Limit) -> Outcome:
 
 
 def told(error: BaseException) -> str:
-    """An exception as a model is told of it: type and message, no traceback."""
+    """An exception as a model is told of it: type and message (of a long one the start), no traceback."""
     try:
-        text = str(error)
+        text = str(error)[: 4 * MOST_ERROR]
     except Exception:  # noqa: BLE001 - __str__ is user code too
         text = ""
     name = type(error).__name__
     return f"{name}: {_IN_URL.sub('://…@', text)}" if text else name
 
 
-def shorten_lines(text: str) -> str:
+def _cut_error(text: str) -> str:
     """At most `MOST_ERROR` characters of a text, in its own lines."""
     return text if len(text) <= MOST_ERROR else text[: MOST_ERROR - 1] + "…"
 
