@@ -278,7 +278,7 @@ def socket_of(x: type(print)): ...
         (socket_of, "argument 'x' of the tool socket_of has no JSON schema"),
         (Shop.price, "is a method without its object; give object.price"),
         (City, "the tool City is a class"),
-        (42, "a tool is 42, which cannot be called"),
+        (42, r"tools\[0\] is 42 \(int\), expected a function or one of the API's dicts"),
         (print, r"takes \*args"),
     ],
 )

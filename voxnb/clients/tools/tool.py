@@ -237,7 +237,7 @@ def _checked(function: Any) -> Any:
             f"{function.__name__} for an answer of that form"
         )
     if not callable(function):
-        raise _bad(f"a tool is {function!r}, which cannot be called; give functions or the API's dicts")
+        raise _bad(f"a tool is {function!r}, which cannot be called; give a function")
     plain = function
     while isinstance(plain, functools.partial):
         plain = plain.func

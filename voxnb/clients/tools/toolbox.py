@@ -29,12 +29,18 @@ class Toolbox:
             given = ()
         if isinstance(given, str | bytes | Mapping) or not isinstance(given, Sequence):
             raise ParameterError(
-                f"tools is {type(given).__name__}, expected a list of functions (or of the API's dicts)", name="tools"
+                f"tools is {given!r} ({type(given).__name__}), expected a list of functions (or of the API's dicts)",
+                name="tools",
             )
         self._all: list[Tool | Mapping[str, Any]] = []
         self.functions: dict[str, Tool] = {}
         self.known: list[str] = []
-        for one in given:
+        for n, one in enumerate(given):
+            if not (callable(one) or isinstance(one, Tool | Mapping)):
+                raise ParameterError(
+                    f"tools[{n}] is {one!r} ({type(one).__name__}), expected a function or one of the API's dicts",
+                    name="tools",
+                )
             tool = one if isinstance(one, Tool | Mapping) else Tool.of(one)
             name = tool.name if isinstance(tool, Tool) else name_of_dict(tool)
             if name in self.known and (isinstance(tool, Tool) or name in self.functions):
