@@ -53,12 +53,13 @@ class ResponsesAPIClient(TextClient):
 
         Args:
             parameters: the request's body (``model``, ``input``, ``instructions``, ``tools`` …); ``input`` is a text
-                or a list of items or messages, unknown keys pass through.
+                or a list of items or messages, unknown keys pass through. What `ask` says of ``tools``, ``run_tools`` and
+                ``text_format`` holds here too.
             **request: the same as keywords.
 
         Raises:
             MessageError: ``input`` is neither a text nor a list of items.
-            ParameterError: no model.
+            ParameterError: no model; a function that cannot be a tool, a type that has no schema.
             ClientClosedError: after close().
         """
         body = {**(parameters or {}), **request}
@@ -72,10 +73,14 @@ class ResponsesAPIClient(TextClient):
             text: what the user says.
             attach: what goes with it: paths, bytes, DataFrames (as CSV, cut to a stated number of tokens), PIL images,
                 matplotlib figures; one or a list.
-            **request: more of the request's body (``instructions``, ``tools``, ``reasoning`` …).
+            **request: more of the request's body (``instructions``, ``tools``, ``reasoning`` …), and of the client's
+                parameters ``run_tools``, ``max_tool_rounds`` and ``tool_timeout_s`` (seconds) for this request.
+                ``tools`` takes Python functions too, and ``text_format`` a type, whose instance is ``reply.parsed``: see
+                `ChatCompletionsAPIClient.ask`.
 
         Raises:
             MessageError: neither text nor attachment.
+            ParameterError: a function that cannot be a tool, a type that has no schema.
             ClientClosedError: after close().
         """
         body = dict(request)
