@@ -10,6 +10,7 @@ import pytest
 
 from voxnb.errors import TurnError
 from voxnb.events import ChatCompletionsAPIEvents
+from voxnb.runtime import loop
 from voxnb.runtime.dispatch import Dispatcher, in_listener
 
 DONE = ChatCompletionsAPIEvents.ContentDone.value
@@ -43,13 +44,13 @@ def test_what_a_job_raises_ends_in_its_future_and_the_thread_goes_on(dispatcher,
     assert capfd.readouterr().err == ""
 
 
-def test_a_job_starts_before_queued_events(dispatcher):
+def test_a_job_starts_in_order_with_the_events(dispatcher):
     order: list[str] = []
     gate, all_done = threading.Event(), threading.Event()
 
     def listener(event):
         gate.wait(10)
-        order.append("event")
+        order.append(event.payload.name)
         if len(order) == 4:
             all_done.set()
 
@@ -57,13 +58,33 @@ def test_a_job_starts_before_queued_events(dispatcher):
         order.append("job")
 
     dispatcher.add(DONE, listener)
-    for _ in range(3):
-        dispatcher.emit(DONE, {}, context=None)
-    job = dispatcher.run(work, context=copy_context())
+    dispatcher.emit(DONE, {"name": "a"}, context=None)
+    dispatcher.emit(DONE, {"name": "b"}, context=None)
+    dispatcher.run(work, context=copy_context())
+    dispatcher.emit(DONE, {"name": "c"}, context=None)
     gate.set()
-    job.future.result(10)
     assert all_done.wait(10)
-    assert order.index("job") <= 1
+    assert order == ["a", "b", "job", "c"]
+
+
+def test_a_job_behind_a_listener_that_waits_for_it_starts_elsewhere(dispatcher):
+    names: list[str] = []
+    done, queued = threading.Event(), threading.Event()
+
+    async def work():
+        names.append(threading.current_thread().name)
+        done.set()
+
+    def listener(event):
+        queued.wait(10)
+        assert loop.block(done, timeout_s=10)
+
+    dispatcher.add(DONE, listener)
+    dispatcher.emit(DONE, {}, context=None)
+    job = dispatcher.run(work, context=copy_context())
+    queued.set()
+    job.future.result(10)
+    assert names == ["voxnb-listeners-c1-apart"]
 
 
 def test_a_job_that_was_cancelled_before_it_started_never_runs(dispatcher):

@@ -5,8 +5,8 @@ started in it and runs up to its first ``await`` before the next listener is cal
 and the next event does not wait for its end. Nothing here is an executor: executors are joined at exit.
 
 Other coroutines of the user's (async tools) run on the same loop, so that what is bound to it can be shared. They start
-before queued events do. While a listener blocks the thread by waiting for something of voxnb's, which may be waiting
-for them, they start on a loop of their own.
+in order with the events: after those of the reply that called them. So a listener that blocks the thread by waiting for
+their turn does it before they start, and meanwhile they start on a loop of their own.
 """
 
 from __future__ import annotations
@@ -123,8 +123,7 @@ class Lane:
         # The thread must not keep a dropped client alive, and a traceback leads to everything.
         self._log = weakref.ref(log)
         self._lock = threading.Lock()
-        self._items: deque[Delivery | _Barrier] = deque()
-        self._jobs: deque[Job] = deque()
+        self._items: deque[Delivery | _Barrier | Job] = deque()
         self._blocked = 0
         self._tasks: dict[asyncio.Task[None], Any] = {}
         self._started: set[asyncio.Task[None]] = set()
@@ -152,7 +151,7 @@ class Lane:
                 self._start()
 
     def run(self, work: Callable[[], Coroutine[Any, Any, Any]], *, context: Context) -> Job:
-        """Start a coroutine function on the thread's loop as soon as it is free, and the thread if there is none.
+        """Start a coroutine function on the thread's loop after what is queued; the thread too, if there is none.
 
         Args:
             work: called there without arguments.
@@ -166,7 +165,7 @@ class Lane:
             elif self._blocked:
                 apart = True
             else:
-                self._jobs.append(job)
+                self._items.append(job)
                 if self._idle:
                     self._rouse()
                 elif self._thread is None:
@@ -180,7 +179,9 @@ class Lane:
         """Around a wait that blocks the thread: jobs that have not started begin elsewhere meanwhile."""
         with self._lock:
             self._blocked += 1
-            waiting, self._jobs = self._jobs, deque()
+            waiting = [item for item in self._items if isinstance(item, Job)]
+            if waiting:
+                self._items = deque(item for item in self._items if not isinstance(item, Job))
         for job in waiting:
             job.start_apart(name=f"{self._name}-apart")
         try:
@@ -231,9 +232,10 @@ class Lane:
             thread.start()
         except RuntimeError:
             # Python 3.12 starts no thread while it closes: nobody is left to listen.
+            for item in self._items:
+                if isinstance(item, Job):
+                    item.future.set_exception(TurnError("no thread could be started"))
             self._items.clear()
-            while self._jobs:
-                self._jobs.popleft().future.set_exception(TurnError("no thread could be started"))
         else:
             self._thread = thread
 
@@ -266,19 +268,18 @@ class Lane:
         n = 0
         while True:
             with self._lock:
-                job = self._jobs.popleft() if self._jobs else None
-                item = self._items.popleft() if self._items and job is None else None
-                if item is None and job is None:
+                item = self._items.popleft() if self._items else None
+                if item is None:
                     if self._closed:
                         break
                     self._idle = True
                     self._news.clear()
-            if job is not None:
-                self._begin(job)
-                await asyncio.sleep(0)
-                continue
             if item is None:
                 await self._news.wait()
+                continue
+            if isinstance(item, Job):
+                self._begin(item)
+                await asyncio.sleep(0)
                 continue
             if isinstance(item, _Barrier):
                 self._pass(item)
@@ -371,7 +372,7 @@ class Lane:
             log.sum_up(turn)
 
 
-def _is_delta_of(item: Delivery | _Barrier, turn: Any) -> bool:
+def _is_delta_of(item: Delivery | _Barrier | Job, turn: Any) -> bool:
     return isinstance(item, Delivery) and item.turn is turn and is_delta(item.name)
 
 
