@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections import Counter
+from itertools import groupby
 
 import pytest
 
@@ -84,9 +85,13 @@ def server():
         yield running
 
 
+def access(server, path):
+    return {"base_url": server.base_url, "api_key": server.api_key, "store": path}
+
+
 def a_talk_of(turns, server, path):
     """A client in a conversation of so many turns, all but the newest folded."""
-    settings = {"base_url": server.base_url, "api_key": server.api_key, "store": path}
+    settings = access(server, path)
     said = [("user", question), ("assistant", lambda n: f"Answer {n:06}.")]
     with voxnb.ContextStore(path) as store:
         store.append("talk", [{"role": r, "content": text(n)} for n in range(turns - 2) for r, text in said])
@@ -178,3 +183,25 @@ def test_a_turn_is_the_same_statements_and_the_same_work_at_ten_and_at_two_thous
     # The search index merges its parts now and then; of the rest a turn takes the same steps, a few more where a tree is deeper.
     steps = [sorted(steps for _, steps in rounds) for rounds in (few_rounds, many_rounds)]
     assert steps[1][len(steps[1]) // 2] <= 1.25 * steps[0][len(steps[0]) // 2]
+
+
+MOST_STATEMENTS = 26
+"""Of a turn, both transactions' BEGIN and COMMIT and the two switches of synchronous included."""
+
+
+def test_a_turn_is_two_jobs_of_the_writer_with_one_transaction_each_and_few_statements(
+    watch, server, tmp_path, monkeypatch
+):
+    perform, jobs = Database.perform, []
+    monkeypatch.setattr(Database, "perform", lambda database, job: (jobs.append(job), perform(database, job))[1])
+    chat = voxnb.chat(MODEL, conversation="talk", **access(server, tmp_path / "store.db"))
+    for n in range(3):
+        one_turn(chat, n)
+    jobs.clear()
+    traced, _ = watch.run(lambda: one_turn(chat, 3))
+    statements = [statement for statement, _ in groupby(traced)]  # a trigger is traced as its statement again
+    chat.close()
+    assert len(jobs) == 2
+    assert Counter(s for s in statements if s in ("BEGIN IMMEDIATE", "COMMIT")) == {"BEGIN IMMEDIATE": 2, "COMMIT": 2}
+    assert [s for s in statements if s.startswith("PRAGMA")] == ["PRAGMA synchronous=FULL", "PRAGMA synchronous=NORMAL"]
+    assert len(statements) <= MOST_STATEMENTS, "\n".join(statements)

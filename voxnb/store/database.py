@@ -43,6 +43,10 @@ T = TypeVar("T")
 
 MEMORY: Final = ":memory:"
 
+CHECKPOINT_PAGES: Final = 4_000
+"""How long the log grows (16 MB) before it is copied into the file. A turn writes some 35 pages, mostly the same ones
+again: copied four times as seldom as SQLite would, a conversation costs 3 to 12 % less."""
+
 
 class Database:
     """One SQLite file (or memory), usable from any thread.
@@ -137,6 +141,7 @@ class Database:
         )
         connection.execute("PRAGMA foreign_keys=ON")
         connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
         return connection
 
     @staticmethod
