@@ -455,6 +455,17 @@ def test_an_async_client_closes_itself():
         assert asyncio.run(talk(server)) == ("Well.", 1)
 
 
+@pytest.mark.parametrize("usage", [True, False], ids=["usage follows", "nothing follows"])
+def test_closing_when_the_answer_is_done_stores_it_whole(usage):
+    """As a scenario does that terminates on ContentDone: the end of the stream, and storing, come after it."""
+    with testing.server("Well.", chunk_delay_s=0.05, usage=usage) as server, voxnb.ContextStore(":memory:") as store:
+        chat = client(server, store=store)
+        chat.on(EVENTS.ContentDone, lambda event: chat.close())
+        assert chat.ask("One").result(WAIT_S).text == "Well."
+        assert list(store.turns()["state"].astype(str)) == ["complete"]
+        assert store.verify()
+
+
 def test_closing_from_a_listener_does_not_hang():
     with testing.server(scripted(answer)) as server:
         chat = client(server)

@@ -56,6 +56,7 @@ def test_a_count_beyond_the_room_folds_before_it_is_sent(monkeypatch):
             if told:
                 break
         assert told
+        chat.idle().result()
         calls = chat.store.calls().query("purpose == 'turn'")
         assert len(calls) == len(chat.conversation.turns())
         assert chat.conversation.row().folded_to > 0

@@ -33,6 +33,9 @@ from voxnb.store.ids import new_id
 FOLD_WAIT_S: Final = 10.0
 """How long close() lets running folds end: they are paid for."""
 
+ANSWERED_WAIT_S: Final = 1.0
+"""How long close() lets a turn whose answer has come be stored."""
+
 STOP_WAIT_S: Final = 5.0
 """How long close() waits until stopped turns are stored."""
 
@@ -284,6 +287,12 @@ class Client:
                 print("voxnb: waiting for a running summary, Ctrl-C skips it", file=sys.stderr)  # noqa: T201 - the one line
                 await asyncio.wait(self._folds, timeout=FOLD_WAIT_S)
             self._cancel_folds()
+        # A turn whose answer is all there is about to be stored (a listener that closes hears of its end before).
+        answered = {turn for turn in self._running if turn.is_answered()}
+        for turn in list(self._running - answered):
+            turn.cancel()
+        if answered:
+            await asyncio.wait([asyncio.wrap_future(turn.stored) for turn in answered], timeout=ANSWERED_WAIT_S)
         for turn in list(self._running):
             turn.cancel()
         with contextlib.suppress(TimeoutError):

@@ -58,6 +58,11 @@ if TYPE_CHECKING:
     from voxnb.store.conversation import Conversation
 
 
+OTHERS_WAIT_S: Final = 30.0
+"""How long a request that does not fit waits for turns that other processes have under way; then their lease is over."""
+
+OTHERS_LOOK_S: Final = 0.05
+
 MAKE_ROOM_TRIES: Final = 6
 """Forced folds before a request is given up: each covers at least one turn more, several run only in chunks."""
 
@@ -231,7 +236,8 @@ class Exchange:
             ContextOverflowError: what cannot be folded does not fit.
         """
         since_s = time.monotonic()
-        for _ in range(MAKE_ROOM_TRIES):
+        tries = 0
+        while tries < MAKE_ROOM_TRIES:
             if begun.call_id is not None:
                 return begun
             if begun.layout.least_tokens > planner.limits.hard_tokens or not self.client.folds:
@@ -242,7 +248,15 @@ class Exchange:
                 begun.conversation, planner, begun.layout, context=self.turn.context, since_s=since_s
             )
             begun = await self._plan_again(begun, ask)
-            if begun.call_id is None and (begun.conversation.head, begun.conversation.folded_to) == before:
+            moved = (begun.conversation.head, begun.conversation.folded_to) != before
+            # What comes after a turn that still runs elsewhere cannot be folded before it ends; then it can.
+            if any(drop.reason.startswith("still running") for drop in begun.layout.drops):
+                if time.monotonic() - since_s > OTHERS_WAIT_S:
+                    break
+                await asyncio.sleep(0 if moved else OTHERS_LOOK_S)
+            elif moved:
+                tries += 1
+            elif begun.call_id is None:
                 break
         if begun.call_id is not None:
             return begun

@@ -60,6 +60,8 @@ class Streaming:
         self.bytes_received = 0
         self.dialect = client.DIALECT
         self.reader = self.dialect.read((), {})
+        if turn is not None:
+            turn.is_answered = lambda: self.reader.complete
 
     async def run(self, body: Mapping[str, Any], *, purpose: str = "turn") -> None:
         """Send and read to the end.

@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future
 from contextvars import copy_context
 from typing import Any, Final
 
@@ -78,6 +79,8 @@ class Turn:
         self._cancelled = False
         self._seen = False
         self._keep_hook: Callable[[], None] | None = None
+        self.is_answered: Callable[[], bool] = lambda: False
+        """Whether all of its answer has come; what serves the turn knows."""
 
     # What the client's coroutine calls, on the background loop.
 
@@ -132,6 +135,11 @@ class Turn:
             self._deliver()
         elif error is not None:
             self._deliver()
+
+    @property
+    def stored(self) -> Future[None]:
+        """Done when the turn is stored."""
+        return self._progress.stored
 
     def mark_seen(self) -> None:
         """Somebody has heard how this turn ended: it need not report its failure."""
