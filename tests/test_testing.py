@@ -434,7 +434,7 @@ class TestAddresses:
 
     @pytest.mark.parametrize(
         ("path", "words"),
-        [("/v1/responses/resp_1", "Response with id"), ("/v1/nothing", "Invalid URL (POST /v1/nothing)")],
+        [("/v1/responses/resp_1/cancel", "Response with id"), ("/v1/nothing", "Invalid URL (POST /v1/nothing)")],
     )
     def test_other_addresses_are_not_found(self, path, words):
         with testing.server("Hi") as server:

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import threading
 
+import openai
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -211,13 +212,17 @@ def test_a_call_that_the_service_made_is_answered_with_its_output_alone():
 
 
 def test_a_foreign_calls_output_is_recorded_where_the_service_knows_the_call():
-    with testing.server("Well.") as server, client(server) as chat:
+    call = {"tool_calls": [{"id": "elsewhere", "name": "weather"}]}
+    with testing.server([call, "Well."]) as server, client(server) as chat:
+        with openai.OpenAI(base_url=server.base_url, api_key=server.api_key) as elsewhere:
+            name = elsewhere.conversations.create().id
+            elsewhere.responses.create(model=MODEL, input="Weather?", conversation=name)
         output = {"type": "function_call_output", "call_id": "elsewhere", "output": "1"}
-        chat.create_responses(input=[output], conversation="conv_1").result(WAIT_S)
+        chat.create_responses(input=[output], conversation=name).result(WAIT_S)
         assert chat.store.verify()
         chat.ask("And now?").result(WAIT_S)
         assert chat.store.verify()
-    assert [i["content"] for i in inputs(server)[1]] == ["Well.", "And now?"]
+    assert [i["content"] for i in inputs(server)[2]] == ["Well.", "And now?"]
 
 
 def test_an_unknown_previous_response_is_the_services_refusal():
@@ -321,10 +326,10 @@ def test_without_a_memory_each_request_stands_alone():
 
 
 def test_an_answer_cut_by_its_limit_says_so_and_is_kept():
-    with testing.server("One two three four five.") as server, client(server) as chat:
-        reply = chat.ask("Count", max_output_tokens=3).result(WAIT_S)
+    with testing.server("word " * 40) as server, client(server) as chat:
+        reply = chat.ask("Count", max_output_tokens=16).result(WAIT_S)
         assert reply.finish_reason == "length"
-        assert reply.text == "One two three"
+        assert reply.text == "word" + " word" * 15
         assert chat.store.verify()
 
 
@@ -460,7 +465,8 @@ def test_whatever_is_done_every_request_can_be_rebuilt_and_none_is_refused(todo)
     def reply(request):
         if request.text == "call" and request.messages[-1]["role"] != "tool":
             return {"tool_calls": [{"id": f"c{len(request.input)}", "name": "weather", "arguments": {}}]}
-        return {"output": REASONED} if request.text == "reasoned" else "Well."
+        unnamed = [{k: v for k, v in item.items() if k != "id"} for item in REASONED]  # the server numbers them
+        return {"output": unnamed} if request.text == "reasoned" else "Well."
 
     with testing.server(reply) as server, client(server, policy=small(), summary_model=TELLER) as chat:
         talk = chat.conversation

@@ -44,6 +44,45 @@ MADE_BY_THE_CONNECTOR = {
 }
 
 
+# What the SDK types and the reference has no constant for: it arrives as ``Unknown`` with its raw payload.
+WITHOUT_A_CONSTANT = {
+    ResponsesAPIEvents: {
+        # speech, which no model of this interface produces
+        "response.audio.delta",
+        "response.audio.done",
+        "response.audio.transcript.delta",
+        "response.audio.transcript.done",
+        # younger than the reference: compaction in the middle of a response, and the hosted shell
+        "response.compaction.compacting",
+        "response.shell_call_command.added",
+        "response.shell_call_command.delta",
+        "response.shell_call_command.done",
+        "response.shell_call_output_content.delta",
+        "response.shell_call_output_content.done",
+    },
+    RealtimeAPIEvents: {
+        # names of the beta, which ``conversation.item.added`` and ``session.created`` took the place of
+        "conversation.created",
+        "conversation.item.created",
+        # of WebRTC and SIP connections only
+        "input_audio_buffer.dtmf_event_received",
+        "output_audio_buffer.cleared",
+        "output_audio_buffer.started",
+        "output_audio_buffer.stopped",
+        # the model's audio goes to the media bridge
+        "response.output_audio.delta",
+    },
+    BetaRealtimeAPIEvents: {
+        "output_audio_buffer.cleared",
+        "output_audio_buffer.started",
+        "output_audio_buffer.stopped",
+        "response.audio.delta",
+        # of transcription sessions, which the beta client has none of
+        "transcription_session.updated",
+    },
+}
+
+
 def sdk_types(union):
     """Class name → wire type of an SDK's union of events."""
     classes = typing.get_args(typing.get_args(union)[0])
@@ -136,6 +175,23 @@ def test_wire_types_of_the_beta_are_those_of_the_sdk():
         if event.wire_type:
             assert event.wire_type in theirs
             assert event.name == constant_of(event.wire_type)
+
+
+@pytest.mark.parametrize(
+    ("namespace", "union"),
+    [
+        (ResponsesAPIEvents, ResponseStreamEvent),
+        (RealtimeAPIEvents, RealtimeServerEvent),
+        (BetaRealtimeAPIEvents, beta_realtime.RealtimeServerEvent),
+    ],
+    ids=lambda n: n.__name__ if isinstance(n, type) else "",
+)
+def test_every_event_of_the_sdk_has_a_constant_or_is_known_to_have_none(namespace, union):
+    theirs = set(sdk_types(union).values())
+    known = {e.wire_type for e in namespace if e.wire_type} | WITHOUT_A_CONSTANT[namespace]
+    new = {wire: constant_of(wire) for wire in sorted(theirs - known)}
+    assert new == {}, "events to add to the namespace, or to WITHOUT_A_CONSTANT with the reason"
+    assert WITHOUT_A_CONSTANT[namespace] <= theirs, "gone from the SDK: take it out of WITHOUT_A_CONSTANT"
 
 
 def test_wire_types_of_chat_completions_are_those_of_the_stream_helper():

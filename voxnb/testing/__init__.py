@@ -3,7 +3,7 @@
 It is a server, not a mock: requests travel through a socket, so that retries, time limits, cancelling and
 half an answer behave as they do outside. It refuses what the service refuses (an orphan tool result, a tool
 call without its result, an empty message list) with the service's own status and message, so a memory that
-sends a broken list fails its test.
+sends a broken list fails its test. ``/chat/completions`` and ``/responses`` answer from the same script.
 
 ::
 
@@ -23,15 +23,19 @@ sends a broken list fails its test.
 - a dict: an assistant message (``content``, ``tool_calls``, ``refusal``, ``reasoning_content`` …), beside them
   ``finish_reason`` and ``logprobs`` where they matter; a tool call may be ``{"name": …, "arguments": {…}}``;
 - a dict with ``choices``: a whole completion, each choice a text, a message, or a choice of the API;
-- a list (or a generator) of chunks: dicts go out as they are, ``str`` as pieces of text, ``bytes`` verbatim;
+- a dict with ``output``: a whole response, each item a text, a message, or an item of the API; beside it what else
+  matters (``status``, ``error``, ``incomplete_details``, ``usage``);
+- a list (or a generator) of chunks, or of events of the Responses API: dicts go out as they are, ``str`` as pieces of
+  text, ``bytes`` verbatim;
 - an ``int`` or `Status`: that HTTP status, with headers and a body;
 - ``bytes``: the raw body (a login page, garbage, nothing) with status 200;
 - `Drop`, `Hang`, `Paced`, `Chunks`: the same with something going wrong, or slowly;
 - a function of the `Request` that returns any of these. It runs in a thread of its own and may block.
 
-``/v1/responses`` takes the same: a message becomes the items of its answer, a dict with ``output`` (or ``status``,
-``error``) is a response of the API, and the dicts of a list are its events. It keeps what it has answered, for
-``previous_response_id`` and ``background``. `Request.messages` and `Request.text` read both kinds of requests.
+A Responses request may name ``previous_response_id`` or a ``conversation`` that it began, and run in the ``background``:
+the server keeps what it answered, and every ``GET /v1/responses/<id>`` takes a queued response one step further. An
+event stream of it ends without ``[DONE]``, as the service's does. `Request.messages` and `Request.text` read both kinds
+of requests.
 
 An iterable of replies is used in order and its last one repeats; a function or a single reply answers all.
 Requests that the service would refuse use up no reply.

@@ -14,7 +14,6 @@ from voxnb.testing.request import Request, text_of
 
 Usage: TypeAlias = bool | Mapping[str, Any] | Callable[[Request], Mapping[str, Any]]
 
-LIMITS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 _PIECES: Final = re.compile(r"\s*\S+|\s+")
 _FINGERPRINT: Final = "fp_voxnb"
 
@@ -23,10 +22,10 @@ def completion(reply: Mapping[str, Any] | str, request: Request, usage: Usage) -
     """The unstreamed answer: a text, a message or a completion made whole."""
     given = reply if isinstance(reply, Mapping) else {}
     if "choices" in given:
-        choices = [choice(c, i, request) for i, c in enumerate(given["choices"])]
+        choices = [_choice(c, i, request) for i, c in enumerate(given["choices"])]
     else:
         wanted = request.json.get("n")
-        choices = [choice(reply, i, request) for i in range(wanted if isinstance(wanted, int) else 1)]
+        choices = [_choice(reply, i, request) for i in range(wanted if isinstance(wanted, int) else 1)]
     whole = {
         **head(request),
         "object": "chat.completion",
@@ -49,8 +48,7 @@ def head(request: Request) -> dict[str, Any]:
     }
 
 
-def choice(given: Mapping[str, Any] | str, index: int, request: Request) -> dict[str, Any]:
-    """One choice made whole: a text, a message or a choice."""
+def _choice(given: Mapping[str, Any] | str, index: int, request: Request) -> dict[str, Any]:
     found: dict[str, Any] = {"content": given} if isinstance(given, str) else dict(given)
     if isinstance(found.get("message"), Mapping | str):
         inner = found.pop("message")
@@ -80,7 +78,7 @@ def _call(given: Mapping[str, Any], position: int, request: Request) -> dict[str
 
 def _cut(message: dict[str, Any], request: Request) -> str | None:
     """Cut the text at the request's own limit, as a model would; "length" where something was cut."""
-    limit = next((v for k in LIMITS if (v := request.json.get(k))), None)
+    limit = request.json.get("max_completion_tokens") or request.json.get("max_tokens")
     if not isinstance(limit, int) or not isinstance(message["content"], str):
         return None
     kept: list[str] = []

@@ -9,22 +9,25 @@ import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import parse_qsl, urlsplit
 
-from voxnb.testing import responses, service
+from voxnb.testing import input as asking
+from voxnb.testing import response, service
 from voxnb.testing.completion import Usage
 from voxnb.testing.connection import Connection
 from voxnb.testing.rendering import Answer, Manner, render, status_answer
 from voxnb.testing.replies import Replies, Reply, Status
 from voxnb.testing.request import Request
+from voxnb.testing.shelf import Shelf
 
 _DEFAULT_MODELS: Final = ("gpt-4o", "gpt-4o-mini")
 
 
 def server(replies: Replies = "Hello.", realtime: bool = False, **settings: Any) -> Server:  # noqa: FBT001, FBT002 - the documented signature
-    """Start a loopback server that answers chat completions and responses from a script.
+    """Start a loopback server that answers chat completions and Responses from a script.
 
     It runs in daemon threads until `Server.close()`, the end of the ``with`` block, or the end of the process.
 
@@ -92,10 +95,10 @@ class Server:
         """
         self._script = _script(replies)
         self._manner = Manner(usage, delay_s, chunk_delay_s, dict(headers or {}))
+        self._shelf = Shelf()
         self._models = models
         self._window_tokens = window_tokens
         self._require_key = require_key
-        self._responses = responses.Kept()
         self.api_key = api_key
         self.requests: list[Request] = []
         self.errors: list[BaseException] = []
@@ -219,19 +222,13 @@ class Server:
             refusal = where if isinstance(where, Status) else None
             if refusal is None and self._require_key:
                 refusal = service.wrong_key(request, self.api_key)
-            if refusal is None and str(where).startswith("responses/"):
-                return status_answer(self._responses.page(request, str(where).removeprefix("responses/")))
-            if refusal is None and str(where).startswith("models"):
-                return status_answer(self._model_page(str(where)))
-            kept = self._responses if where == "responses" else None
-            if refusal is None and kept is not None:
-                refusal = responses.objection(request, self._models, kept)
-            elif refusal is None:
-                refusal = service.objection(request, self._models)
-            refusal = refusal or self._overflow(request)
+            if refusal is None and where not in ("completions", "responses"):
+                return status_answer(self._page(str(where)))
+            refusal = refusal or self._objection(request, str(where))
             if refusal is not None:
                 return status_answer(refusal)
-            return render(self._reply(request), request, self._manner, kept=kept)
+            body = partial(response.body, shelf=self._shelf) if where == "responses" else None
+            return render(self._reply(request), request, self._manner, body=body)
         except Exception as error:  # noqa: BLE001 - a test's own function failed: the test is told, the client gets a 500
             return self._failed(error)
 
@@ -245,11 +242,30 @@ class Server:
             reply = next(self._script)
         return reply(request) if callable(reply) else reply
 
-    def _overflow(self, request: Request) -> Status | None:
-        if self._window_tokens is None:
-            return None
+    def _objection(self, request: Request, where: str) -> Status | None:
+        window = self._window_tokens
+        if where == "responses":
+            refusal = asking.objection(request, self._models, self._shelf)
+            if refusal is not None or window is None:
+                return refusal
+            history = self._shelf.history(request.json)
+            held = [] if isinstance(history, Status) else history
+            return asking.too_long() if response.input_tokens(request, held) > window else None
+        refusal = service.objection(request, self._models)
+        if refusal is not None or window is None:
+            return refusal
         tokens = service.prompt_tokens(request)
-        return service.too_long(tokens, self._window_tokens) if tokens > self._window_tokens else None
+        return service.too_long(tokens, window) if tokens > window else None
+
+    def _page(self, where: str) -> Status:
+        """What is answered without the script."""
+        kind, _, rest = where.partition("/")
+        if kind == "conversations":
+            return Status(200, body=self._shelf.begin())
+        if kind != "responses":
+            return self._model_page(where)
+        name, _, verb = rest.partition("/")
+        return {"cancel": self._shelf.cancel, "delete": self._shelf.delete}.get(verb, self._shelf.look)(name)
 
     def _model_page(self, where: str) -> Status:
         models = self._models if self._models is not None else _DEFAULT_MODELS

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from voxnb.testing import completion as making
-from voxnb.testing import responses, service
+from voxnb.testing import service
 from voxnb.testing.replies import Chunks, Drop, Hang, Paced, Reply, Status
 from voxnb.testing.request import Request
-from voxnb.testing.responses import Kept
 
 JSON: Final = "application/json"
 EVENT_STREAM: Final = "text/event-stream; charset=utf-8"
@@ -51,14 +50,17 @@ class Manner:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def render(reply: Reply, request: Request, manner: Manner, *, kept: Kept | None = None) -> Answer:
+Body = Callable[[Reply, Request, Manner], Answer]
+
+
+def render(reply: Reply, request: Request, manner: Manner, *, body: Body | None = None) -> Answer:
     """The answer to a request.
 
     Args:
         reply: as scripted.
-        request: of a chat completion, or, with `kept`, of a response.
+        request: what it answers.
         manner: how the server answers.
-        kept: where responses are kept.
+        body: makes the answer of a reply without pauses and cuts; default that of a chat completion.
 
     Raises:
         TypeError: the reply is none of those that `voxnb.testing` names.
@@ -71,13 +73,13 @@ def render(reply: Reply, request: Request, manner: Manner, *, kept: Kept | None 
         else:
             cut = reply
         reply = reply.reply
-    answer = _body(reply, request, manner, kept)
+    answer = (body or _body)(reply, request, manner)
     answer.cut, answer.delay_s, answer.chunk_delay_s = cut, delay_s, chunk_delay_s
     answer.headers = {**answer.headers, **manner.headers}
     return answer
 
 
-def _body(reply: Reply, request: Request, manner: Manner, kept: Kept | None) -> Answer:
+def _body(reply: Reply, request: Request, manner: Manner) -> Answer:
     if isinstance(reply, bool) or reply is None or inspect.isawaitable(reply):
         raise TypeError(f"a scripted reply cannot be {reply!r}; see voxnb.testing for what it can be")
     if isinstance(reply, int):
@@ -85,40 +87,20 @@ def _body(reply: Reply, request: Request, manner: Manner, kept: Kept | None) -> 
     if isinstance(reply, Status):
         return status_answer(reply)
     if isinstance(reply, bytes):
-        return Answer(200, {"content-type": _guess(reply, request)}, [reply])
-    if kept is not None and isinstance(reply, str | Mapping | Iterable | Chunks):
-        return _response(reply, request, manner, kept)
+        return raw_answer(reply, request)
     if isinstance(reply, str | Mapping):
         whole = making.completion(reply, request, manner.usage)
         if not request.stream:
-            return _json({k: v for k, v in whole.items() if k != "usage" or v is not None})
-        return _stream([*(_event(c) for c in making.chunks(whole, request)), DONE])
+            return json_answer({k: v for k, v in whole.items() if k != "usage" or v is not None})
+        return stream_answer([*(_event(c) for c in making.chunks(whole, request)), DONE])
     if isinstance(reply, Iterable):
         reply = Chunks(reply)
     if not isinstance(reply, Chunks):
         raise TypeError(f"a scripted reply cannot be {reply!r}; see voxnb.testing for what it can be")
     if not request.stream:
-        return _json(_folded(reply, request, manner))
+        return json_answer(_folded(reply, request, manner))
     frames = _frames(reply, request, manner)
-    return _stream(list(frames) if isinstance(reply.chunks, list | tuple) else frames)
-
-
-def _response(reply: Any, request: Request, manner: Manner, kept: Kept) -> Answer:
-    if isinstance(reply, str | Mapping):
-        whole = responses.response(reply, request, manner.usage)
-        kept.add(request, whole)
-        if not request.stream:
-            if request.json.get("background") is True:
-                whole = {**whole, "status": "queued", "output": [], "usage": None}
-            return _json(whole)
-        return _stream([_named(event) for event in responses.stream(whole, request)])
-    listed = reply if isinstance(reply, Chunks) else Chunks(reply)
-    events = responses.of_events(listed, request, manner.usage)
-    return _stream(event if isinstance(event, bytes) else _named(event) for event in events)
-
-
-def _named(event: Mapping[str, Any]) -> bytes:
-    return b"event: " + str(event.get("type")).encode() + b"\n" + _event(event)
+    return stream_answer(list(frames) if isinstance(reply.chunks, list | tuple) else frames)
 
 
 def status_answer(reply: Status) -> Answer:
@@ -133,11 +115,18 @@ def status_answer(reply: Status) -> Answer:
     return Answer(reply.status_code, {"content-type": kind, **given}, [frame])
 
 
-def _json(body: Mapping[str, Any]) -> Answer:
+def raw_answer(body: bytes, request: Request) -> Answer:
+    """Bytes as they are, with status 200."""
+    return Answer(200, {"content-type": _guess(body, request)}, [body])
+
+
+def json_answer(body: Mapping[str, Any]) -> Answer:
+    """JSON with status 200."""
     return Answer(200, {"content-type": JSON}, [service.as_json(body)])
 
 
-def _stream(frames: Iterable[bytes]) -> Answer:
+def stream_answer(frames: Iterable[bytes]) -> Answer:
+    """A stream of server-sent events."""
     return Answer(200, {"content-type": EVENT_STREAM, "cache-control": "no-cache"}, frames, streamed=True)
 
 

@@ -32,7 +32,8 @@ _CODES: Final = {401: "invalid_api_key", 429: "rate_limit_exceeded"}
 
 _COMPLETIONS: Final = re.compile(r"(?:/v1|/openai/v1)?/chat/completions")
 _DEPLOYMENT: Final = re.compile(r"/openai/deployments/([^/]+)/chat/completions")
-_RESPONSES: Final = re.compile(r"(?:/v1|/openai/v1|/openai)?/responses(?:/(.+))?")
+_RESPONSES: Final = re.compile(r"(?:/v1|/openai/v1|/openai)?/responses(?:/([^/]+)(/cancel)?)?")
+_CONVERSATIONS: Final = re.compile(r"(?:/v1|/openai/v1)?/conversations")
 _MODELS: Final = re.compile(r"(?:/v1|/openai/v1|/openai)?/models(?:/(.+))?")
 
 
@@ -55,9 +56,11 @@ def refuse(message: str, *, status: int = 400, param: str | None = None, code: s
 
 
 def route(request: Request) -> str | Status:
-    """Where a request goes, or the refusal of an unknown address.
+    """What is asked for, or the refusal of an unknown address.
 
-    ``"completions"``, ``"responses"``, ``"responses/<id>"``, ``"models"`` or ``"models/<id>"``.
+    Returns:
+        ``completions``, ``responses``, ``responses/<id>`` (``responses/<id>/cancel``, ``responses/<id>/delete``),
+        ``conversations``, ``models``, ``models/<id>``.
     """
     where = f"{request.method} {request.path}"
     deployment = _DEPLOYMENT.fullmatch(request.path)
@@ -70,10 +73,21 @@ def route(request: Request) -> str | Status:
     models = _MODELS.fullmatch(request.path)
     if models and request.method == "GET":
         return f"models/{models[1]}" if models[1] else "models"
-    responses = _RESPONSES.fullmatch(request.path)
-    if responses and (responses[1] or request.method == "POST"):
-        return f"responses/{responses[1]}" if responses[1] else "responses"
+    if found := _RESPONSES.fullmatch(request.path):
+        return _responses_route(request.method, found[1], found[2]) or refuse(
+            f"Not allowed to {request.method} on {request.path}.", status=405
+        )
+    if _CONVERSATIONS.fullmatch(request.path) and request.method == "POST":
+        return "conversations"
     return refuse(f"Invalid URL ({where})", status=404)
+
+
+def _responses_route(method: str, name: str | None, verb: str | None) -> str | None:
+    if name is None:
+        return "responses" if method == "POST" else None
+    if verb is not None:
+        return f"responses/{name}/cancel" if method == "POST" else None
+    return {"GET": f"responses/{name}", "DELETE": f"responses/{name}/delete"}.get(method)
 
 
 def deployment_of(request: Request) -> str | None:
@@ -92,8 +106,22 @@ def wrong_key(request: Request, api_key: str) -> Status | None:
     return None
 
 
-def bad_frame(request: Request, models: Sequence[str] | None) -> Status | None:
-    """What is wrong with a request whatever it asks: no JSON, no model, or one that is not there."""
+def objection(request: Request, models: Sequence[str] | None) -> Status | None:
+    """Why the service would not take this chat completion, or None."""
+    found = bad_model(request, models)
+    if found is not None:
+        return found
+    body = request.json
+    if "messages" not in body:
+        return refuse("Missing required parameter: 'messages'.", param="messages", code="missing_required_parameter")
+    if body.get("stream_options") is not None and body.get("stream") is not True:
+        words = "The 'stream_options' parameter is only allowed when 'stream' is enabled."
+        return refuse(words, param="stream_options")
+    return _bad_messages(body["messages"])
+
+
+def bad_model(request: Request, models: Sequence[str] | None) -> Status | None:
+    """The refusal of a body that is no JSON object, or of its model; None where both are well."""
     body = request.json
     if not isinstance(body, dict):
         return refuse(
@@ -109,23 +137,9 @@ def bad_frame(request: Request, models: Sequence[str] | None) -> Status | None:
     return None
 
 
-def objection(request: Request, models: Sequence[str] | None) -> Status | None:
-    """Why the service would not take this chat completion, or None."""
-    found = bad_frame(request, models)
-    if found is not None:
-        return found
-    body = request.json
-    if "messages" not in body:
-        return refuse("Missing required parameter: 'messages'.", param="messages", code="missing_required_parameter")
-    if body.get("stream_options") is not None and body.get("stream") is not True:
-        words = "The 'stream_options' parameter is only allowed when 'stream' is enabled."
-        return refuse(words, param="stream_options")
-    return _bad_messages(body["messages"])
-
-
 def _bad_messages(messages: Any) -> Status | None:
     if not isinstance(messages, list):
-        words = f"Invalid type for 'messages': expected an array of objects, but got {_kind(messages)} instead."
+        words = f"Invalid type for 'messages': expected an array of objects, but got {kind(messages)} instead."
         return refuse(words, param="messages", code="invalid_type")
     if not messages:
         return _empty("messages")
@@ -134,7 +148,7 @@ def _bad_messages(messages: Any) -> Status | None:
     for index, message in enumerate(messages):
         where = f"messages.[{index}].role"
         if not isinstance(message, dict):
-            words = f"Invalid type for 'messages[{index}]': expected an object, but got {_kind(message)} instead."
+            words = f"Invalid type for 'messages[{index}]': expected an object, but got {kind(message)} instead."
             return refuse(words, param=f"messages[{index}]", code="invalid_type")
         role = message.get("role")
         if role != "tool":
@@ -182,7 +196,7 @@ def _bad_message(message: Mapping[str, Any], index: int) -> Status | None:
     if content is not None and not isinstance(content, str | list):
         words = f"Invalid type for 'messages[{index}].content': expected one of a string or array of objects, "
         where = f"messages[{index}].content"
-        return refuse(words + f"but got {_kind(content)} instead.", param=where, code="invalid_type")
+        return refuse(words + f"but got {kind(content)} instead.", param=where, code="invalid_type")
     if role == "tool" and not isinstance(message.get("tool_call_id"), str):
         words = "Missing parameter 'tool_call_id': messages with role 'tool' must have a 'tool_call_id'."
         return refuse(words, param=f"messages.[{index}].tool_call_id")
@@ -192,7 +206,7 @@ def _bad_message(message: Mapping[str, Any], index: int) -> Status | None:
 def _bad_calls(calls: Any, index: int) -> Status | None:
     where = f"messages[{index}].tool_calls"
     if not isinstance(calls, list):
-        words = f"Invalid type for '{where}': expected an array of objects, but got {_kind(calls)} instead."
+        words = f"Invalid type for '{where}': expected an array of objects, but got {kind(calls)} instead."
         return refuse(words, param=where, code="invalid_type")
     if not calls:
         return _empty(where)
@@ -203,7 +217,7 @@ def _bad_calls(calls: Any, index: int) -> Status | None:
         arguments = call["function"].get("arguments") if isinstance(call.get("function"), dict) else None
         if call.get("type", "function") == "function" and not isinstance(arguments, str):
             wrong = f"{where}[{position}].function.arguments"
-            words = f"Invalid type for '{wrong}': expected a string, but got {_kind(arguments)} instead."
+            words = f"Invalid type for '{wrong}': expected a string, but got {kind(arguments)} instead."
             return refuse(words, param=wrong, code="invalid_type")
     return None
 
@@ -221,7 +235,8 @@ def _empty(where: str) -> Status:
     return refuse(words, param=where, code="empty_array")
 
 
-def _kind(value: Any) -> str:
+def kind(value: Any) -> str:
+    """What the service calls a JSON value's type."""
     if value is None:
         return "null"
     names = {bool: "a boolean", int: "an integer", float: "a decimal number", str: "a string", list: "an array"}
@@ -271,17 +286,10 @@ def prompt_tokens(request: Request) -> int:
     return tokens.request_tokens(
         request.messages,
         lambda text: count_text(text, model),
-        tools=[_nested(tool) for tool in body.get("tools") or ()] or None,
+        tools=body.get("tools"),
         response_format=body.get("response_format"),
         model=model,
     )
-
-
-def _nested(tool: Any) -> Any:
-    """A tool of the Responses API as chat completions have it; any other as it is."""
-    if isinstance(tool, dict) and tool.get("type") == "function" and "function" not in tool:
-        return {"type": "function", "function": {k: v for k, v in tool.items() if k != "type"}}
-    return tool
 
 
 def as_json(value: Any) -> bytes:
