@@ -26,6 +26,7 @@ from voxnb.store.verify import Verdict, verify
 
 if TYPE_CHECKING:
     from voxnb.store.conversation import Conversation
+    from voxnb.store.merging.report import Merge
     from voxnb.store.planner import Planner
     from voxnb.store.progress import Progress
     from voxnb.store.prompts import Prompt
@@ -340,11 +341,26 @@ class ContextStore(StoreTables):
                     copy.close()
         return target
 
-    def compact(self) -> bool:
-        """Rewrite the file without its free pages and empty the log; False if a reader of another process prevents that.
+    def merge(self, path: str | Path, /) -> Merge:
+        """Unite with another store by global ids: what is new there is added here, the other file is only read.
 
-        Needs room for a copy of the file. delete() and redact() do it themselves.
+        Conversations, turns with every course they took, summaries, calls, events, prompts, notes, pins. A conversation
+        that went on differently in both keeps its course here; the other's becomes a fork. Merging again adds nothing. All
+        of it or, on an error or an interrupt, nothing.
+
+        Returns:
+            What was new, what was here, and names and versions that had to change.
+
+        Raises:
+            StoreError: there is no such file, or it is this store.
+            StoreFormatError: it is no store, or of a newer voxnb.
         """
+        from voxnb.store.merging import merge
+
+        return merge.merge(self.database, path)
+
+    def compact(self) -> bool:
+        """Rewrite the file without free pages (needs room for a copy) and empty the log; False if a reader prevents it."""
         from voxnb.store import erase
 
         def job(c: Any) -> bool:
@@ -354,7 +370,7 @@ class ContextStore(StoreTables):
         return self.database.perform(job).result()
 
     def checkpoint(self) -> bool:
-        """Write the log back into the file and empty it; False if a reader of another process prevents it."""
+        """Write the log back into the file and empty it; False if a reader prevents it for a second."""
         from voxnb.store import erase
 
         return self.database.perform(erase.empty_log).result()

@@ -87,7 +87,9 @@ def past_snapshot(
 ) -> Snapshot:
     """The store as it was when a request was planned."""
     horizon, first, running = plan["horizon"], plan["first"], set(plan["running"])
-    pinned, kept = pins.load_pins(c, conversation, branch, version=plan["pins"], folded_to=first - 1, horizon=horizon)
+    pinned, kept = pins.load_pins(
+        c, conversation, branch, version=plan["pins"], folded_to=first - 1, horizon=horizon, given=plan.get("pinned")
+    )
     tail = paths.turns_between(c, branch, first, seq - 1, horizon=horizon, pinned=pinned)
     return Snapshot(
         instructions=ledger.load_instructions(c, plan["instructions"]),

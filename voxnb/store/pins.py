@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
+from collections.abc import Sequence
 
 from voxnb.memory.plan import PastTurn
 from voxnb.store.paths import whole_turn
@@ -39,17 +41,27 @@ def remove_pin(c: sqlite3.Connection, row: ConversationRow, turn_id: int) -> boo
 
 
 def load_pins(
-    c: sqlite3.Connection, conversation: int, branch: int, *, version: int, folded_to: int, horizon: int | None = None
+    c: sqlite3.Connection, conversation: int, branch: int, *, version: int, folded_to: int, horizon: int | None = None,
+    given: Sequence[Sequence[int | None]] | None = None,
 ) -> tuple[frozenset[int], tuple[PastTurn, ...]]:  # fmt: skip
     """Row ids of the pinned turns, and what is pinned of the folded ones.
 
-    Pins made on turns that are no longer on the path do not count.
+    Pins made on turns that are no longer on the path do not count. ``given`` are pins (turn, position) of another
+    store's conversation, instead of those of a version.
     """
-    rows = c.execute(
-        "SELECT p.turn, p.position, t.seq, t.branch FROM pin p JOIN turn t ON t.id = p.turn "
-        "WHERE p.conversation = ? AND p.added <= ? AND (p.removed IS NULL OR p.removed > ?)",
-        (conversation, version, version),
-    ).fetchall()
+    rows = (
+        c.execute(
+            "SELECT t.id, json_extract(g.value, '$[1]'), t.seq, t.branch FROM json_each(?) g "
+            "JOIN turn t ON t.id = json_extract(g.value, '$[0]')",
+            (json.dumps(given),),
+        ).fetchall()
+        if given is not None
+        else c.execute(
+            "SELECT p.turn, p.position, t.seq, t.branch FROM pin p JOIN turn t ON t.id = p.turn "
+            "WHERE p.conversation = ? AND p.added <= ? AND (p.removed IS NULL OR p.removed > ?)",
+            (conversation, version, version),
+        ).fetchall()
+    )
     if not rows:
         return frozenset(), ()
     stretches = c.execute("SELECT first_seq, last_seq, source FROM lineage WHERE branch = ?", (branch,)).fetchall()

@@ -103,22 +103,11 @@ def blank(
 ) -> Redaction:
     """Take the words out of the tables; called inside a transaction."""
     close_expired(c, row, now=now)
-    (owner,) = c.execute(
-        "SELECT b.conversation FROM turn t JOIN branch b ON b.id = t.branch WHERE t.id = ?", (turn_id,)
-    ).fetchone()
-    family = [key for (key,) in c.execute(FAMILY, (owner,))]
+    family = family_of(c, turn_id)
     turns = _alike(c, turn_id, family)
-    words = _words(_said(c, turns))
-    (since,) = c.execute(f"SELECT min(created_at) FROM turn WHERE id IN ({_list(turns)})").fetchone()
+    words = words_of(_said(c, turns))
     elsewhere = [*_recordings(c, turns), *_named(c, family, words), *(f"the copy {name!r}" for name in copies)]
-    _blank_turns(c, turns, now=now)
-    stale, unfolded = forget_summaries(c)
-    _blank_quotes(c, family, words, since=since)
-    notes = c.execute(
-        f"UPDATE note SET text = ? WHERE text != ? AND target IN (SELECT uid FROM turn WHERE id IN ({_list(turns)}) "
-        f"UNION ALL SELECT uid FROM summary WHERE id IN ({_list(stale)}))",
-        (REDACTED, REDACTED),
-    ).rowcount
+    stale, unfolded, notes = _blank_all(c, turns, family, words, now=now)
     erase.sweep_values(c)
     c.execute("INSERT INTO message_fts (message_fts) VALUES ('optimize')")
     uids, summaries = (
@@ -127,6 +116,37 @@ def blank(
     )
     (messages,) = c.execute(f"SELECT count(*) FROM message WHERE turn IN ({_list(turns)})").fetchone()
     return Redaction(uids, messages, summaries, tuple(unfolded), notes, tuple(elsewhere))
+
+
+def blank_again(c: sqlite3.Connection, turn_id: int, *, words: frozenset[str], now: float) -> None:
+    """Take out what came in anew of a turn that is redacted; called inside a transaction."""
+    family = family_of(c, turn_id)
+    _blank_all(c, _alike(c, turn_id, family), family, words, now=now)
+    erase.sweep_values(c)
+    c.execute("INSERT INTO message_fts (message_fts) VALUES ('optimize')")
+
+
+def family_of(c: sqlite3.Connection, turn_id: int) -> list[int]:
+    """Rows of the conversations that may share a turn."""
+    (owner,) = c.execute(
+        "SELECT b.conversation FROM turn t JOIN branch b ON b.id = t.branch WHERE t.id = ?", (turn_id,)
+    ).fetchone()
+    return [key for (key,) in c.execute(FAMILY, (owner,))]
+
+
+def _blank_all(
+    c: sqlite3.Connection, turns: list[int], family: list[int], words: frozenset[str], *, now: float
+) -> tuple[list[int], list[str], int]:
+    (since,) = c.execute(f"SELECT min(created_at) FROM turn WHERE id IN ({_list(turns)})").fetchone()
+    _blank_turns(c, turns, now=now)
+    stale, unfolded = forget_summaries(c)
+    _blank_quotes(c, family, words, since=since)
+    notes = c.execute(
+        f"UPDATE note SET text = ? WHERE text != ? AND target IN (SELECT uid FROM turn WHERE id IN ({_list(turns)}) "
+        f"UNION ALL SELECT uid FROM summary WHERE id IN ({_list(stale)}))",
+        (REDACTED, REDACTED),
+    ).rowcount
+    return stale, unfolded, notes
 
 
 def _alike(c: sqlite3.Connection, turn_id: int, family: Iterable[int]) -> list[int]:
@@ -220,7 +240,7 @@ def _texts(value: object) -> Iterator[str]:
             yield from _texts(item)
 
 
-def _words(texts: Iterable[str]) -> frozenset[str]:
+def words_of(texts: Iterable[str]) -> frozenset[str]:
     """The words by which a quotation is known: those of four letters or more, and all with a digit."""
     return frozenset(
         word
@@ -242,7 +262,7 @@ def _blank_quotes(c: sqlite3.Connection, family: Iterable[int], words: frozenset
         f"WHERE payload != '{{}}' AND conversation IN ({keys}) AND created_at >= ?",
     }
     for update, select in rows.items():
-        doomed = [key for key, text in c.execute(select, (since,)).fetchall() if not words.isdisjoint(_words([text]))]
+        doomed = [key for key, text in c.execute(select, (since,)).fetchall() if not words.isdisjoint(words_of([text]))]
         c.executemany(update, [(REDACTED, key) for key in doomed])
     c.executemany(
         "UPDATE conversation SET title = NULL WHERE id = ?",
@@ -251,16 +271,16 @@ def _blank_quotes(c: sqlite3.Connection, family: Iterable[int], words: frozenset
             for key, title in c.execute(
                 f"SELECT id, title FROM conversation WHERE id IN ({keys}) AND title IS NOT NULL"
             ).fetchall()
-            if not words.isdisjoint(_words([title]))
+            if not words.isdisjoint(words_of([title]))
         ],
     )
 
 
 def _named(c: sqlite3.Connection, family: Iterable[int], words: frozenset[str]) -> Iterator[str]:
     for name, metadata in c.execute(f"SELECT name, metadata FROM conversation WHERE id IN ({_list(family)})"):
-        if not words.isdisjoint(_words([name])):
+        if not words.isdisjoint(words_of([name])):
             yield f"the name {name!r} shares a word with it; rename() it if it should not"
-        if not words.isdisjoint(_words(_texts(json.loads(metadata)))):
+        if not words.isdisjoint(words_of(_texts(json.loads(metadata)))):
             yield f"the metadata of {name!r} share a word with it"
 
 
