@@ -83,3 +83,22 @@ def test_what_could_not_be_taken_is_listed_and_exits_with_1(store, tmp_path, cap
     with voxnb.ContextStore(tmp_path / "n.db") as opened:
         assert list(opened) == ["iris"]
         assert opened.verify()
+
+
+def test_two_stores_are_united_and_again_adds_nothing(store, tmp_path, capsys):
+    other = tmp_path / "other.db"
+    with voxnb.ContextStore(other) as theirs:
+        theirs.append("elsewhere", [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}])
+    said = run(capsys, "merge", other, "--store", store).out
+    assert "1 conversations" in said
+    with voxnb.ContextStore(store) as ours:
+        assert "elsewhere" in ours
+        assert ours.verify()
+    again = json.loads(run(capsys, "merge", other, "--store", store, "--json").out)
+    assert not any(again["added"].values())
+
+
+def test_what_is_no_store_is_not_merged(store, tmp_path, capsys):
+    (tmp_path / "notes.db").write_text("not a database, but some text that is long enough to be looked at as one" * 20)
+    assert main(["merge", str(tmp_path / "notes.db"), "--store", str(store)]) == 1
+    assert "StoreFormatError" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Commands that take conversations elsewhere and bring them in: export, import, backup."""
+"""Commands that take conversations elsewhere and bring them in: export, import, merge, backup."""
 
 from __future__ import annotations
 
@@ -73,6 +73,18 @@ def add(commands: Any) -> None:
     p.set_defaults(run=bring_in, when_stopped="stopped; what was imported is kept, import it again to go on")
 
     p = commands.add_parser(
+        "merge",
+        help="unite with another store",
+        description="Add what another store holds and this one does not, by global ids. The other file is only read; "
+        "a conversation that went on differently in both becomes a fork. Merging again adds nothing.",
+        epilog="example:\n  voxnb merge laptop.db",
+    )
+    p.add_argument("path", metavar="PATH", help="the other store")
+    arguments.json_option(p, what="one document: what was new, and what was here")
+    arguments.store_option(p)
+    p.set_defaults(run=merge, when_stopped="stopped; nothing was merged")
+
+    p = commands.add_parser(
         "backup",
         help="copy the store, also while it is in use",
         description="Copy the whole store to a new file, consistent also while others write to it.",
@@ -131,6 +143,13 @@ def _show(options: argparse.Namespace, report: Any) -> None:
         output.print_json(report.as_dict())
     else:
         output.screen().line(str(report))
+
+
+def merge(options: Any) -> int:
+    """``voxnb merge``."""
+    with output.writing(options) as store:
+        _show(options, store.merge(options.path))
+    return 0
 
 
 def backup(options: Any) -> int:

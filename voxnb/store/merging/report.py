@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
 
 
 class Forked(NamedTuple):
@@ -54,6 +54,10 @@ class Merge:
     def __bool__(self) -> bool:
         """Whether anything was new."""
         return any(self.added.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it, for JSON."""
+        return {**asdict(self), "forked": [fork._asdict() for fork in self.forked]}
 
     def __str__(self) -> str:
         new = ", ".join(f"{count:,} {kind}" for kind, count in self.added.items() if count)
