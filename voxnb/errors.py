@@ -39,6 +39,7 @@
     │   └── StoreBusyError                    another process holds the file
     ├── LocalModelError                       the embedded model: get, check, start
     ├── ProtocolError                         a peer that breaks the realtime protocol
+    │   └── RemoteProtocolError               what came is out of order or shape: event_type, event_id
     └── AudioError(ValueError)                audio that is not what it says
 
 The names below `APIError` are the openai package's, so that an ``except`` line
@@ -328,6 +329,18 @@ class LocalModelError(VoxnbError):
 
 class ProtocolError(VoxnbError):
     """A peer broke the protocol."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """What the peer sent is out of order or out of shape; it was not taken in.
+
+    Attributes:
+        event_type: the type of the event, or "" where it has none.
+        event_id: its id, or None.
+    """
+
+    event_type: str = ""
+    event_id: str | None = None
 
 
 class AudioError(VoxnbError, ValueError):
