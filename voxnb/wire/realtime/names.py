@@ -132,7 +132,7 @@ def session_of(session: Mapping[str, Any]) -> dict[str, Any]:
     """A session's settings with the beta's flat fields where they belong now; what is nested already stays.
 
     >>> session_of({"modalities": ["text"], "voice": "ash", "input_audio_format": "g711_ulaw", "turn_detection": None})
-    {'output_modalities': ['text'], 'audio': {'input': {'format': {'type': 'audio/pcmu'}, 'turn_detection': None}, 'output': {'voice': 'ash'}}}
+    {'output_modalities': ['text'], 'audio': {'input': {'turn_detection': None, 'format': {'type': 'audio/pcmu'}}, 'output': {'voice': 'ash'}}}
     """
     said = dict(session)
     sides: dict[str, dict[str, Any]] = {"input": {}, "output": {}}
