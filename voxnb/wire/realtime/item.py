@@ -132,7 +132,7 @@ def cut(item: Item, *, heard_ms: float, content_index: int = 0) -> Cut:
         heard_ms: how much of its audio was heard, milliseconds.
         content_index: which part is the audio.
 
-    >>> part = Part("output_audio", audio_bytes=48_000)
+    >>> part = Part("output_audio", audio_bytes=48_000, audio_done=True)
     >>> spoken = Item("i", role="assistant", added=True, parts={0: part})
     >>> cut(spoken, heard_ms=300.7)
     Cut(kind='truncate', item_id='i', content_index=0, audio_end_ms=300)
