@@ -25,7 +25,7 @@ UPWARD = {
     "event_table": "voxnb.store.tables:event_table",
     "local": "voxnb.local.model:serve_default",
     "safe_html": "voxnb.notebook.render:markdown_html",
-    "show_turn": "voxnb.notebook.render:show_turn",
+    "show_turn": "voxnb.notebook.show:show_turn",
     "show_reply": "voxnb.notebook.render:reply_html",
 }
 # The two tables that import by a name they hold; everything else says what it imports.

@@ -496,6 +496,7 @@ class Exchange:
             tool_runs=tuple(self.tools_run.runs) if self.tools_run else (),
             reused=reused,
             plan_source=lambda: conversation.explain(uid),
+            receipt_source=lambda: conversation.receipt(uid),
         )
 
     async def _reuse(self, reused: Reused) -> Begun | None:

@@ -11,6 +11,8 @@ from voxnb.clients.produced import Produced, produced
 from voxnb.errors import TurnError
 from voxnb.messages import Usage
 from voxnb.runtime import config
+from voxnb.store import receipt
+from voxnb.store.receipt import Receipt
 
 if TYPE_CHECKING:
     from voxnb.clients.tools.running import ToolRun
@@ -37,6 +39,7 @@ class Reply:
         tool_runs: what `run_tools` ran for it, in order: ``name``, ``arguments``, ``result``, ``error``, ``duration_ms``.
         reused: True where the store answered and no call was made.
         plan_source: makes `plan`.
+        receipt_source: makes `receipt`.
     """
 
     text: str = ""
@@ -51,6 +54,7 @@ class Reply:
     tool_runs: tuple[ToolRun, ...] = ()
     reused: bool = False
     plan_source: Callable[[], Any] | None = field(default=None, repr=False, compare=False)
+    receipt_source: Callable[[], Receipt] | None = field(default=None, repr=False, compare=False)
 
     @property
     def plan(self) -> Any:
@@ -64,6 +68,15 @@ class Reply:
                 "this reply has no plan: its request was made without storeContext, or the reply was copied"
             )
         return self.plan_source()
+
+    @property
+    def receipt(self) -> Receipt:
+        """What the turn took: tokens as reported, money where prices are known, time, folds, and what is left for the next.
+
+        Raises:
+            VoxnbError: it is stored, and the store cannot be read any more.
+        """
+        return receipt.of_usage(self.usage) if self.receipt_source is None else self.receipt_source()
 
     @property
     def produced(self) -> tuple[Produced, ...]:
@@ -92,8 +105,8 @@ class Reply:
         return f"<Reply {' '.join(parts)}>"
 
     def __getstate__(self) -> dict[str, Any]:
-        # The plan is made by a live store, which no other process has.
-        return {**self.__dict__, "plan_source": None}
+        # Plan and receipt are made by a live store, which no other process has.
+        return {**self.__dict__, "plan_source": None, "receipt_source": None}
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:  # noqa: ARG002 - IPython's signature
         return {"text/plain": reply_plain(self), "text/html": config.load("show_reply")(self)}

@@ -1,4 +1,4 @@
-r"""Model text on screen: safe HTML, and a turn that streams where it is shown.
+r"""Model text on screen, as safe HTML.
 
 Model text is Markdown with HTML switched off, then cleaned to a short list of tags: no images (fetching
 one tells its address to a stranger; those that the service has made come with the answer, as bytes), no styles, no ids, links only to absolute http, https and mailto
@@ -8,34 +8,18 @@ is never published as ``text/markdown``, which JupyterLab renders with scripts.
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import contextlib
 import functools
 import html
 import json
-import sys
-import threading
-import time
-import uuid
-from collections.abc import Sequence
-from contextvars import copy_context
-from dataclasses import replace
-from typing import Any, Final, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
-from voxnb.clients.follow import STORE_S
 from voxnb.clients.produced import Produced
-from voxnb.clients.reply import Reply, call_line, plain, reply_plain
+from voxnb.clients.reply import Reply, call_line, plain
 from voxnb.clients.tools.running import ToolRun
-from voxnb.clients.turn import Turn
 from voxnb.errors import VoxnbError
-from voxnb.runtime import cells
-
-PAINTS_PER_S: Final = 20
-"""Most paints per second; a flood of updates freezes the page."""
-
-PAINT_SHARE: Final = 5
-"""A paint that took t seconds is followed by at least t times this much without one."""
+from voxnb.notebook.receipt import receipt_html
 
 TAGS: Final = frozenset(
     (
@@ -47,6 +31,9 @@ TAGS: Final = frozenset(
 ATTRIBUTES: Final = {"a": {"href", "title"}, "ol": {"start"}}
 MOST_SHOWN: Final = 2_000
 """Characters shown of a tool's arguments and of its result; all of it is in the reply."""
+
+MOST_RENDERED: Final = 100_000
+"""Characters of a text that are laid out: some 30 pages, a third of a second. All of it is in the reply."""
 
 SCHEMES: Final = frozenset(("http", "https", "mailto"))
 
@@ -83,17 +70,43 @@ def _absolute(_tag: str, attribute: str, value: str) -> str | None:
     return value
 
 
+def excerpt_html(text: str) -> str:
+    """The same, of a very long text its beginning, and how long it is: a page must stay readable and quick."""
+    if len(text) <= MOST_RENDERED:
+        return markdown_html(text)
+    more = f"<p><em>… the beginning of {len(text):,} characters; all of it is in the reply and in the store.</em></p>"
+    return markdown_html(text[:MOST_RENDERED]) + more
+
+
 def reply_html(reply: Reply) -> str:
-    """A reply as safe HTML: tools that ran (folded), text, refusal, tool calls, warnings."""
+    """A reply as safe HTML: tools that ran (folded), text, refusal, tool calls, warnings, and what it took."""
     parts = [_runs_html(reply.tool_runs)] if reply.tool_runs else []
     if reply.text:
-        parts.append(markdown_html(reply.text))
+        parts.append(excerpt_html(reply.text))
     if reply.refusal:
         parts.append(f"<p><strong>Refused:</strong> {html.escape(reply.refusal)}</p>")
-    parts.extend(f"<p>Tool call: <code>{html.escape(call_line(call))}</code></p>" for call in reply.tool_calls)
+    parts.extend(_call_html(call) for call in reply.tool_calls)
     parts.extend(_produced_html(thing) for thing in reply.produced)
     parts.extend(f"<p><strong>Note:</strong> {html.escape(text)}</p>" for text in reply.warnings)
-    return _framed("".join(parts) or "<p><em>An empty reply.</em></p>")
+    return framed(("".join(parts) or "<p><em>An empty reply.</em></p>") + _receipt_html(reply))
+
+
+def _receipt_html(reply: Reply) -> str:
+    if reply.reused:
+        return "<p><small>answered from the store: nothing was sent, nothing was spent</small></p>"
+    if reply.receipt_source is None and not reply.usage:
+        return ""
+    try:
+        return receipt_html(reply.receipt)
+    except VoxnbError:  # its store is closed, or the turn was deleted: the reply is shown all the same
+        return ""
+
+
+def _call_html(call: Mapping[str, Any]) -> str:
+    """A call that waits for its result, folded: who, and on a click with what."""
+    line = call_line(call)
+    name = html.escape(plain(line.partition("(")[0]))
+    return f"<details><summary>Tool call: {name}</summary><pre>{html.escape(_start(line))}</pre></details>"
 
 
 def _produced_html(thing: Produced) -> str:
@@ -126,125 +139,6 @@ def _start(text: str) -> str:
     return text if len(text) <= MOST_SHOWN else text[:MOST_SHOWN] + f" … ({len(text):,} characters)"
 
 
-def _framed(body: str) -> str:
+def framed(body: str) -> str:
+    """Safe HTML as a block of its own, in which no TeX is typeset."""
     return f'<div class="voxnb-reply tex2jax_ignore mathjax_ignore">{body}</div>'
-
-
-class Canvas(Protocol):
-    """Where a turn is painted."""
-
-    def paint(self, text: str, status: str) -> None:
-        """Show all text so far, and what is going on ("" where nothing needs saying)."""
-
-    def finish(self, turn: Turn, reply: Reply | None, status: str) -> None:
-        """Show the end."""
-
-
-class CellCanvas:
-    """One output of a notebook cell, replaced in place."""
-
-    def __init__(self) -> None:
-        self._display_id = f"voxnb-{uuid.uuid4().hex}"
-        self._shown = False
-
-    def paint(self, text: str, status: str) -> None:
-        """Show the text as Markdown, the status below it."""
-        note = f"<p><small>{html.escape(status)}</small></p>" if status else ""
-        self._publish(plain(text) or status, _framed(markdown_html(text) + note))
-
-    def finish(self, turn: Turn, reply: Reply | None, status: str) -> None:
-        """Show the whole reply; without one, what had come and why there is no more."""
-        if reply is None or status:
-            self.paint(turn.partial, status)
-        else:
-            # A turn that ran tools said something before them too; the reply is what it said last.
-            shown = replace(reply, text=turn.partial) if reply.tool_runs and turn.partial else reply
-            self._publish(reply_plain(shown), reply_html(shown))
-
-    def _publish(self, text: str, markup: str) -> None:
-        from IPython.display import display
-
-        bundle = {"text/plain": text, "text/html": markup}
-        display(bundle, raw=True, display_id=self._display_id, update=self._shown)
-        self._shown = True
-
-
-class StreamCanvas:
-    """Standard output: the text is written as it comes."""
-
-    def __init__(self) -> None:
-        self._written = 0
-
-    def paint(self, text: str, status: str) -> None:  # noqa: ARG002 - a terminal shows no status
-        """Write what is new."""
-        sys.stdout.write(plain(text[self._written :]))
-        sys.stdout.flush()
-        self._written = len(text)
-
-    def finish(self, turn: Turn, reply: Reply | None, status: str) -> None:
-        """Write what is left, and end the line."""
-        self.paint(turn.partial, "")
-        if reply is not None and not self._written:
-            sys.stdout.write(reply_plain(reply))
-        sys.stdout.write(f"{f' [{plain(status)}]' if status else ''}\n")
-        sys.stdout.flush()
-
-
-def show_turn(turn: Turn, *, wait: bool) -> None:
-    """Paint a turn where this is called, until its listeners have run.
-
-    Args:
-        turn: running or ended.
-        wait: paint here and raise what `Turn.result` raises; else in a daemon thread, returning at once.
-
-    Raises:
-        KeyboardInterrupt: the turn was cancelled and its partial stored and shown.
-        VoxnbError: see `Turn.result`.
-    """
-    canvas: Canvas = CellCanvas() if cells.in_kernel() else StreamCanvas()
-    if wait:
-        _paint_until_end(turn, canvas)
-        turn.result()
-        return
-    context = copy_context()
-    thread = threading.Thread(
-        target=context.run, args=(_paint_quietly, turn, canvas), name="voxnb-painter", daemon=True
-    )
-    thread.start()
-
-
-def _paint_quietly(turn: Turn, canvas: Canvas) -> None:
-    # The output may be closed by now, which is no fault of the turn's. What the turn raised is on the canvas.
-    with contextlib.suppress(Exception):
-        _paint_until_end(turn, canvas)
-
-
-def _paint_until_end(turn: Turn, canvas: Canvas) -> None:
-    try:
-        _paint(turn, canvas)
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        turn.cancel(wait_s=STORE_S)
-        canvas.finish(turn, None, "" if turn.state == "complete" else "interrupted")
-        raise
-    try:
-        reply = turn.result()
-    except VoxnbError as error:
-        canvas.finish(turn, None, f"{type(error).__name__}: {error}")
-    else:
-        canvas.finish(turn, reply, "cancelled" if turn.state == "cancelled" else "")
-
-
-def _paint(turn: Turn, canvas: Canvas) -> None:
-    follower = turn.follow()
-    text: list[str] = []
-    canvas.paint("", "waiting for the reply …")
-    while True:
-        follower.wait()
-        new = follower.take()
-        if new is None:
-            return
-        text.append(new)
-        began = time.monotonic()
-        canvas.paint("".join(text), "streaming …")
-        took = time.monotonic() - began
-        follower.rest(max(1 / PAINTS_PER_S, PAINT_SHARE * took))

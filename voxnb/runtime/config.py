@@ -13,7 +13,7 @@ UPWARD: Final[dict[str, str]] = {
     "event_table": "voxnb.store.tables:event_table",
     "local": "voxnb.local.model:serve_default",
     "safe_html": "voxnb.notebook.render:markdown_html",
-    "show_turn": "voxnb.notebook.render:show_turn",
+    "show_turn": "voxnb.notebook.show:show_turn",
     "show_reply": "voxnb.notebook.render:reply_html",
 }
 """Name → ``module:attribute`` of everything that a lower room reaches in a higher one."""

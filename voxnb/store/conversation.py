@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 from voxnb.errors import ConversationError, UnknownConversationError
 from voxnb.messages import parse_messages, split_instructions
-from voxnb.store import erase, explain, folding, history, ledger, naming, paths, pins, redact
+from voxnb.store import erase, explain, folding, history, ledger, naming, paths, pins, receipt, redact
+from voxnb.store.conversation_tables import ConversationTables
 from voxnb.store.ids import new_id
 from voxnb.store.rows import ConversationRow
 from voxnb.store.schema import MAX_SEQ
 from voxnb.store.views import Plan, Summary, load_summary
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from voxnb.store.context_store import ContextStore
     from voxnb.store.planner import Planner
+    from voxnb.store.receipt import Receipt
     from voxnb.store.redact import Redaction
     from voxnb.store.report import ExportReport
 
 
-class Conversation:
+class Conversation(ConversationTables):
     """One conversation of a store: its turns, its summaries, and what can be done with them.
 
     From ``chat.conversation`` or ``store["name"]``. Verbs that call a model (`fold`, `retry`) need the client it came
@@ -171,33 +171,19 @@ class Conversation:
                 return None
             raise ConversationError(f"there are {len(chain)} summaries, none is number {n}") from None
 
-    def turns(self, **filters: Any) -> pd.DataFrame:
-        """Its turns, inherited ones of a fork included."""
-        return self.store.turns(self, **filters)
+    def receipt(self, which: Any = -1, /) -> Receipt:
+        """What a turn took (tokens as reported, money where prices are known, time, folds), and what is left for the next.
 
-    def messages(self, **filters: Any) -> pd.DataFrame:
-        """Its messages."""
-        return self.store.messages(self, **filters)
+        Args:
+            which: a turn.
 
-    def summaries(self, **filters: Any) -> pd.DataFrame:
-        """Its summaries."""
-        return self.store.summaries(self, **filters)
-
-    def coverage(self, **filters: Any) -> pd.DataFrame:
-        """Which turns each of its summaries was made from."""
-        return self.store.coverage(self, **filters)
-
-    def calls(self, **filters: Any) -> pd.DataFrame:
-        """Calls made for it."""
-        return self.store.calls(self, **filters)
-
-    def events(self, **filters: Any) -> pd.DataFrame:
-        """Events that were kept of it."""
-        return self.store.events(self, **filters)
-
-    def search(self, text: str, /, **options: Any) -> pd.DataFrame:
-        """Search in it; see `ContextStore.search`."""
-        return self.store.search(text, conversation=self, **options)
+        Raises:
+            ConversationError: there is no such turn.
+        """
+        plan = self.plan()
+        with self.store.database.snapshot() as c:
+            seq, turn_id = self._turn(c, which)
+            return receipt.of_turn(c, ledger.need(c, self.id), seq=seq, turn_id=turn_id, plan=plan)
 
     # -- folding ------------------------------------------------------------------------------
 

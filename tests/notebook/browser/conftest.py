@@ -1,0 +1,52 @@
+"""One browser and one server for all browser tests; each test has a page and a kernel of its own."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.notebook.browser import jupyter
+
+
+@pytest.fixture(scope="session")
+def browser():
+    program = jupyter.chromium()
+    if program is None:
+        if os.environ.get("CI"):
+            pytest.fail("no Chromium is installed, and in CI browser tests are not skipped")
+        pytest.skip("no Chromium is installed (apt-get install chromium)")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="pip install 'voxnb[browser]'")
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory, browser):
+    made = jupyter.Server(tmp_path_factory.mktemp("jupyter"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def open_notebook(server, browser, request):
+    """``open_notebook(source, source, …)``: a notebook with these cells, open and its kernel ready."""
+    opened = []
+
+    def open_(*sources, app="lab"):
+        name = f"{request.node.name.partition('[')[0]}-{len(opened)}.ipynb"
+        server.write(name, jupyter.SETUP, *sources)
+        context = browser.new_context(viewport={"width": 1180, "height": 1500})
+        context.set_default_timeout(jupyter.LIMIT_MS)
+        notebook = jupyter.Notebook(context.new_page(), name=name)
+        opened.append(notebook)
+        notebook.open(server, app=app)
+        notebook.run(0)
+        return notebook
+
+    yield open_
+    for notebook in opened:
+        notebook.page.evaluate("() => window.jupyterapp?.shell?.currentWidget?.sessionContext?.shutdown()")
+        notebook.close()

@@ -1,0 +1,174 @@
+"""A real JupyterLab (or Notebook 7) in a real browser: notebooks that a person would have, run cell by cell."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import nbformat
+
+ROOT = Path(__file__).resolve().parents[3]
+PICTURES = ROOT / "tests" / "output" / "pictures"
+# A machine under load is slow; nothing here is timed but by its own test.
+LIMIT_MS = 90_000
+
+SETUP = """
+import time, voxnb
+from voxnb import testing
+from voxnb.testing import Paced
+"""
+
+
+def chromium():
+    """The browser's program, or None."""
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    return next((found for name in names if (found := shutil.which(name))), None)
+
+
+class Server:
+    """A Jupyter server with a folder of its own."""
+
+    def __init__(self, folder):
+        self.folder = Path(folder) / "notebooks"
+        self.folder.mkdir()
+        self.token = secrets.token_hex(8)
+        runtime = Path(folder) / "runtime"
+        places = {
+            "JUPYTER_RUNTIME_DIR": runtime,
+            "JUPYTER_CONFIG_DIR": Path(folder) / "config",
+            "JUPYTER_DATA_DIR": Path(folder) / "data",
+            "IPYTHONDIR": Path(folder) / "ipython",
+            "VOXNB_STORE": Path(folder) / "store.db",
+            "PYTHONPATH": ROOT,
+        }
+        options = ["--no-browser", "--port=0", "--expose-app-in-browser", f"--IdentityProvider.token={self.token}"]
+        options += [f"--ServerApp.root_dir={self.folder}"]
+        options += ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+        quiet = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}
+        page = Path(folder) / "config" / "labconfig" / "page_config.json"
+        page.parent.mkdir(parents=True)
+        page.write_text(json.dumps(quiet))
+        self.log = (Path(folder) / "server.log").open("wb")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "jupyterlab", *options],
+            cwd=self.folder,
+            env={**os.environ, **{name: str(value) for name, value in places.items()}},
+            stdin=subprocess.DEVNULL,
+            stdout=self.log,
+            stderr=subprocess.STDOUT,
+        )
+        self.url = self._address(runtime)
+
+    def _address(self, runtime):
+        deadline = time.monotonic() + LIMIT_MS / 1000
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, Path(self.log.name).read_text()[-2000:]
+            for found in runtime.glob("jpserver-*.json"):
+                try:
+                    url = json.loads(found.read_text())["url"].replace("0.0.0.0", "127.0.0.1")
+                    with urllib.request.urlopen(f"{url}api?token={self.token}", timeout=5):
+                        return url
+                except (OSError, ValueError):
+                    pass
+            time.sleep(0.1)
+        raise AssertionError(f"no server came up: {Path(self.log.name).read_text()[-2000:]}")
+
+    def write(self, name, *sources):
+        """Put a notebook into the folder."""
+        made = nbformat.v4.new_notebook()
+        made.cells = [nbformat.v4.new_code_cell(source) for source in sources]
+        made.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        nbformat.write(made, self.folder / name)
+
+    def close(self):
+        self.process.terminate()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(20)
+        self.log.close()
+
+
+class Notebook:
+    """A notebook that is open in a page."""
+
+    def __init__(self, page, *, name):
+        self.page, self.name = page, name
+        self.requests, self.problems = [], []
+        page.on("request", lambda request: self.requests.append(request.url))
+        page.on("pageerror", lambda error: self.problems.append(str(error)))
+
+    def open(self, server, *, app="lab"):
+        """Open it, and wait until its kernel answers."""
+        place = {
+            "lab": f"lab/workspaces/{self.name.removesuffix('.ipynb')}/tree/{self.name}?reset",
+            "notebook": f"notebooks/{self.name}?x=1",
+        }
+        self.page.goto(f"{server.url}{place[app]}&token={server.token}", wait_until="domcontentloaded")
+        self.page.wait_for_function(
+            "() => { const w = window.jupyterapp?.shell?.currentWidget;"
+            " return w?.content?.widgets?.length && w.sessionContext?.session?.kernel?.status === 'idle' }",
+            timeout=LIMIT_MS,
+        )
+        return self
+
+    def start(self, index):
+        """Run a cell, and do not wait for it."""
+        self.page.evaluate(
+            "index => { const a = window.jupyterapp; a.shell.currentWidget.content.activeCellIndex = index;"
+            " a.commands.execute('notebook:run-cell') }",
+            index,
+        )
+        return self.cell(index)
+
+    def run(self, index):
+        """Run a cell to its end."""
+        cell = self.start(index)
+        self.ended(index)
+        return cell
+
+    def ended(self, index):
+        """Wait until a cell has ended: its prompt has a number."""
+        self.page.wait_for_function(
+            "index => window.jupyterapp.shell.currentWidget.content.widgets[index].model.executionState === 'idle'"
+            " && window.jupyterapp.shell.currentWidget.content.widgets[index].model.executionCount !== null",
+            arg=index,
+            timeout=LIMIT_MS,
+        )
+
+    def cell(self, index):
+        """Its element."""
+        return self.page.locator(".jp-Notebook .jp-Cell").nth(index)
+
+    def theme(self, name):
+        """JupyterLab's light or dark theme."""
+        self.page.evaluate("name => window.jupyterapp.commands.execute('apputils:change-theme', { theme: name })", name)
+        light = "true" if "Light" in name else "false"
+        self.page.wait_for_function(
+            "light => document.body.dataset.jpThemeLight === light", arg=light, timeout=LIMIT_MS
+        )
+
+    def outputs(self, index):
+        """The outputs of a cell as they would be saved."""
+        return self.page.evaluate(
+            "index => window.jupyterapp.shell.currentWidget.content.widgets[index].model.outputs.toJSON()", index
+        )
+
+    def picture(self, locator, name):
+        """A picture of an element, in light and in dark, to be looked at."""
+        PICTURES.mkdir(parents=True, exist_ok=True)
+        for theme in ("JupyterLab Light", "JupyterLab Dark"):
+            self.theme(theme)
+            locator.screenshot(path=str(PICTURES / f"{name}-{theme.split()[1].lower()}.png"))
+        self.theme("JupyterLab Light")
+
+    def close(self):
+        self.page.context.close()

@@ -1,0 +1,109 @@
+"""`Panel`: an anywidget over a `Channel`, with a static text that stands in for it, and takes its place at the end."""
+
+from __future__ import annotations
+
+import functools
+import uuid
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from typing import Any, ClassVar, Final
+
+import anywidget
+
+from voxnb.notebook.channel import Channel
+
+WIDGET: Final = "application/vnd.jupyter.widget-view+json"
+
+
+@functools.cache
+def module(*names: str) -> str:
+    """Files of the folder ``static`` one after another: one module, since a notebook loads a widget's as one text."""
+    return "\n".join((files(__package__) / "static" / name).read_text(encoding="utf-8") for name in names)
+
+
+class Panel(anywidget.AnyWidget):  # type: ignore[misc,unused-ignore]  # anywidget comes without types here
+    """What the widgets have in common.
+
+    Nothing of what it shows is in its traits, so a notebook that saves widget state saves no conversation. Where it is
+    displayed there is also ``text/html``: what it shows, as it stood then. `freeze` puts the newest in its place.
+    """
+
+    _css = module("voxnb.css")
+    TITLE: ClassVar[str]
+    """What it is, in two words."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._displays: list[str] = []
+        self._channel = Channel(
+            send=self.send, compose=self._compose, perform=self._perform, look=self._look, name="voxnb-widget"
+        )
+        self.on_msg(self._on_message)
+        let_pages_choose(self)
+
+    def _on_message(self, _widget: Any, content: Any, buffers: Sequence[Any]) -> None:
+        self._channel.receive(content, buffers)
+
+    # -- what each widget says of itself ------------------------------------------------------
+
+    def _compose(self, full: bool) -> Mapping[str, Any] | None:  # noqa: FBT001 - the channel's call
+        """The next patch."""
+        raise NotImplementedError
+
+    def _perform(self, message: Mapping[str, Any], buffers: Sequence[bytes]) -> None:
+        """Do what a page asked for."""
+        raise NotImplementedError
+
+    def _look(self) -> bool:
+        """Whether something changed that nobody told."""
+        return False
+
+    def static_html(self) -> str:
+        """What it shows, without script or style."""
+        raise NotImplementedError
+
+    # -- where it is shown --------------------------------------------------------------------
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        bundle = dict(self._bundle())
+        if not self._channel.closed:
+            bundle[WIDGET] = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
+        display_id = f"voxnb-{uuid.uuid4().hex}"
+        self._displays.append(display_id)
+        display(bundle, raw=True, display_id=display_id)
+
+    def _bundle(self) -> Mapping[str, Any]:
+        return {"text/plain": repr(self), "text/html": self.static_html()}
+
+    def freeze(self) -> None:
+        """Put the static text in the place of every view; the widget itself goes on."""
+        from IPython.display import display
+
+        shown, self._displays = self._displays, []
+        bundle = self._bundle() if shown else {}
+        for display_id in shown:
+            display(bundle, raw=True, display_id=display_id, update=True)
+
+    def close(self) -> None:
+        """Leave the static text where it was shown, and end; a second call does nothing."""
+        channel = getattr(self, "_channel", None)  # ipywidgets also closes what was never made whole
+        if channel is not None and not channel.closed:
+            self.freeze()
+            channel.close()
+        super().close()
+
+    def __repr__(self) -> str:
+        return f"<{self.TITLE}>"
+
+
+def let_pages_choose(widget: Any) -> None:
+    """Let the page say which of the kernel's shells takes its messages, until something is sent to it.
+
+    Publishing the widget's birth from a cell bound its messages to that cell's shell (ipykernel 7.4); the page itself
+    asks for one that is free while cells run. An ipykernel that has no such rule needs nothing.
+    """
+    comm = getattr(widget, "comm", None)
+    if "_reply_subshell_id" in getattr(comm, "__dict__", {}):
+        del comm.__dict__["_reply_subshell_id"]

@@ -1,0 +1,139 @@
+// @ts-check
+// What every widget of voxnb is built of. It stands before each widget's own code: a notebook loads one module.
+// Text from outside reaches the page in two ways only: as text, or through `safe`, which copies a short list of tags.
+
+/** An element: h("button.primary", {type: "button", onclick: send}, "Send"). `on…` are listeners, the rest attributes. */
+function h(spec, properties = {}, ...children) {
+  const [tag, ...classes] = spec.split(".");
+  const node = document.createElement(tag);
+  if (classes.length) node.className = classes.join(" ");
+  for (const [name, value] of Object.entries(properties)) {
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (value === true) node.setAttribute(name, "");
+    else if (value !== false && value !== null && value !== undefined) node.setAttribute(name, String(value));
+  }
+  node.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  return node;
+}
+
+const SAFE_TAGS = new Set(
+  ("a blockquote br code del details div em h1 h2 h3 h4 h5 h6 hr img ins li ol p pre s small strong summary table " +
+    "tbody td th thead tr ul").split(" "),
+);
+const SAFE_ADDRESS = /^(?:https?:\/\/|mailto:)/i;
+const SAFE_PICTURE = /^data:image\/(?:png|jpeg|gif|webp);base64,[A-Za-z0-9+/]+={0,2}$/;
+
+/** Markup as a fragment that can neither run nor fetch: the kernel cleaned it, and this copies only what is known. */
+function safe(markup) {
+  const inert = document.createElement("template");
+  inert.innerHTML = markup; // inside a template nothing runs and nothing is loaded
+  const copied = document.createDocumentFragment();
+  const copy = (from, to) => {
+    for (const child of from.childNodes) {
+      if (child.nodeType === Node.TEXT_NODE) to.append(child.data);
+      if (child.nodeType !== Node.ELEMENT_NODE || !SAFE_TAGS.has(child.localName)) continue;
+      const node = document.createElement(child.localName);
+      const href = child.getAttribute("href");
+      const source = child.getAttribute("src");
+      if (node.localName === "a" && href !== null && SAFE_ADDRESS.test(href)) {
+        Object.assign(node, { href, target: "_blank", rel: "noopener noreferrer nofollow" });
+      }
+      if (node.localName === "img") {
+        if (source === null || !SAFE_PICTURE.test(source)) continue;
+        Object.assign(node, { src: source, alt: child.getAttribute("alt") ?? "" });
+      }
+      if (node.localName === "ol" && child.hasAttribute("start")) node.setAttribute("start", child.getAttribute("start"));
+      if (node.localName === "pre") node.tabIndex = 0; // it scrolls: by keyboard, too
+      copy(child, node);
+      to.append(node);
+    }
+  };
+  copy(inert.content, copied);
+  return copied;
+}
+
+/** Replace what a node holds, without touching it where it holds that already. */
+function fill(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+const count = (n) => (n === null || n === undefined ? "unknown" : Number(n).toLocaleString("en-US"));
+const plural = (n, word) => `${count(n)} ${word}${n === 1 ? "" : "s"}`;
+const turnsNamed = (first, last) => (first === last ? `turn ${first}` : `turns ${first}–${last}`);
+
+/**
+ * The page's end of a channel: says hello, confirms patches, asks for all of it after a gap, and tells when the kernel
+ * is gone. `ask(verb, args, buffers)` returns a promise of the kernel's answer.
+ */
+function connect(model, { patch, lost = (_why) => {}, trouble = (_text) => {} }) {
+  let last = null;
+  let asked = 0;
+  const waiting = new Map();
+  const say = (content, buffers) => model.send(content, undefined, buffers);
+  const hear = (message) => {
+    if (message.t === "patch") {
+      if (!message.full && (last === null || message.n !== last + 1)) {
+        if (last !== null) say({ t: "hello" });
+        last = null;
+        return;
+      }
+      last = message.n;
+      patch(message);
+      say({ t: "ack", n: message.n });
+    } else if (message.t === "answer") {
+      const promise = waiting.get(message.id);
+      waiting.delete(message.id);
+      if (promise) (message.error === undefined ? promise.resolve : promise.reject)(message.error ?? message.value);
+    } else if (message.t === "trouble") trouble(message.text);
+  };
+  const gone = () => {
+    if (model.comm_live === false) lost("The kernel that made this is gone. Run the cell again.");
+  };
+  model.on("msg:custom", hear);
+  model.on("comm_live_update", gone);
+  say({ t: "hello" });
+  return {
+    say,
+    ask(verb, args = {}, buffers = undefined) {
+      const id = `${Date.now().toString(36)}-${(asked += 1)}`;
+      return new Promise((resolve, reject) => {
+        waiting.set(id, { resolve, reject });
+        say({ t: "do", id, verb, ...args }, buffers);
+      });
+    },
+    close() {
+      model.off("msg:custom", hear);
+      model.off("comm_live_update", gone);
+    },
+  };
+}
+
+/** A reply that is being written: finished blocks are added once, only the tail is replaced. */
+function growing() {
+  const done = h("div");
+  const tail = h("div");
+  const status = h("span.voxnb-soft", { role: "status" });
+  const node = h("div.voxnb-text", {}, done, tail);
+  let shown = 0;
+  let since = performance.now();
+  let words = "";
+  const tick = () => fill(status, words && `${words} ${((performance.now() - since) / 1000).toFixed(1)} s`);
+  const clock = setInterval(tick, 200);
+  return {
+    node,
+    status,
+    update(live) {
+      if (live.from < shown || live.from === 0) {
+        done.replaceChildren();
+        shown = 0;
+      }
+      for (const block of live.blocks) done.append(safe(block));
+      shown = live.from + live.blocks.length;
+      tail.replaceChildren(safe(live.tail));
+      words = live.status;
+      since = performance.now() - live.elapsed_ms;
+      tick();
+    },
+    close: () => clearInterval(clock),
+  };
+}

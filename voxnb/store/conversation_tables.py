@@ -1,0 +1,48 @@
+"""The tables of one conversation: those of its store, filtered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from voxnb.store.context_store import ContextStore
+
+
+class ConversationTables:
+    """What a conversation can be asked; every table takes the store's filters (``since, until, limit, columns``).
+
+    Attributes:
+        store: its store.
+    """
+
+    store: ContextStore
+
+    def turns(self, **filters: Any) -> pd.DataFrame:
+        """Its turns, inherited ones of a fork included."""
+        return self.store.turns(self, **filters)
+
+    def messages(self, **filters: Any) -> pd.DataFrame:
+        """Its messages."""
+        return self.store.messages(self, **filters)
+
+    def summaries(self, **filters: Any) -> pd.DataFrame:
+        """Its summaries."""
+        return self.store.summaries(self, **filters)
+
+    def coverage(self, **filters: Any) -> pd.DataFrame:
+        """Which turns each of its summaries was made from."""
+        return self.store.coverage(self, **filters)
+
+    def calls(self, **filters: Any) -> pd.DataFrame:
+        """Calls made for it."""
+        return self.store.calls(self, **filters)
+
+    def events(self, **filters: Any) -> pd.DataFrame:
+        """Events that were kept of it."""
+        return self.store.events(self, **filters)
+
+    def search(self, text: str, /, **options: Any) -> pd.DataFrame:
+        """Search in it; see `ContextStore.search`."""
+        return self.store.search(text, conversation=self, **options)
