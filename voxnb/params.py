@@ -38,6 +38,9 @@ Provide a summary to reflect the information.
 - Maintain a neutral and factual tone"""
 """The documented default, to the letter. Source: VoxEngine reference, ``summaryPrompt``."""
 
+DEFAULT_REALTIME_URL: Final = "https://api.openai.com/"
+"""The documented default of the realtime client's ``baseUrl``."""
+
 IfExists = Literal["append", "reuse", "fail"]
 
 
@@ -219,6 +222,41 @@ class ResponsesParameters(ChatParameters):
     Attributes:
         summary_model: model that writes summaries; None folds nothing.
     """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RealtimeParameters(ChatParameters):
+    """What a realtime client is made of.
+
+    VoxEngine's own are ``apiKey model type baseUrl onWebSocketClose statistics trace privacy``.
+
+    Attributes:
+        base_url: another server that speaks the Realtime API; where it is not given, ``OPENAI_BASE_URL`` replaces it.
+        model: realtime model; a transcription session names its own in ``session``.
+        type: a conversation (``REALTIME``), or transcription alone.
+        session: settings that are sent first, as ``session_update`` takes them.
+        instructions: the session's instructions.
+        timeout_s: how long connecting may take; None means 10.
+        max_retries: repeats of a connection that fails in passing.
+    """
+
+    base_url: str | None = DEFAULT_REALTIME_URL
+    model: str | None = "gpt-realtime"
+    type: RealtimeAPIClientType = RealtimeAPIClientType.REALTIME
+    session: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # Not super(): the class that slots=True makes is another one than this text's.
+        ChatParameters.__post_init__(self)
+        try:
+            object.__setattr__(self, "type", RealtimeAPIClientType(self.type))
+        except ValueError:
+            known = [t.value for t in RealtimeAPIClientType]
+            raise ParameterError(
+                f"type is {self.type!r}, expected RealtimeAPIClientType: {' or '.join(map(repr, known))}", name="type"
+            ) from None
+        if not isinstance(self.session, Mapping):
+            raise ParameterError(f"session is {type(self.session).__name__}, expected a dict", name="session")
 
 
 def spelled(given: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:

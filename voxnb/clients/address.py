@@ -19,7 +19,7 @@ NAMED_SERVERS: Final = ("local", "ollama")
 
 AZURE_HOSTS: Final = (".openai.azure.com", ".openai.azure.us", ".services.ai.azure.com", ".cognitiveservices.azure.com")
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-METHOD_PATHS: Final = ("/chat/completions", "/responses")
+METHOD_PATHS: Final = ("/chat/completions", "/responses", "/realtime")
 """Addresses of one method, which portals show to be copied; the base ends before them."""
 
 

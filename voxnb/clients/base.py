@@ -39,6 +39,9 @@ ANSWERED_WAIT_S: Final = 1.0
 STOP_WAIT_S: Final = 5.0
 """How long close() waits until stopped turns are stored."""
 
+NORMAL_CLOSE: Final = {"code": 1000, "reason": "Normal connection close", "wasClean": True}
+"""What the close event says where the client was closed by its user."""
+
 _STICKY: Final = ("WebSocket.Created", "WebSocket.Open", "WebSocket.Close")
 
 
@@ -55,6 +58,9 @@ class Client:
 
     CONNECTOR: ClassVar[str]
     """What `ConnectorInformation` calls it."""
+
+    STICKY: ClassVar[tuple[str, ...]] = ("ConnectorInformation",)
+    """Events of its own namespace that later listeners get, too."""
 
     PUBLIC: ClassVar[tuple[str, ...]] = (
         "add_event_listener",
@@ -73,10 +79,9 @@ class Client:
         p = self._parameters = parameters
         self._id = new_id("client")
         self._socket_id = new_id("socket")
-        self.endpoint: Endpoint = resolve_endpoint(p, os.environ)
+        self.endpoint, self.served = self._resolve(p)
         # The embedded model's port changes from start to start; what is learned of it stays.
         self.host = "local" if self.endpoint.is_local else self.endpoint.host
-        self.served: Any = config.load("local")() if self.endpoint.is_local else None
         from voxnb.clients.sdk import Transport
 
         self.transport = Transport(
@@ -89,12 +94,12 @@ class Client:
         self.counters = Counters()
         self.max_retries = p.max_retries
         self.slots = asyncio.Semaphore(p.max_parallel)
-        information = getattr(self.EVENTS, "ConnectorInformation").value  # noqa: B009 - every namespace has it
+        sticky = (self.EVENTS[name].value for name in self.STICKY)
         self.dispatcher = Dispatcher(
             client=self,
             client_id=self._id,
             known=(self.EVENTS, Events, ContextEvents, WebSocketEvents),
-            sticky=frozenset({information, *(WebSocketEvents(name).value for name in _STICKY)}),
+            sticky=frozenset({*sticky, *(WebSocketEvents(name).value for name in _STICKY)}),
             private=p.privacy,
         )
         self.wanted = _Wanted(self.dispatcher)
@@ -108,14 +113,21 @@ class Client:
         self._lock = threading.Lock()
         self._exit: Callable[[], None] = lambda: None
 
+    def _resolve(self, parameters: ChatParameters) -> tuple[Endpoint, Any]:
+        """Where it goes, and what serves it there if that is the embedded default."""
+        endpoint = resolve_endpoint(parameters, os.environ)
+        return endpoint, config.load("local")() if endpoint.is_local else None
+
     def _open(self) -> None:
         """It is made: close it at exit, and say VoxEngine's first events, for listeners that come at once or later."""
+        self._tell_created()
+        self._tell_open()
+
+    def _tell_created(self) -> None:
         self._exit = loop.at_exit(_Closer(self))
         callback = self._parameters.on_web_socket_close
         if callback is not None:
             self.dispatcher.add(WebSocketEvents.Close, lambda event: callback(event.payload))
-        from voxnb import __version__
-
         created: dict[str, Any] = {"websocket": self._socket_id}
         if self._parameters.trace:
             ignore_in_git(config.project_root() / FOLDER)
@@ -125,9 +137,13 @@ class Client:
             self._statistics_path = self._file_of("statistics", ".json")
             created["statisticsUrl"] = self._statistics_path.as_uri()
         self.dispatcher.emit(WebSocketEvents.Created.value, created, context=None)
+
+    def _tell_open(self) -> None:
+        from voxnb import __version__
+
         self.dispatcher.emit(WebSocketEvents.Open.value, {"websocket": self._socket_id}, context=None)
         information = {"applicationVersion": __version__, "id": self._socket_id, "endpoint": self.CONNECTOR}
-        self.dispatcher.emit(getattr(self.EVENTS, "ConnectorInformation").value, information, context=None)  # noqa: B009 - as above
+        self.dispatcher.emit(self.EVENTS["ConnectorInformation"].value, information, context=None)
 
     def _file_of(self, kind: str, ending: str) -> Path:
         """Where a file about this client belongs: in the project's folder that git ignores."""
@@ -281,6 +297,18 @@ class Client:
             task.cancel()
 
     async def _close(self) -> None:
+        closed = await self._stop()
+        await self.transport.aclose()
+        if self._parameters.statistics:
+            self._write_statistics()
+        if closed is not None:
+            self.dispatcher.emit(WebSocketEvents.Close.value, {"websocket": self._socket_id, **closed}, context=None)
+        self.dispatcher.close()
+        if self.trace is not None:
+            self.trace.close()
+
+    async def _stop(self) -> dict[str, Any] | None:
+        """End all that runs; what the close event says of it, None where it was told already."""
         if self._folds:
             await asyncio.wait(self._folds, timeout=0.5)
             if self._folds:
@@ -299,14 +327,7 @@ class Client:
             async with asyncio.timeout(STOP_WAIT_S):
                 await self._idle()
                 await self._write_late()
-        await self.transport.aclose()
-        if self._parameters.statistics:
-            self._write_statistics()
-        payload = {"websocket": self._socket_id, "code": 1000, "reason": "Normal connection close", "wasClean": True}
-        self.dispatcher.emit(WebSocketEvents.Close.value, payload, context=None)
-        self.dispatcher.close()
-        if self.trace is not None:
-            self.trace.close()
+        return dict(NORMAL_CLOSE)
 
     def _write_statistics(self) -> None:
         path = self._statistics_path

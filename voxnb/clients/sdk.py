@@ -340,7 +340,7 @@ class Transport:
             # A proxy of the environment cannot reach this machine's own ports; SSL_CERT_FILE still counts.
             trust = _certificates() if endpoint.base_url.startswith("http:") else _certificates.__wrapped__()
             settings["http_client"] = openai.DefaultAsyncHttpxClient(timeout=timeout, trust_env=False, verify=trust)
-        key: Any = _NO_KEY if endpoint.api_key is None else self._key
+        key: Any = _NO_KEY if endpoint.api_key is None else self.key
         if endpoint.api_version is None:
             client = _own_headers_only(openai.AsyncOpenAI, endpoint.headers)(api_key=key, **settings)
         else:
@@ -351,7 +351,7 @@ class Transport:
         client.organization, client.project, client.admin_api_key = endpoint.organization, endpoint.project, None
         return client
 
-    async def _key(self) -> str:
+    async def key(self) -> str:
         """The key of the next request; the SDK asks before each."""
         key = await current_key(self.endpoint)
         if key and key not in self._secrets:

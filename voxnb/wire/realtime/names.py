@@ -115,8 +115,6 @@ def events_of(event: Mapping[str, Any]) -> list[dict[str, Any]]:
     said["type"] = BETA_TYPES.get(kind, kind)
     if isinstance(said.get("item"), Mapping):
         said["item"] = _item(said["item"])
-    if isinstance(said.get("part"), Mapping):
-        said["part"] = _content(said["part"])
     if said["type"] in ("session.created", "session.updated") and isinstance(said.get("session"), Mapping):
         said["session"] = session_of(said["session"])
     if kind != "conversation.item.created":

@@ -147,19 +147,19 @@ class Responses:
 
     def _part_added(self, event: Mapping[str, Any], problems: list[str]) -> None:
         item, index = self._item(event), self._index(event)
-        kind = read.mapping(event, "part").get("type")
+        kind = _kind(event)
         known = item.parts.get(index)
         if known is not None:
             if known.done or known.audio_bytes or known.text:
                 raise read.wrong(event, f"for content_index {index} a second time")
             problems.append("response.content_part.added for a part that the item had")
-        item.parts[index] = Part(kind if isinstance(kind, str) else "")
+        item.parts[index] = Part(kind)
 
     def _part_done(self, event: Mapping[str, Any], problems: list[str]) -> None:
         item, index = self._item(event), self._index(event)
-        kind = read.mapping(event, "part").get("type")
+        kind = _kind(event)
         self._not_done(event, item, index)
-        part = self._part(event, item, index, kind if isinstance(kind, str) else "", problems)
+        part = self._part(event, item, index, kind, problems)
         part.done = True
 
     def _words(self, event: Mapping[str, Any], problems: list[str]) -> None:
@@ -258,6 +258,14 @@ HANDLERS: Final[Mapping[str, Handler]] = {
     "response.mcp_call_arguments.delta": Responses._arguments,  # noqa: SLF001 - of this module
     "response.mcp_call_arguments.done": Responses._arguments_done,  # noqa: SLF001 - of this module
 }
+
+
+def _kind(event: Mapping[str, Any]) -> str:
+    """The kind of a part; its events say ``audio`` where items say ``output_audio``."""
+    kind = read.mapping(event, "part").get("type")
+    if not isinstance(kind, str):
+        return ""
+    return f"output_{kind}" if kind in ("audio", "text") else kind
 
 
 def _reason(details: Mapping[str, Any]) -> str:

@@ -9,15 +9,16 @@ Rule 3: what is not known is passed on.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from voxnb.errors import ParameterError
 from voxnb.wire.realtime import field as read
+from voxnb.wire.realtime.command import check_command
 from voxnb.wire.realtime.item import Item
 from voxnb.wire.realtime.ledger import ItemLedger
-from voxnb.wire.realtime.names import COMMANDS, SERVER_EVENTS, events_of, session_of
+from voxnb.wire.realtime.names import SERVER_EVENTS, events_of, session_of
 from voxnb.wire.realtime.refusal import Severity, real_length_ms, severity
 from voxnb.wire.realtime.response import Responses
 from voxnb.wire.realtime.sequence import Sequence
@@ -116,7 +117,14 @@ class RealtimeSession:
         Raises:
             ParameterError: no such command, or a field that it must have is missing.
         """
-        event = self._checked(kind, {} if parameters is None else parameters)
+        return self.put(check_command(kind, parameters))
+
+    def put(self, command: Event) -> tuple[Event, ...]:
+        """`command` for one that `check_command` has made."""
+        kind, event = command["type"], dict(command)
+        if event.get("event_id") is None:
+            self._numbered += 1
+            event["event_id"] = f"event_voxnb_{self._numbered}"
         if kind == "session.update":
             event["session"] = session_of(event["session"])
             self.settings.asked(event["event_id"], event["session"])
@@ -127,28 +135,6 @@ class RealtimeSession:
     def give_up_requested(self) -> tuple[Event, ...]:
         """Wait no longer for a response that was asked for and never came; what may go out now."""
         return self._sequence.forget_requested()
-
-    def _checked(self, kind: str, parameters: Mapping[str, Any]) -> Event:
-        if kind not in COMMANDS:
-            raise ParameterError(f"{kind!r} is no client event of the Realtime API", name="type")
-        if not isinstance(parameters, Mapping):
-            raise ParameterError(f"the parameters of {kind} are {type(parameters).__name__}, expected a dict", name="")
-        for name in COMMANDS[kind]:
-            if parameters.get(name) is None:
-                raise ParameterError(f"{kind} needs {name!r}", name=name)
-        for name in ("session", "item", "response"):
-            if parameters.get(name) is not None and not isinstance(parameters[name], Mapping):
-                found = type(parameters[name]).__name__
-                raise ParameterError(f"{name} of {kind} is {found}, expected a dict", name=name)
-        if parameters.get("type", kind) != kind:
-            raise ParameterError(f"the type of {kind} is {parameters['type']!r}; leave it out", name="type")
-        event_id = parameters.get("event_id")
-        if event_id is None:
-            self._numbered += 1
-            event_id = f"event_voxnb_{self._numbered}"
-        elif not isinstance(event_id, str) or not event_id:
-            raise ParameterError(f"event_id of {kind} is {event_id!r}, expected a text", name="event_id")
-        return {"type": kind, **parameters, "event_id": event_id}
 
     # -- in -----------------------------------------------------------------------------------
 
@@ -236,7 +222,7 @@ class RealtimeSession:
             self.settings.accepted()
 
     def _configure(self, session: Mapping[str, Any]) -> None:
-        self.config = session
+        self.config = copy.deepcopy(dict(session))  # the event is the listeners'
         expires = session.get("expires_at")
         if isinstance(expires, int | float) and not isinstance(expires, bool) and 0 < expires < 1e12:
             self.expires_at = float(expires)

@@ -1,0 +1,1 @@
+"""The realtime client: a session over a WebSocket, kept in order by `voxnb.wire.realtime`."""

@@ -1,0 +1,131 @@
+"""What a realtime client has done so far, beside what every client counts."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, fields
+from typing import Any
+
+from voxnb.runtime.stats import CallFacts, Counters, Statistics
+from voxnb.wire.realtime.response import Response
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RealtimeStatistics(Statistics):
+    """`Statistics` of a realtime client; each response is a call.
+
+    Attributes:
+        sessions: sessions begun, the first included.
+        messages_sent: messages to the server.
+        messages_received: messages from it.
+        waiting: commands and audio that wait to be sent, now.
+        deepest: most that ever waited.
+        audio_dropped_ms: sound of the user that was not sent: nobody took it in time.
+        problems: oddities of the server that were let pass.
+        refused_events: events that were out of order and not taken in.
+    """
+
+    sessions: int = 0
+    messages_sent: int = 0
+    messages_received: int = 0
+    waiting: int = 0
+    deepest: int = 0
+    audio_dropped_ms: float = 0.0
+    problems: int = 0
+    refused_events: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The sums, for JSON."""
+        own = {f.name: getattr(self, f.name) for f in fields(RealtimeStatistics)}
+        return {**Statistics.to_dict(self), **{name: own[name] for name in OWN}}
+
+    def __repr__(self) -> str:
+        lines = [f"  {name.replace('_', ' '):<24}{getattr(self, name):>12,.0f}" for name in OWN]
+        return "\n".join([Statistics.__repr__(self).removesuffix("\n>"), *lines, ">"])
+
+
+OWN = (
+    "sessions",
+    "messages_sent",
+    "messages_received",
+    "waiting",
+    "deepest",
+    "audio_dropped_ms",
+    "problems",
+    "refused_events",
+)
+
+
+@dataclass(slots=True)
+class ResponseClock:
+    """When a response began and its first piece came; becomes a call of the statistics.
+
+    Attributes:
+        at: UNIX seconds.
+        began_s: monotonic seconds.
+        first_event_s: when the first event after its beginning came, or None.
+        first_token_s: when its first text or sound came, or None.
+        events: events of it.
+        bytes_sent, bytes_received: of the socket when it began.
+    """
+
+    at: float
+    began_s: float
+    bytes_sent: int
+    bytes_received: int
+    first_event_s: float | None = None
+    first_token_s: float | None = None
+    events: int = 0
+
+    def heard(self, *, brings: bool) -> None:
+        """An event of it came.
+
+        Args:
+            brings: it brings text or sound.
+        """
+        now = time.monotonic()
+        self.events += 1
+        if self.first_event_s is None:
+            self.first_event_s = now
+        if brings and self.first_token_s is None:
+            self.first_token_s = now
+
+    def ended(self, response: Response, *, model: str | None, bytes_sent: int, bytes_received: int) -> CallFacts:
+        """The call that it was."""
+        usage = response.usage
+        now = time.monotonic()
+        return CallFacts(
+            at=self.at,
+            purpose="turn",
+            model=model,
+            status="failed" if response.status == "failed" else "complete",
+            retries=0,
+            bytes_sent=bytes_sent - self.bytes_sent,
+            bytes_received=bytes_received - self.bytes_received,
+            events=self.events,
+            first_event_ms=_after_ms(self.began_s, self.first_event_s),
+            first_token_ms=_after_ms(self.began_s, self.first_token_s),
+            duration_ms=(now - self.began_s) * 1000,
+            prompt_tokens=_tokens(usage.get("input_tokens")),
+            completion_tokens=_tokens(usage.get("output_tokens")),
+        )
+
+
+def taken(counters: Counters, **own: Any) -> RealtimeStatistics:
+    """The statistics as they are now.
+
+    Args:
+        counters: what every client counts.
+        **own: the fields of `RealtimeStatistics`.
+    """
+    shared = counters.taken()
+    known: dict[str, Any] = {f.name: getattr(shared, f.name) for f in fields(Statistics)}
+    return RealtimeStatistics(**{**known, **own})
+
+
+def _after_ms(began_s: float, then_s: float | None) -> float | None:
+    return None if then_s is None else (then_s - began_s) * 1000
+
+
+def _tokens(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

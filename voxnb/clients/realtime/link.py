@@ -1,0 +1,134 @@
+"""One session: its socket, its state, and the two tasks that write and read.
+
+A link is bound to its socket and never gets another: a session that begins anew is a new link.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from voxnb.clients.realtime.outbox import Outbox
+from voxnb.clients.realtime.socket import Socket
+from voxnb.errors import RemoteProtocolError
+from voxnb.runtime.trace import Trace
+from voxnb.wire.realtime.session import RealtimeSession, Received
+
+PATH: Final = "/realtime"
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a connection ended.
+
+    Attributes:
+        code: the close code; 1006 where none was said.
+        reason: what came with it.
+        was_clean: the peer said a close.
+    """
+
+    code: int
+    reason: str
+    was_clean: bool
+
+
+class Link:
+    """A session that runs.
+
+    Args:
+        socket: open.
+        session: its state.
+        on_received: called with each event that was taken in.
+        on_wrong: called with each that was not, and the message as it came.
+        trace: notes everything, or None.
+
+    Attributes:
+        session: its state.
+        outbox: what waits to be sent.
+        messages: how many came.
+        ready: done when the session is there.
+    """
+
+    def __init__(
+        self,
+        socket: Socket,
+        *,
+        session: RealtimeSession,
+        on_received: Callable[[Link, Received], None],
+        on_wrong: Callable[[Link, RemoteProtocolError, Any], None],
+        trace: Trace | None,
+    ) -> None:
+        self.socket = socket
+        self.session = session
+        self.outbox = Outbox()
+        self.messages = 0
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._on_received = on_received
+        self._on_wrong = on_wrong
+        self._trace = trace
+        self._numbered = 0
+
+    async def run(self) -> Ended:
+        """Write and read until the connection ends."""
+        writing = asyncio.ensure_future(self.outbox.run(self._send))
+        try:
+            async for message in self.socket.messages():
+                self.messages += 1
+                self._receive(message)
+        finally:
+            writing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await writing
+        return Ended(self.socket.close_code, self.socket.close_reason, self.socket.was_clean)
+
+    def put(self, command: dict[str, Any]) -> None:
+        """Ask for something; it goes out when its turn comes."""
+        self.send(self.session.put(command))
+
+    def send(self, commands: Iterable[Mapping[str, Any]]) -> None:
+        """Send commands that the session has let go."""
+        for command in commands:
+            self.outbox.put(json.dumps(command, ensure_ascii=False, separators=(",", ":")))
+
+    def append(self, sound: bytes, *, audio_ms: float) -> None:
+        """Send what the user says.
+
+        Args:
+            sound: in the session's input format.
+            audio_ms: its length.
+        """
+        coded = base64.b64encode(sound).decode("ascii")
+        self.outbox.put(f'{{"type":"input_audio_buffer.append","audio":"{coded}"}}', audio_ms=audio_ms)
+
+    async def close(self, *, drain_s: float, within_s: float) -> None:
+        """Let what waits go out, then close; both in bounded time."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(drain_s):
+                await self.outbox.emptied()
+        await self.socket.close(within_s=within_s)
+
+    async def _send(self, text: str) -> None:
+        if self._trace is not None:
+            self._numbered += 1
+            self._trace.sent(self._numbered, json.loads(text), method="SEND", path=PATH)
+        await self.socket.send(text)
+
+    def _receive(self, message: str | bytes) -> None:
+        if self._trace is not None:
+            self._trace.received(self._numbered, message)
+        try:
+            event = json.loads(message)
+        except (ValueError, RecursionError):
+            event = message
+        try:
+            received = self.session.receive(event)
+        except RemoteProtocolError as error:
+            self._on_wrong(self, error, event)
+            return
+        self.send(received.send)
+        self._on_received(self, received)
