@@ -213,10 +213,6 @@ class TestReplies:
         with pytest.raises(KeyError), testing.server(reply) as server, pytest.raises(openai.APIConnectionError):
             stream(server)
 
-    def test_the_realtime_protocol_is_not_there_yet(self):
-        with pytest.raises(NotImplementedError, match="no realtime test server"):
-            testing.server("Hi", realtime=True)
-
 
 class TestFaults:
     def test_a_status_is_the_services_own_error(self):

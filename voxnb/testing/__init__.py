@@ -40,6 +40,13 @@ of requests.
 An iterable of replies is used in order and its last one repeats; a function or a single reply answers all.
 Requests that the service would refuse use up no reply.
 
+**Realtime**: with ``realtime=True`` the same port answers ``/v1/realtime`` as well, with the server of
+`voxnb.local.realtime` and the same script. A text is spoken in an artificial voice (60 ms for a letter); a dict may hold
+``transcript`` and ``audio`` (16-bit mono PCM at 24 kHz), ``tool_calls``, or ``output`` with several items; `Drop` breaks the
+connection after so many events of the answer, `Hang` stops there; a status such as 429 is a failed response; a function
+gets a `View` of the session. What the user is said to have said comes from ``Realtime(hears=[…])``. `Server.sessions` has
+what went to and fro.
+
 Without ``voxnb`` it serves as well:
 
 >>> import json, urllib.request
@@ -57,7 +64,8 @@ Without ``voxnb`` it serves as well:
 from __future__ import annotations
 
 from voxnb.testing.loopback import Server, server
+from voxnb.testing.realtime import Realtime
 from voxnb.testing.replies import Chunks, Drop, Hang, Paced, Status
 from voxnb.testing.request import Request
 
-__all__ = ["Chunks", "Drop", "Hang", "Paced", "Request", "Server", "Status", "server"]
+__all__ = ["Chunks", "Drop", "Hang", "Paced", "Realtime", "Request", "Server", "Status", "server"]

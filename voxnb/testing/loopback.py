@@ -11,37 +11,41 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import parse_qsl, urlsplit
 
 from voxnb.testing import input as asking
 from voxnb.testing import response, service
 from voxnb.testing.completion import Usage
 from voxnb.testing.connection import Connection
+from voxnb.testing.realtime import FarEnd, Realtime, is_upgrade
 from voxnb.testing.rendering import Answer, Manner, render, status_answer
 from voxnb.testing.replies import Replies, Reply, Status
 from voxnb.testing.request import Request
 from voxnb.testing.shelf import Shelf
 
+if TYPE_CHECKING:
+    from voxnb.local.realtime.recording import Recording
+
 _DEFAULT_MODELS: Final = ("gpt-4o", "gpt-4o-mini")
 
 
-def server(replies: Replies = "Hello.", realtime: bool = False, **settings: Any) -> Server:  # noqa: FBT001, FBT002 - the documented signature
-    """Start a loopback server that answers chat completions and Responses from a script.
+def server(replies: Replies = "Hello.", realtime: bool | Realtime = False, **settings: Any) -> Server:  # noqa: FBT001, FBT002 - the documented signature
+    """Start a loopback server that answers chat completions and Responses from a script, and Realtime sessions too.
 
     It runs in daemon threads until `Server.close()`, the end of the ``with`` block, or the end of the process.
 
     Args:
         replies: one reply, an iterable of them (the last repeats), or a function of the `Request`; the module's
             docstring lists what a reply can be.
-        realtime: ask for the Realtime protocol as well; this build cannot.
+        realtime: speak the Realtime protocol as well, at ``/v1/realtime`` of the same port; a `Realtime` says how.
         **settings: keywords of `Server`: pacing, usage, models, window, keys.
 
     Returns:
         The running server.
 
     Raises:
-        NotImplementedError: `realtime` is true.
+        NotSupportedError: `realtime` is asked for and the package ``websockets`` is missing.
         ValueError: `replies` is an empty list.
 
     Example:
@@ -49,9 +53,7 @@ def server(replies: Replies = "Hello.", realtime: bool = False, **settings: Any)
         ...     running.base_url.startswith("http://127.0.0.1:")
         True
     """
-    if realtime:
-        raise NotImplementedError("this build of voxnb has no realtime test server; leave out realtime=True")
-    return Server(replies, **settings)
+    return Server(replies, realtime=realtime, **settings)
 
 
 class Server:
@@ -64,6 +66,8 @@ class Server:
         api_key: a key to give the client; any other is taken too unless `require_key`.
         requests: the recorded requests, in order of arrival.
         errors: exceptions of reply functions; the client got a 500. The ``with`` block raises the first one.
+        sessions: recordings of the Realtime sessions, in order. The ``with`` block raises an `AssertionError` if the
+            server's own events broke the protocol's order.
     """
 
     def __init__(
@@ -78,6 +82,7 @@ class Server:
         window_tokens: int | None = None,
         api_key: str = "sk-voxnb-testing",
         require_key: bool = False,
+        realtime: bool | Realtime = False,
     ) -> None:
         """Start the server.
 
@@ -92,6 +97,7 @@ class Server:
             window_tokens: longer requests are refused as the service does, and the model list tells this number.
             api_key: the key.
             require_key: refuse requests without this key.
+            realtime: as in `server`.
         """
         self._script = _script(replies)
         self._manner = Manner(usage, delay_s, chunk_delay_s, dict(headers or {}))
@@ -106,6 +112,18 @@ class Server:
         self._turn = threading.Lock()
         self._closing = threading.Event()
         self._connections: set[socket.socket] = set()
+        self._far = None
+        if realtime:
+            self._far = FarEnd(
+                self._next,
+                realtime if isinstance(realtime, Realtime) else Realtime(),
+                record=self._record,
+                api_key=api_key,
+                require_key=require_key,
+                models=models,
+                errors=self.errors,
+                is_quick=not _has_functions(replies),
+            )
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
         port = self._listener.getsockname()[1]
         self.origin = f"http://127.0.0.1:{port}"
@@ -147,6 +165,13 @@ class Server:
         for connection in connections:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
+        if self._far is not None:
+            self._far.close()
+
+    @property
+    def sessions(self) -> list[Recording]:
+        """See the class."""
+        return self._far.sessions if self._far is not None else []
 
     def __enter__(self) -> Self:
         return self
@@ -157,6 +182,9 @@ class Server:
         self.close()
         if error is None and self.errors:
             raise self.errors[0]
+        wrong = [problem for session in self.sessions for problem in session.problems]
+        if error is None and wrong:
+            raise AssertionError(f"the server broke the protocol's order: {wrong}")
 
     def __repr__(self) -> str:
         state = "closed" if self._closing.is_set() else "running"
@@ -178,6 +206,11 @@ class Server:
             ).start()
 
     def _serve(self, connection: socket.socket, address: Any) -> None:
+        if self._far is not None and is_upgrade(connection):
+            with self._arrival:
+                self._connections.discard(connection)
+            self._far.adopt(connection)
+            return
         try:
             Connection(
                 connection,
@@ -237,9 +270,12 @@ class Server:
         words = f"the scripted reply failed: {type(error).__name__}: {error}"
         return status_answer(service.refuse(words, status=500))
 
-    def _reply(self, request: Request) -> Reply:
+    def _next(self) -> Reply:
         with self._turn:
-            reply = next(self._script)
+            return next(self._script)
+
+    def _reply(self, request: Request) -> Reply:
+        reply = self._next()
         return reply(request) if callable(reply) else reply
 
     def _objection(self, request: Request, where: str) -> Status | None:
@@ -275,6 +311,15 @@ class Server:
         if name in models:
             return Status(200, body=service.model_entry(name, self._window_tokens))
         return service.refuse(f"The model '{name}' does not exist", status=404, code="model_not_found")
+
+
+def _has_functions(replies: Replies) -> bool:
+    """Whether a reply may have to be waited for; of an iterator nobody knows."""
+    if callable(replies):
+        return True
+    if isinstance(replies, str | bytes | Mapping):
+        return False
+    return any(map(callable, replies)) if isinstance(replies, Sequence) else isinstance(replies, Iterable)
 
 
 def _script(replies: Replies) -> Iterator[Reply]:
