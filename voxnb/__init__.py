@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from voxnb import voxengine as voxengine
     from voxnb.clients.chat import ChatCompletionsAPIClient as ChatCompletionsAPIClient
     from voxnb.clients.chat import chat as chat
+    from voxnb.clients.realtime.client import RealtimeAPIClient as RealtimeAPIClient
     from voxnb.clients.reply import Reply as Reply
     from voxnb.clients.responses import ResponsesAPIClient as ResponsesAPIClient
     from voxnb.clients.turn import Turn as Turn
@@ -35,12 +36,14 @@ if TYPE_CHECKING:
     from voxnb.errors import VoxnbError as VoxnbError
     from voxnb.events import ContextEvents as ContextEvents
     from voxnb.events import Event as Event
+    from voxnb.events import SessionEvents as SessionEvents
     from voxnb.memory.policy import ContextPolicy as ContextPolicy
     from voxnb.params import DEFAULT_SUMMARY_PROMPT as DEFAULT_SUMMARY_PROMPT
     from voxnb.runtime.nested import allow_nested_loops as allow_nested_loops
     from voxnb.store.context_store import ContextStore as ContextStore
     from voxnb.store.conversation import Conversation as Conversation
     from voxnb.voxengine import OpenAI as OpenAI
+    from voxnb.wire.realtime.policy import SessionPolicy as SessionPolicy
 
 _NAMES = {
     "ChatCompletionsAPIClient": "voxnb.clients.chat",
@@ -51,8 +54,11 @@ _NAMES = {
     "DEFAULT_SUMMARY_PROMPT": "voxnb.params",
     "Event": "voxnb.events",
     "OpenAI": "voxnb.voxengine",
+    "RealtimeAPIClient": "voxnb.clients.realtime.client",
     "Reply": "voxnb.clients.reply",
     "ResponsesAPIClient": "voxnb.clients.responses",
+    "SessionEvents": "voxnb.events",
+    "SessionPolicy": "voxnb.wire.realtime.policy",
     "Turn": "voxnb.clients.turn",
     "VoxnbError": "voxnb.errors",
     "allow_nested_loops": "voxnb.runtime.nested",
@@ -73,8 +79,11 @@ __all__ = [
     "Conversation",
     "Event",
     "OpenAI",
+    "RealtimeAPIClient",
     "Reply",
     "ResponsesAPIClient",
+    "SessionEvents",
+    "SessionPolicy",
     "Turn",
     "VoxnbError",
     "allow_nested_loops",

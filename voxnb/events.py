@@ -241,6 +241,15 @@ class ContextEvents(EventNamespace):
     PromptCut = "voxnb.Context.PromptCut"
 
 
+class SessionEvents(EventNamespace):
+    """A realtime session's own events: interruptions, and what becomes of a session that is lost or replaced."""
+
+    Interrupted = "voxnb.Session.Interrupted"
+    SessionLost = "voxnb.Session.SessionLost"
+    SessionRestored = "voxnb.Session.SessionRestored"
+    SessionReplaced = "voxnb.Session.SessionReplaced"
+
+
 WIRE_TYPES: Final[Mapping[type[EventNamespace], Mapping[EventNamespace, str]]] = {
     ChatCompletionsAPIEvents: {
         ChatCompletionsAPIEvents.Chunk: "chunk",
@@ -389,6 +398,7 @@ NAMESPACES: Final[Mapping[str, type[EventNamespace]]] = {
     "OpenAI.Beta.Events": BetaEvents,
     "OpenAI.Beta.RealtimeAPIEvents": BetaRealtimeAPIEvents,
     "voxnb.ContextEvents": ContextEvents,
+    "voxnb.SessionEvents": SessionEvents,
 }
 """Every namespace under the name users write."""
 

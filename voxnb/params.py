@@ -237,17 +237,22 @@ class RealtimeParameters(ChatParameters):
         session: settings that are sent first, as ``session_update`` takes them.
         instructions: the session's instructions.
         timeout_s: how long connecting may take; None means 10.
-        max_retries: repeats of a connection that fails in passing.
+        max_retries: repeats of a first connection that fails in passing.
+        barge_in: when the user begins to speak, stop what is played and tell the server what was heard.
+        session_policy: a `SessionPolicy`: how a lost session is begun again, and when one is replaced before it ends.
     """
 
     base_url: str | None = DEFAULT_REALTIME_URL
     model: str | None = "gpt-realtime"
     type: RealtimeAPIClientType = RealtimeAPIClientType.REALTIME
     session: Mapping[str, Any] = field(default_factory=dict)
+    barge_in: bool = True
+    session_policy: Any = None
 
     def __post_init__(self) -> None:
         # Not super(): the class that slots=True makes is another one than this text's.
         ChatParameters.__post_init__(self)
+        _expect(self, "barge_in", bool)
         try:
             object.__setattr__(self, "type", RealtimeAPIClientType(self.type))
         except ValueError:

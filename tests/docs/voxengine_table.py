@@ -18,14 +18,17 @@ sys.path.insert(0, str(ROOT))
 
 from voxnb import params, voxengine  # noqa: E402 - found by the line above where voxnb is not installed
 from voxnb.events import NAMESPACES  # noqa: E402
-from voxnb.voxengine.names import BETA_RENAMES, LATER, METHODS, PARAMETERS  # noqa: E402
+from voxnb.voxengine.names import BETA_RENAMES, METHODS, PARAMETERS  # noqa: E402
 
 BEGIN, END = "<!-- voxengine: made by tests/docs/voxengine_table.py -->", "<!-- voxengine: end -->"
 REGENERATE = "run: python tests/docs/voxengine_table.py"
 
 SHORT = {"ChatCompletionsAPIClient": "chat", "ResponsesAPIClient": "responses", "RealtimeAPIClient": "realtime"}
-CLASSES = {"ChatCompletionsAPIClient": "ChatParameters", "ResponsesAPIClient": "ResponsesParameters"}
-NOT_YET = "not in this version"
+CLASSES = {
+    "ChatCompletionsAPIClient": "ChatParameters",
+    "RealtimeAPIClient": "RealtimeParameters",
+    "ResponsesAPIClient": "ResponsesParameters",
+}
 SEED = {name: space for name, space in NAMESPACES.items() if name.startswith("OpenAI.")}
 
 
@@ -40,14 +43,9 @@ def folded(title, *parts):
     return "\n\n".join([f"<details><summary>{title}</summary>", *parts, "</details>"])
 
 
-def here(name):
-    """Whether a class of VoxEngine is in this version."""
-    return name not in LATER
-
-
 def who(names):
-    """``chat, responses, realtime``, those to come in italics."""
-    return ", ".join(SHORT[n] if here(n) else f"*{SHORT[n]}*" for n in names)
+    """``chat, responses, realtime``."""
+    return ", ".join(SHORT[n] for n in names)
 
 
 def signature(name, method):
@@ -65,11 +63,8 @@ def overview():
     for name in METHODS:
         factory = f"`OpenAI.create{name}({{…}})`"
         chat = ", or `voxnb.chat(…)`, which remembers" if name == "ChatCompletionsAPIClient" else ""
-        if here(name):
-            rows.append((factory, f"`await OpenAI.create{name}({{…}})`{chat}"))
-            rows.append((f"`OpenAI.{name}`", f"`voxnb.{name}`"))
-        else:
-            rows.append((f"{factory}, `OpenAI.{name}`", f"{NOT_YET}: raises `NotSupportedError`"))
+        rows.append((factory, f"`await OpenAI.create{name}({{…}})`{chat}"))
+        rows.append((f"`OpenAI.{name}`", f"`voxnb.{name}`"))
     rows.append(("`OpenAI.RealtimeAPIClientType`", "the same constants"))
     rows.append(
         (
@@ -78,9 +73,7 @@ def overview():
         )
     )
     for name, space in SEED.items():
-        made = (
-            "" if space.__name__ in ("ChatCompletionsAPIEvents", "ResponsesAPIEvents") else "; constants alone, so far"
-        )
+        made = "; constants alone: the service refuses Beta" if space.__name__.startswith("Beta") else ""
         rows.append((f"`{name}` ({len(space)})", f"the same; `{name}.table()` lists them{made}"))
     rows += [
         (
@@ -88,10 +81,12 @@ def overview():
             "the same; `event.payload` is short for the last",
         ),
         ("`VoxEngine.terminate()`", "closes the clients that the factories made; the kernel goes on"),
+        ("`VoxEngine.sendMediaBetween(unit1, unit2)`", "the same"),
         (
-            "`VoxEngine.sendMediaBetween(…)`, `SendMediaParameters`, `ClearMediaBufferParameters`, `WebSocketMediaInfo`",
-            f"{NOT_YET}: the first raises `NotSupportedError`",
+            "`SendMediaParameters`, `ClearMediaBufferParameters`",
+            "keywords `tag`, `encoding`, `custom_parameters`, or a dict in VoxEngine's spelling",
         ),
+        ("`WebSocketMediaInfo`", "`event.payload.mediaInfo.duration`; beside it `utterance_s`"),
         ("`Logger.write(text)`", "writes a line to the cell"),
         ("`WebSocketAudioEncoding`", "the same constants"),
     ]
@@ -106,9 +101,7 @@ def methods():
             owners.setdefault(method, []).append(name)
     rows = []
     for method, names in owners.items():
-        present = [n for n in names if here(n)]
-        ours = signature(present[0], method) if present else f"`{method.voxnb}`, {NOT_YET}"
-        rows.append((f"`{method.voxengine}({method.parameters})`", who(names), ours))
+        rows.append((f"`{method.voxengine}({method.parameters})`", who(names), signature(names[0], method)))
     return table(("VoxEngine", "client", "voxnb"), rows)
 
 
@@ -120,12 +113,10 @@ def parameters():
             owners.setdefault(parameter, []).append(name)
     rows = []
     for parameter, names in owners.items():
-        ours, present = params.snake_case(parameter.voxengine), [n for n in names if here(n)]
-        default, line = "", NOT_YET
-        if present:
-            cls = getattr(params, CLASSES[present[0]])
-            default = f"`{params.defaults(cls)[ours]!r}`"
-            line = params.documentation(cls)[ours].replace("``", "`")
+        ours, cls = params.snake_case(parameter.voxengine), getattr(params, CLASSES[names[0]])
+        default = params.defaults(cls)[ours]
+        default = f"`{getattr(default, 'name', None) or repr(default)}`"
+        line = params.documentation(cls)[ours].replace("``", "`")
         stated = parameter.default if parameter.default in ("required", "none") else f"`{parameter.default}`"
         rows.append((f"`{parameter.voxengine}`", who(names), stated, f"`{ours}`", default, line))
     return table(("VoxEngine", "client", "its default", "voxnb", "default", "what"), rows)
@@ -142,14 +133,13 @@ def events():
 
 def section():
     """The whole section, between its two marks."""
-    later = " and ".join(f"`{name}`" for name in METHODS if not here(name))
     renames = table(
         ("`OpenAI.Beta`", "now"), [(f"`{r.beta}`", f"`{r.now}`" if r.now else "gone") for r in BETA_RENAMES]
     )
     return "\n\n".join(
         [
             BEGIN,
-            f"Everything takes both spellings. In italics: {later}, {NOT_YET}.",
+            "Everything takes both spellings.",
             overview(),
             folded("Every method", methods()),
             folded("Every parameter and default", parameters()),

@@ -183,20 +183,18 @@ def test_terminate_keeps_the_part_of_a_reply_that_had_come():
         assert row["reply_text"].startswith("word ")
 
 
-def test_media_comes_with_realtime_and_says_so(server):
+def test_media_between_what_is_no_media_unit_is_a_clear_error(server):
     with made("ChatCompletionsAPIClient", server) as client:
-        with pytest.raises(errors.NotSupportedError, match="realtime is not in this version") as caught:
+        with pytest.raises(errors.ParameterError, match="is no media unit"):
             VoxEngine.sendMediaBetween(object(), client)
-        assert caught.value.name == "VoxEngine.sendMediaBetween"
 
 
-def test_realtime_is_a_clear_error_and_its_constants_are_there():
-    with pytest.raises(errors.NotSupportedError, match="realtime is not in this version of voxnb") as caught:
-        asyncio.run(OpenAI.createRealtimeAPIClient({"apiKey": "sk-secret", "model": "gpt-realtime"}))
-    assert caught.value.name == "OpenAI.createRealtimeAPIClient"
+def test_a_realtime_client_that_cannot_connect_is_an_error_of_its_factory():
+    parameters = {"apiKey": "sk-secret", "baseUrl": "http://127.0.0.1:9/v1", "maxRetries": 0}
+    with pytest.raises(errors.APIConnectionError, match="nothing listens") as caught:
+        asyncio.run(OpenAI.createRealtimeAPIClient(parameters))
     assert "sk-secret" not in str(caught.value)
-    with pytest.raises(AttributeError, match="realtime is not in this version of voxnb"):
-        _ = OpenAI.RealtimeAPIClient
+    assert OpenAI.RealtimeAPIClient.__name__ == "RealtimeAPIClient"
     assert {t.name: t.value for t in OpenAI.RealtimeAPIClientType} == {
         "REALTIME": "realtime",
         "TRANSCRIPTION": "transcription",
@@ -305,7 +303,7 @@ def test_a_name_that_is_not_here_says_what_there_is_for_import_and_attribute_ali
         ("createChatCompletionsAPIClient", "it is OpenAI.createChatCompletionsAPIClient"),
         ("Loger", "did you mean 'Logger'"),
         ("Voxengine", "did you mean 'VoxEngine'"),
-        ("RealtimeAPIClient", "realtime is not in this version"),
+        ("RealtimeAPIClient", "it is OpenAI.RealtimeAPIClient"),
     ],
 )
 def test_the_nearest_thing_is_named(name, words):
@@ -326,7 +324,7 @@ def test_what_is_here_is_imported_by_name_and_by_star():
     [
         (OpenAI, "createChatCompletionAPIClient", "did you mean 'createChatCompletionsAPIClient'"),
         (OpenAI.Beta, "createChatCompletionsAPIClient", r"OpenAI\.Beta has no"),
-        (OpenAI.Beta, "RealtimeAPIClient", "realtime is not in this version"),
+        (OpenAI.Beta, "RealtimeAPIClient", "service refuses the Beta interface; use OpenAI.RealtimeAPIClient"),
         (VoxEngine, "callPSTN", "VoxEngine has no 'callPSTN' here; there are sendMediaBetween, terminate"),
         (VoxEngine, "terminated", "did you mean 'terminate'"),
         (Logger, "log", "Logger has no 'log' here; there are write"),

@@ -21,7 +21,7 @@ from voxnb.clients.endpoint import resolve_endpoint
 from voxnb.clients.handle import Handle
 from voxnb.clients.turn import Turn
 from voxnb.errors import ClientClosedError, VoxnbError
-from voxnb.events import ContextEvents, Event, EventNamespace, Events, WebSocketEvents
+from voxnb.events import ContextEvents, Event, EventNamespace, Events, SessionEvents, WebSocketEvents
 from voxnb.params import ChatParameters
 from voxnb.runtime import config, loop
 from voxnb.runtime.dispatch import Dispatcher, EventWait
@@ -98,7 +98,7 @@ class Client:
         self.dispatcher = Dispatcher(
             client=self,
             client_id=self._id,
-            known=(self.EVENTS, Events, ContextEvents, WebSocketEvents),
+            known=(self.EVENTS, Events, ContextEvents, SessionEvents, WebSocketEvents),
             sticky=frozenset({*sticky, *(WebSocketEvents(name).value for name in _STICKY)}),
             private=p.privacy,
         )
@@ -108,7 +108,7 @@ class Client:
         self._served: set[asyncio.Task[Any]] = set()
         self._folds: set[asyncio.Task[Any]] = set()
         self._closing = False
-        self._closed: Future[None] | None = None
+        self._ending: Future[None] | None = None
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._exit: Callable[[], None] = lambda: None
@@ -284,10 +284,10 @@ class Client:
 
     def _begin_close(self) -> Future[None]:
         with self._lock:
-            if self._closed is None:
+            if self._ending is None:
                 self._closing = True
-                self._closed = loop.submit(self._close())
-            return self._closed
+                self._ending = loop.submit(self._close())
+            return self._ending
 
     def _skip_folds(self) -> None:
         loop.call_soon(self._cancel_folds)

@@ -23,6 +23,7 @@ from voxnb.errors import NotSupportedError, ParameterError
 from voxnb.params import (
     ChatParameters,
     RealtimeAPIClientType,
+    RealtimeParameters,
     ResponsesParameters,
     camel_case,
     did_you_mean,
@@ -36,15 +37,13 @@ if TYPE_CHECKING:
 
     from voxnb.clients.base import Client
     from voxnb.clients.chat import ChatCompletionsAPIClient
+    from voxnb.clients.realtime.client import RealtimeAPIClient
     from voxnb.clients.responses import ResponsesAPIClient
+    from voxnb.media.unit import MediaUnit
 
 __all__ = ["METHODS", "Logger", "Modules", "OpenAI", "VoxEngine", "WebSocketAudioEncoding", "require"]
 
-_NO_REALTIME: Final = (
-    "realtime is not in this version of voxnb: {name} comes with a later one; for text there are "
-    "OpenAI.createChatCompletionsAPIClient, OpenAI.createResponsesAPIClient and voxnb.chat()"
-)
-_BETA_REFUSED: Final = "OpenAI's service refuses the Beta interface; use these names, the others stay as they are:"
+_BETA_REFUSED: Final = "OpenAI's service refuses the Beta interface; use"
 
 _scenario: weakref.WeakSet[Client] = weakref.WeakSet()
 """The clients that the factories of `OpenAI` made: what `VoxEngine.terminate` closes."""
@@ -61,8 +60,8 @@ class _Namespace(type):
             path = cls.__qualname__.replace("_Beta", "OpenAI.Beta")
             if name.startswith("_"):
                 raise AttributeError(f"{path} has no {name!r}")
-            if name == "RealtimeAPIClient":
-                raise AttributeError(_NO_REALTIME.format(name=f"{path}.{name}"))
+            if name == "RealtimeAPIClient":  # of Beta
+                raise AttributeError(f"{path} has no {name!r}: {_BETA_REFUSED} OpenAI.RealtimeAPIClient")
             known = _public(cls)
             raise AttributeError(
                 f"{path} has no {name!r} here{did_you_mean(name, known)}; there are {', '.join(known)}"
@@ -88,6 +87,10 @@ def _client_class(name: str) -> Any:
     from voxnb.clients.chat import ChatCompletionsAPIClient
     from voxnb.clients.responses import ResponsesAPIClient
 
+    if name == "RealtimeAPIClient":
+        from voxnb.clients.realtime.client import RealtimeAPIClient
+
+        return RealtimeAPIClient
     return {c.__name__: c for c in (ChatCompletionsAPIClient, ResponsesAPIClient)}[name]
 
 
@@ -108,7 +111,7 @@ class _Beta(metaclass=_Namespace):
         """
         del parameters, given
         raise NotSupportedError(
-            f"{_BETA_REFUSED}\n{columns(BETA_RENAMES)}",
+            f"{_BETA_REFUSED} these names, the others stay as they are:\n{columns(BETA_RENAMES)}",
             name="OpenAI.Beta.createRealtimeAPIClient",
             instead="OpenAI.createRealtimeAPIClient",
             renames=BETA_RENAMES,
@@ -118,9 +121,10 @@ class _Beta(metaclass=_Namespace):
 class OpenAI(metaclass=_Namespace):
     """VoxEngine's ``OpenAI`` module: factories, classes and event namespaces."""
 
-    _classes = ("ChatCompletionsAPIClient", "ResponsesAPIClient")
+    _classes = ("ChatCompletionsAPIClient", "RealtimeAPIClient", "ResponsesAPIClient")
     if TYPE_CHECKING:  # imported on use
         from voxnb.clients.chat import ChatCompletionsAPIClient
+        from voxnb.clients.realtime.client import RealtimeAPIClient
         from voxnb.clients.responses import ResponsesAPIClient
 
     Events = events.Events
@@ -173,34 +177,42 @@ class OpenAI(metaclass=_Namespace):
         return client
 
     @staticmethod
+    @takes(RealtimeParameters, spelled=camel_case)
     async def createRealtimeAPIClient(  # noqa: N802 - VoxEngine's spelling
         parameters: Mapping[str, Any] | None = None, /, **given: Any
-    ) -> NoReturn:
-        """Not in this version; its events are there as constants.
+    ) -> RealtimeAPIClient:
+        """A new `RealtimeAPIClient` whose session is there; commands may be sent at once.
+
+        Args:
+            parameters: VoxEngine's parameter object.
+            **given: the same as keywords, in either spelling.
 
         Raises:
-            NotSupportedError: always.
+            ParameterError: unknown or contradicting parameters.
+            CredentialsError: no key, or one that may not go to that host.
+            APIError: the key was refused, nothing listens there, or no session could be begun.
         """
-        del parameters, given
-        name = "OpenAI.createRealtimeAPIClient"
-        raise NotSupportedError(
-            _NO_REALTIME.format(name=name), name=name, instead="OpenAI.createChatCompletionsAPIClient"
-        )
+        from voxnb.clients.realtime.client import RealtimeAPIClient
+
+        client = RealtimeAPIClient(parameters, **given)
+        _scenario.add(client)
+        return await client.__aenter__()
 
 
 class VoxEngine(metaclass=_Namespace):
     """VoxEngine's session, as far as a notebook has one."""
 
     @staticmethod
-    def sendMediaBetween(unit1: Any, unit2: Any, /) -> NoReturn:  # noqa: N802 - VoxEngine's spelling
-        """Connects two media units, of which this version has none.
+    def sendMediaBetween(unit1: MediaUnit, unit2: MediaUnit, /) -> None:  # noqa: N802 - VoxEngine's spelling
+        """Let two media units hear each other: a call and a `RealtimeAPIClient`, say.
 
         Raises:
-            NotSupportedError: always.
+            AudioError: one of them is closed.
+            ParameterError: one of them is no media unit, or both are the same.
         """
-        del unit1, unit2
-        name = "VoxEngine.sendMediaBetween"
-        raise NotSupportedError(_NO_REALTIME.format(name=f"audio, and {name} with it,"), name=name)
+        from voxnb.media.unit import send_media_between
+
+        send_media_between(unit1, unit2)
 
     @staticmethod
     def terminate() -> None:
@@ -284,8 +296,6 @@ if not TYPE_CHECKING:  # as above
         here = [known for known in __all__ if known != "METHODS"]
         if name in dir(OpenAI):
             text = f"it is OpenAI.{name}"
-        elif name == "RealtimeAPIClient":
-            text = _NO_REALTIME.format(name=name)
         else:
             close = did_you_mean(name, [*here, *ELSEWHERE, *_public(OpenAI)])
             text = ELSEWHERE.get(name) or f"there are {', '.join(here)}{close}"

@@ -107,9 +107,6 @@ PARAMETERS: Final[Mapping[str, tuple[Parameter, ...]]] = {
 }
 """Class → every parameter of the factory that makes it."""
 
-LATER: Final = frozenset({"RealtimeAPIClient"})
-"""Classes that are not in this version."""
-
 
 class Rename(NamedTuple):
     """What a name of `OpenAI.Beta` is called now; an empty ``now`` means that it is gone."""

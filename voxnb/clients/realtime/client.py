@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
@@ -15,23 +14,25 @@ from voxnb.clients.base import Client
 from voxnb.clients.ends import error_payload
 from voxnb.clients.handle import Handle
 from voxnb.clients.realtime.commands import RealtimeCommands
-from voxnb.clients.realtime.counting import RealtimeStatistics, ResponseClock, taken
+from voxnb.clients.realtime.counting import RealtimeStatistics, ResponseClocks, taken
+from voxnb.clients.realtime.keeper import Keeper
 from voxnb.clients.realtime.link import Ended, Link
-from voxnb.clients.realtime.socket import CLOSE_S, OPEN_S, Socket, realtime_headers, realtime_url
-from voxnb.clients.refusal import payload_refusal, wait_before_retry
+from voxnb.clients.realtime.voice import VoiceUnit
 from voxnb.errors import (
-    APIConnectionError,
     APIError,
     APIStatusError,
-    APITimeoutError,
     ClientClosedError,
     NotSupportedError,
     ParameterError,
     RemoteProtocolError,
 )
-from voxnb.events import WIRE_TYPES, RealtimeAPIEvents, WebSocketEvents
+from voxnb.events import WIRE_TYPES, Events, RealtimeAPIEvents, SessionEvents, WebSocketEvents
 from voxnb.params import DEFAULT_REALTIME_URL, ChatParameters, RealtimeParameters, defaults, takes
 from voxnb.runtime import loop
+from voxnb.wire.realtime.item import Item
+from voxnb.wire.realtime.names import session_of
+from voxnb.wire.realtime.policy import SessionPolicy
+from voxnb.wire.realtime.replay import items_of, messages_of
 from voxnb.wire.realtime.session import RealtimeSession, Received
 
 DRAIN_S: Final = 0.05
@@ -50,11 +51,12 @@ UNTOLD: Final = frozenset({"response.output_audio.delta"})
 UNKNOWN: Final = RealtimeAPIEvents.Unknown.value
 
 
-class RealtimeAPIClient(RealtimeCommands, Client):
+class RealtimeAPIClient(RealtimeCommands, VoiceUnit, Client):
     """A realtime session: speech or text in, speech or text out, every server event as an event here.
 
-    Making one does nothing yet; `connect` (or ``with client:``) begins the session. Parameters in VoxEngine's spelling or
-    Python's, as keywords or one dict; see `RealtimeParameters`.
+    Making one does nothing yet; `connect` (or ``with client:``) begins the session. It is a media unit: a call that
+    sends its media here is heard by the model, and `send_media_to` lets a unit hear the answers. Parameters in
+    VoxEngine's spelling or Python's, as keywords or one dict; see `RealtimeParameters`.
 
     Raises:
         ParameterError: unknown or contradicting parameters.
@@ -65,6 +67,7 @@ class RealtimeAPIClient(RealtimeCommands, Client):
     CONNECTOR = "/openai/realtime"
     STICKY = ("ConnectorInformation", "SessionCreated", "HTTPResponse", "WebSocketError")
     PUBLIC = (
+        "clear_media_buffer",
         "connect",
         "connected",
         "conversation_item_create",
@@ -75,8 +78,13 @@ class RealtimeAPIClient(RealtimeCommands, Client):
         "input_audio_buffer_commit",
         "response_cancel",
         "response_create",
+        "rollover",
+        "send_media_to",
         "session",
         "session_update",
+        "stop_media_to",
+        "streams",
+        "waterfall",
     )
 
     @takes(RealtimeParameters)
@@ -86,18 +94,15 @@ class RealtimeAPIClient(RealtimeCommands, Client):
         for name in NOT_HERE:
             if getattr(p, name) != usual[name]:
                 raise ParameterError(f"{name} is not for realtime clients; leave it out", name=name)
-        super().__init__(p)
-        self._kind = p.type
-        self._model = p.model
-        self._state = RealtimeSession()
-        self._link: Link | None = None
-        self._reading: asyncio.Task[Ended] | None = None
+        policy = SessionPolicy.of(p.session_policy)
+        Client.__init__(self, p)
+        self._kind, self._model, self.connect_s = p.type, p.model, p.timeout_s
+        self._keeper = Keeper(self, kind=p.type, model=p.model, policy=policy)
         self._connecting: Future[Self] | None = None
         self._connect_task: asyncio.Task[Any] | None = None
-        self._over: Ended | None = None
-        self._refusal: APIStatusError | None = None
-        self._clocks: dict[str, ResponseClock] = {}
-        self._sums = {"sessions": 0, "messages_sent": 0, "messages_received": 0, "problems": 0, "refused_events": 0}
+        self._clocks = ResponseClocks(self.counters, model=p.model)
+        self._sums = {"messages_sent": 0, "messages_received": 0, "problems": 0, "refused_events": 0}
+        self._begin_voice(barge_in=p.barge_in, session=session_of(p.session))
         first = {**({"instructions": p.instructions} if p.instructions else {}), **p.session}
         if first:
             self.session_update(session=first)
@@ -117,6 +122,10 @@ class RealtimeAPIClient(RealtimeCommands, Client):
 
     def _open(self) -> None:
         self._tell_created()
+
+    @property
+    def _state(self) -> RealtimeSession:  # type: ignore[override]  # the keeper replaces it
+        return self._keeper.state
 
     # -- the connection -----------------------------------------------------------------------
 
@@ -138,134 +147,54 @@ class RealtimeAPIClient(RealtimeCommands, Client):
             self._check_open()
             found = self._connecting
             if found is None or (found.done() and found.exception() is not None):
-                found = self._connecting = loop.submit(self._connect())
+                found = self._connecting = loop.submit(self._begin_session())
         return Handle(found, name="connect")
 
     @property
     def connected(self) -> bool:
         """Whether the session is there now."""
-        return self._link is not None and not self._closing
+        return self._keeper.link is not None and not self._closing
 
     @property
     def session(self) -> Mapping[str, Any]:
         """The session as the server last told it; empty before it is there."""
         return dict(self._state.config)
 
-    async def _connect(self) -> Self:
+    def rollover(self) -> Handle[bool]:
+        """Replace the session by a new one with the same settings and conversation, at the next boundary of turns.
+
+        It happens by itself before a session ends (see `SessionPolicy`); call it where a server seems to be stuck.
+
+        Returns:
+            A handle; its result is False where the session ended first.
+
+        The handle raises:
+            APIError: no new session could be begun; the old one goes on.
+        """
+        self._check_open()
+        return Handle(loop.submit(self._keeper.replace("asked")), name="rollover")
+
+    async def _begin_session(self) -> Self:
         self._connect_task = asyncio.current_task()
         try:
-            return await self._try_to_connect()
+            await self._keeper.connect()
         except asyncio.CancelledError:
             if self._closing:
                 raise ClientClosedError("the client was closed while it connected") from None
             raise
-
-    async def _try_to_connect(self) -> Self:
-        attempt = 0
-        while True:
-            try:
-                await self._begin()
-            except APIError as error:
-                wait_s = wait_before_retry(error, attempt=attempt + 1) if attempt < self.max_retries else None
-                if wait_s is None:
-                    error.retries = attempt
-                    self._tell_failure(error)
-                    raise
-                attempt += 1
-            else:
-                return self
-            await asyncio.sleep(wait_s)
-
-    async def _begin(self) -> None:
-        """Open a socket and wait for the session."""
-        endpoint, timeout_s = self.endpoint, self._parameters.timeout_s or OPEN_S
-        self._refusal = None
-        try:
-            async with asyncio.timeout(timeout_s):
-                key = await self.transport.key() if endpoint.api_key is not None else ""
-                socket = await Socket.open(
-                    realtime_url(endpoint, kind=self._kind, model=self._model),
-                    headers=realtime_headers(endpoint, key=key),
-                    endpoint=endpoint,
-                    model=self._model,
-                    timeout_s=timeout_s,
-                )
-                await self._greet(socket)
-        except TimeoutError:
-            raise APITimeoutError(
-                f"{endpoint.host} took longer than {timeout_s:g} s to begin a session; check base_url, or raise timeout_s",
-                host=endpoint.host,
-            ) from None
-
-    async def _greet(self, socket: Socket) -> None:
-        self._tell_open()
-        self._sums["sessions"] += 1
-        link = Link(socket, session=self._state, on_received=self._received, on_wrong=self._wrong, trace=self.trace)
-        running = asyncio.ensure_future(link.run())
-        try:
-            await self._ready(link, running)
-        except BaseException:
-            await socket.close()
-            running.cancel()
-            await asyncio.wait({running})
+        except APIError as error:
+            self.tell_failure(error)
             raise
-        self._link, self._reading = link, running
-        running.add_done_callback(lambda task: self._lost(link, task))
-
-    async def _ready(self, link: Link, running: asyncio.Task[Ended]) -> None:
-        both: set[asyncio.Future[Any]] = {running, link.ready}
-        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-        if not link.ready.done():
-            raise self._not_begun(running.result())
-        link.ready.result()
-
-    def _not_begun(self, ended: Ended) -> APIError:
-        if self._refusal is not None:
-            return self._refusal
-        host, said = self.endpoint.host, f": {ended.reason}" if ended.reason else ""
-        return APIConnectionError(
-            f"{host} closed the connection before a session began (code {ended.code}{said})",
-            host=host,
-            passing=ended.code != 1008,
-        )
-
-    def _lost(self, link: Link, task: asyncio.Task[Ended]) -> None:
-        """The connection ended, and nobody here asked for it."""
-        if task.cancelled() or self._closing:
-            return
-        fault = task.exception()
-        ended = task.result() if fault is None else Ended(1006, f"voxnb failed with {fault!r}", was_clean=False)
-        self._count(link)
-        self._link, self._over = None, ended
-        said = f": {ended.reason}" if ended.reason else ""
-        message = f"{self.endpoint.host} ended the connection (code {ended.code}{said})"
-        self._emit(RealtimeAPIEvents.WebSocketError, {"type": "closed", "message": message, "code": ended.code})
-        self._tell_end(ended)
-
-    def _tell_end(self, ended: Ended) -> None:
-        facts = {"code": ended.code, "reason": ended.reason, "wasClean": ended.was_clean}
-        self.dispatcher.emit(WebSocketEvents.Close.value, {"websocket": self._socket_id, **facts}, context=None)
-
-    def _tell_failure(self, error: APIError) -> None:
-        payload = error_payload(error)
-        if isinstance(error, APIStatusError):
-            self._emit(RealtimeAPIEvents.HTTPResponse, {**payload, "body": error.body})
-        self._emit(RealtimeAPIEvents.WebSocketError, payload)
+        return self
 
     async def _stop(self) -> dict[str, Any] | None:
-        connecting, link = self._connect_task, self._link
+        connecting = self._connect_task
         if connecting is not None and not connecting.done():
             connecting.cancel()
             await asyncio.wait({connecting})
-            link = self._link
-        if link is not None:
-            await link.close(drain_s=DRAIN_S, within_s=CLOSE_S)
-            self._count(link)
-            self._link = None
-            if self._reading is not None:
-                self._reading.cancel()
-                await asyncio.wait({self._reading})
-        return None if self._over is not None else dict(base.NORMAL_CLOSE)
+        self._end_media()
+        await self._keeper.close(drain_s=DRAIN_S)
+        return None if self._keeper.over is not None else dict(base.NORMAL_CLOSE)
 
     def __enter__(self) -> Self:
         try:
@@ -285,7 +214,7 @@ class RealtimeAPIClient(RealtimeCommands, Client):
 
     def _command(self, command: dict[str, Any]) -> None:
         self._check_open()
-        over = self._over
+        over = self._keeper.over
         if over is not None:
             raise ClientClosedError(f"the connection has ended (code {over.code}); make a new client")
         self._do(self._put, command)
@@ -300,84 +229,155 @@ class RealtimeAPIClient(RealtimeCommands, Client):
     def _put(self, command: dict[str, Any]) -> None:
         if command["type"] == "session.update":
             command["session"].setdefault("type", self._kind.value)
-        send = self._state.put(command)
-        if self._link is not None:
-            self._link.send(send)
+            self._note_formats(session_of(command["session"]))
+        self._keeper.put(command)
 
-    # -- what comes ---------------------------------------------------------------------------
+    def _append(self, sound: bytes, audio_ms: float) -> None:
+        self._keeper.append(sound, audio_ms)
 
-    def _received(self, link: Link, received: Received) -> None:
+    # -- what the keeper asks and tells -------------------------------------------------------
+
+    shortens = False
+    """Whether a conversation that has grown long can be made shorter."""
+
+    def received(self, link: Link, received: Received, *, is_current: bool) -> None:
+        """An event was taken in."""
         self._sums["problems"] += len(received.problems)
         for event in received.events:
             kind = event["type"]
-            self._look(link, kind, event)
+            self._clocks.look(link, kind, event)
+            if is_current:
+                self._voice(kind, event, received)
             if kind not in UNTOLD:
                 self.dispatcher.emit(NAMES.get(kind, UNKNOWN), event, context=None)
-        if link.ready.done():
-            return
-        if link.session.ready:
-            link.ready.set_result(None)
-        elif received.severity is not None:
-            self._refusal = payload_refusal(received.events[0], endpoint=self.endpoint, model=self._model)
-            if self._refusal is not None and received.severity == "fatal":
-                link.ready.set_exception(self._refusal)
 
-    def _wrong(self, link: Link, error: RemoteProtocolError, event: Any) -> None:
+    def wrong(self, link: Link, error: RemoteProtocolError, event: Any) -> None:
         """What came out of order or shape is told and passed on; the session goes on."""
         del link
         self._sums["refused_events"] += 1
-        name = NAMES.get(error.event_type, UNKNOWN)
         payload = dict(event) if isinstance(event, Mapping) else {"message": str(event)[:1000]}
-        self.dispatcher.emit(name, payload, context=None)
+        self.dispatcher.emit(NAMES.get(error.event_type, UNKNOWN), payload, context=None)
         facts = {"type": "RemoteProtocolError", "message": str(error), "event_type": error.event_type}
         self._emit(RealtimeAPIEvents.WebSocketError, facts)
 
-    def _look(self, link: Link, kind: str, event: Mapping[str, Any]) -> None:
-        """Take the time of responses."""
-        socket = link.socket
-        if kind == "response.created":
-            self._clocks[event["response"]["id"]] = ResponseClock(
-                time.time(), time.monotonic(), socket.bytes_sent, socket.bytes_received
-            )
-        elif kind == "response.done":
-            clock = self._clocks.pop(event["response"]["id"], None)
-            response = self._state.responses.get(event["response"]["id"])
-            if clock is not None and response is not None:
-                sizes = {"bytes_sent": socket.bytes_sent, "bytes_received": socket.bytes_received}
-                self.counters.add(clock.ended(response, model=self._model, **sizes))
-        elif kind.startswith("response."):
-            clock = self._clocks.get(event.get("response_id", ""))
-            if clock is not None:
-                clock.heard(brings=kind.endswith(".delta"))
+    def tell_open(self) -> None:
+        """The first connection is there."""
+        self._tell_open()
 
-    def _emit(self, event: RealtimeAPIEvents, payload: Mapping[str, Any]) -> None:
-        self.emit(event.value, payload, context=None)
+    def tell_failure(self, error: APIError) -> None:
+        """No session could be begun."""
+        payload = error_payload(error)
+        if isinstance(error, APIStatusError):
+            self._emit(RealtimeAPIEvents.HTTPResponse, {**payload, "body": error.body})
+        self._emit(RealtimeAPIEvents.WebSocketError, payload)
 
-    # -- numbers ------------------------------------------------------------------------------
+    def session_lost(self, ended: Ended) -> None:
+        """A session is lost and will be begun again."""
+        facts = {"code": ended.code, "reason": ended.reason, "message": self._lost_text(ended)}
+        self.emit(SessionEvents.SessionLost.value, facts, context=None)
 
-    def _count(self, link: Link) -> None:
+    def session_leaves(self, session: RealtimeSession) -> None:
+        """A session is no longer the current one."""
+        self._session_over(session)
+
+    def session_followed(self, name: str, facts: Mapping[str, Any]) -> None:
+        """A new session has taken the place of one."""
+        self.emit(SessionEvents[name].value, facts, context=None)
+
+    def session_over(self, ended: Ended) -> None:
+        """The last session has ended, and not by us."""
+        facts = {"type": "closed", "message": self._lost_text(ended), "code": ended.code}
+        self._emit(RealtimeAPIEvents.WebSocketError, facts)
+        self._end_media()
+        told = {"code": ended.code, "reason": ended.reason, "wasClean": ended.was_clean}
+        self.dispatcher.emit(WebSocketEvents.Close.value, {"websocket": self._socket_id, **told}, context=None)
+
+    def _lost_text(self, ended: Ended) -> str:
+        said = f": {ended.reason}" if ended.reason else ""
+        return f"{self.endpoint.host} ended the connection (code {ended.code}{said})"
+
+    def is_between_turns(self) -> bool:
+        """Whether a session may be replaced now."""
+        return self._state.is_between_turns and not self._is_playing
+
+    def spoken_messages(self, old: RealtimeSession) -> list[dict[str, Any]]:
+        """The conversation of a session that was lost, as far as it was heard."""
+        messages = messages_of(old.items, heard_ms=self._heard_so_far())
+        self._session_over(old)
+        return messages
+
+    async def conversation_messages(
+        self, session: RealtimeSession, reason: str
+    ) -> tuple[frozenset[str], list[dict[str, Any]], bool]:
+        """What a new session is told of the conversation.
+
+        Returns:
+            The items that it covers, messages, and whether they are shorter than what was said.
+        """
+        del reason
+        return frozenset(item.id for item in session.items), messages_of(session.items), False
+
+    def messages_since(self, session: RealtimeSession, known: frozenset[str]) -> list[dict[str, Any]]:
+        """What was said after `conversation_messages`, as items."""
+        return items_of(messages_of(item for item in session.items if item.id not in known))
+
+    def count(self, link: Link) -> None:
+        """A link ends: its numbers stay."""
         self._sums["messages_sent"] += link.outbox.sent
         self._sums["messages_received"] += link.messages
 
+    # -- what the voice tells -----------------------------------------------------------------
+
+    def _told_interrupted(self, facts: dict[str, Any]) -> None:
+        self.emit(SessionEvents.Interrupted.value, facts, context=None)
+
+    def _spoken_settled(self, item: Item, heard_ms: float) -> None:
+        del item, heard_ms
+        self._keeper.moved()
+
+    def _media_started(self, facts: dict[str, Any]) -> None:
+        self.emit(Events.WebSocketMediaStarted.value, facts, context=None)
+
+    def _media_ended(self, facts: dict[str, Any]) -> None:
+        self._keeper.moved()
+        self.emit(Events.WebSocketMediaEnded.value, facts, context=None)
+
+    # -- numbers ------------------------------------------------------------------------------
+
+    def waterfall(self) -> Any:
+        """Where the time of each answer went, as a DataFrame, newest last.
+
+        Milliseconds from the end of the user's speech until: the server noticed (``stopped_ms``), made an item of it
+        (``committed_ms``), began a response (``created_ms``), sent its first sound (``first_delta_ms``), the first frame
+        went out (``first_frame_ms``) and sounded (``first_heard_ms``). NA where a step was not seen.
+        """
+        return self._waterfall.table()
+
     def statistics(self) -> RealtimeStatistics:
-        """What this client has done so far; each response is a call of ``.df``."""
-        link, sums = self._link, dict(self._sums)
-        own: dict[str, float] = {"waiting": self._state.waiting}
+        """What this client has done so far; each response is a call of ``.df``, each stream a row of ``.streams``."""
+        keeper, link, sums = self._keeper, self._keeper.link, dict(self._sums)
+        own: dict[str, Any] = {"waiting": self._state.waiting, "audio_dropped_ms": keeper.dropped_ms}
+        own |= {"sessions": keeper.sessions, "reconnects": keeper.reconnects, "audio_unheard_ms": self._unheard_ms}
         if link is not None:
             sums["messages_sent"] += link.outbox.sent
             sums["messages_received"] += link.messages
             own["waiting"] += len(link.outbox)
-            own |= {"deepest": link.outbox.deepest, "audio_dropped_ms": link.outbox.dropped_ms}
-        return taken(self.counters, **sums, **own)
+            own["audio_dropped_ms"] += link.outbox.dropped_ms
+            own["deepest"] = link.outbox.deepest
+        return taken(self.counters, **sums, **own, streams=tuple(stream.statistics() for stream in self.streams))
+
+    def _emit(self, event: RealtimeAPIEvents, payload: Mapping[str, Any]) -> None:
+        self.emit(event.value, payload, context=None)
 
     def __repr__(self) -> str:
         what = self._model if self._kind == "realtime" else "transcription"
+        keeper = self._keeper
         if self._closing:
             state = "closed"
-        elif self._over is not None:
-            state = f"ended by the server (code {self._over.code})"
-        elif self._link is not None:
-            state = f"session {self._state.id}" if self._state.id else "connected"
+        elif keeper.over is not None:
+            state = f"ended by the server (code {keeper.over.code})"
+        elif keeper.link is not None:
+            state = f"session {keeper.state.id}" if keeper.state.id else "connected"
         else:
-            state = "not connected"
+            state = "reconnecting" if keeper.sessions else "not connected"
         return f"<{type(self).__name__} {what} at {self.host}, {state}>"

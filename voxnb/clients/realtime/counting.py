@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from voxnb.clients.realtime.link import Link
 from voxnb.runtime.stats import CallFacts, Counters, Statistics
 from voxnb.wire.realtime.response import Response
 
@@ -16,28 +18,34 @@ class RealtimeStatistics(Statistics):
 
     Attributes:
         sessions: sessions begun, the first included.
+        reconnects: sessions that followed another.
         messages_sent: messages to the server.
         messages_received: messages from it.
         waiting: commands and audio that wait to be sent, now.
         deepest: most that ever waited.
         audio_dropped_ms: sound of the user that was not sent: nobody took it in time.
+        audio_unheard_ms: sound of the model that came while no unit listened.
         problems: oddities of the server that were let pass.
         refused_events: events that were out of order and not taken in.
+        streams: one dict per media stream: depth, drops, lateness.
     """
 
     sessions: int = 0
+    reconnects: int = 0
     messages_sent: int = 0
     messages_received: int = 0
     waiting: int = 0
     deepest: int = 0
     audio_dropped_ms: float = 0.0
+    audio_unheard_ms: float = 0.0
     problems: int = 0
     refused_events: int = 0
+    streams: Sequence[Mapping[str, Any]] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The sums, for JSON."""
         own = {f.name: getattr(self, f.name) for f in fields(RealtimeStatistics)}
-        return {**Statistics.to_dict(self), **{name: own[name] for name in OWN}}
+        return {**Statistics.to_dict(self), **{name: own[name] for name in OWN}, "streams": list(self.streams)}
 
     def __repr__(self) -> str:
         lines = [f"  {name.replace('_', ' '):<24}{getattr(self, name):>12,.0f}" for name in OWN]
@@ -46,11 +54,13 @@ class RealtimeStatistics(Statistics):
 
 OWN = (
     "sessions",
+    "reconnects",
     "messages_sent",
     "messages_received",
     "waiting",
     "deepest",
     "audio_dropped_ms",
+    "audio_unheard_ms",
     "problems",
     "refused_events",
 )
@@ -109,6 +119,37 @@ class ResponseClock:
             prompt_tokens=_tokens(usage.get("input_tokens")),
             completion_tokens=_tokens(usage.get("output_tokens")),
         )
+
+
+class ResponseClocks:
+    """The responses under way, and what becomes of them in the statistics.
+
+    Args:
+        counters: where they are counted when they end.
+        model: who answers.
+    """
+
+    def __init__(self, counters: Counters, *, model: str | None) -> None:
+        self._counters = counters
+        self._model = model
+        self._running: dict[str, ResponseClock] = {}
+
+    def look(self, link: Link, kind: str, event: Mapping[str, Any]) -> None:
+        """Take the time of an event that was taken in."""
+        socket = link.socket
+        if kind == "response.created":
+            sizes = (socket.bytes_sent, socket.bytes_received)
+            self._running[event["response"]["id"]] = ResponseClock(time.time(), time.monotonic(), *sizes)
+        elif kind == "response.done":
+            clock = self._running.pop(event["response"]["id"], None)
+            response = link.session.responses.get(event["response"]["id"])
+            if clock is not None and response is not None:
+                told = {"bytes_sent": socket.bytes_sent, "bytes_received": socket.bytes_received}
+                self._counters.add(clock.ended(response, model=self._model, **told))
+        elif kind.startswith("response."):
+            clock = self._running.get(event.get("response_id", ""))
+            if clock is not None:
+                clock.heard(brings=kind.endswith(".delta"))
 
 
 def taken(counters: Counters, **own: Any) -> RealtimeStatistics:

@@ -105,6 +105,10 @@ class Link:
         coded = base64.b64encode(sound).decode("ascii")
         self.outbox.put(f'{{"type":"input_audio_buffer.append","audio":"{coded}"}}', audio_ms=audio_ms)
 
+    def unsent(self) -> list[dict[str, Any]]:
+        """Commands that never went out."""
+        return [json.loads(text) for text in self.outbox.commands()]
+
     async def close(self, *, drain_s: float, within_s: float) -> None:
         """Let what waits go out, then close; both in bounded time."""
         with contextlib.suppress(TimeoutError):

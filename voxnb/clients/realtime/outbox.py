@@ -63,6 +63,10 @@ class Outbox:
                 kept.append((text, audio_ms))
         self._waiting = deque(kept)
 
+    def commands(self) -> list[str]:
+        """The commands that wait, in order."""
+        return [text for text, audio_ms in self._waiting if not audio_ms]
+
     async def run(self, send: Callable[[str], Awaitable[None]]) -> None:
         """Send what comes, in order, until cancelled."""
         while True:

@@ -265,6 +265,28 @@ class VoiceUnit(MediaUnit):
         if self._spoken.pop((item.id, content_index), None) is not None:
             self._spoken_settled(item, heard_ms)
 
+    @property
+    def _is_playing(self) -> bool:
+        """Whether somebody still hears something."""
+        return any(stream.is_playing for stream in self._ears())
+
+    def _heard_so_far(self) -> dict[str, float]:
+        """Item → milliseconds heard, of the answers that had not wholly sounded."""
+        if not self._outgoing:
+            return {}
+        return {item_id: self._heard_ms(item_id, index) for item_id, index in self._spoken}
+
+    def _session_over(self, session: RealtimeSession) -> None:
+        """A session ended or is left: what was heard of it is known for good."""
+        for item_id, content_index in list(self._spoken):
+            item = session.item(item_id)
+            if item is not None:
+                heard_ms = self._heard_ms(item_id, content_index) if self._outgoing else item.received_ms(content_index)
+                self._settle_spoken(item, content_index, heard_ms)
+        self._spoken.clear()
+        self._first = None
+        self._waterfall.restart()
+
     # -- interruption ---------------------------------------------------------------------------
 
     def _turn_detection(self) -> Mapping[str, Any]:

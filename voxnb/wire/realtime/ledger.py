@@ -28,6 +28,16 @@ class ItemLedger:
     def __len__(self) -> int:
         return len(self._order)
 
+    @property
+    def expected(self) -> int:
+        """Items with an id of the client's that the server has not added yet."""
+        return len(self._offered)
+
+    @property
+    def last(self) -> Item | None:
+        """The newest item of the conversation."""
+        return self._items[self._order[-1]] if self._order else None
+
     def get(self, item_id: Any) -> Item | None:
         """An item, also one that was taken out; None where the id is unknown."""
         return self._items.get(item_id) if isinstance(item_id, str) else None

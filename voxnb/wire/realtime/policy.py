@@ -83,8 +83,11 @@ class SessionPolicy:
         """
         if expires_at is None or self.expiry_margin_s == 0:
             return False
-        life_s = max(0.0, expires_at - began_at)
-        return now >= expires_at - min(self.expiry_margin_s, SHARE_OF_LIFE * life_s)
+        return now >= expires_at - self.margin_s(began_at=began_at, expires_at=expires_at)
+
+    def margin_s(self, *, began_at: float, expires_at: float) -> float:
+        """How long before its end a session is replaced."""
+        return min(self.expiry_margin_s, SHARE_OF_LIFE * max(0.0, expires_at - began_at))
 
     def is_long(self, context_tokens: int) -> bool:
         """Whether a conversation has grown too long for its session."""

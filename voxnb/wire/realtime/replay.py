@@ -92,7 +92,7 @@ def messages_of(items: Iterable[Item], *, heard_ms: Mapping[str, float] | None =
             if said:
                 out.append({"role": "assistant", "content": said})
         elif item.type == "message":
-            if item.text:
+            if item.text and item.text != ANCHOR:
                 out.append({"role": "user" if item.role is None else item.role, "content": item.text})
         elif item.type == "function_call" and item.call_id:
             call = tool_call(item)

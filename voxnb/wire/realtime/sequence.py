@@ -52,6 +52,17 @@ class Sequence:
         """How many commands wait for the session."""
         return len(self._early)
 
+    @property
+    def unanswered(self) -> tuple[Command, ...]:
+        """The `response.create` of the conversation that no response has answered, oldest first."""
+        asked = None if self.requested is None else self._sent.get(self.requested)
+        return (*(() if asked is None else (asked,)), *self._held)
+
+    @property
+    def unsent(self) -> tuple[Command, ...]:
+        """What waits for a session that is not there yet."""
+        return tuple(self._early)
+
     def put(self, command: Command) -> tuple[Command, ...]:
         """Take a command in.
 

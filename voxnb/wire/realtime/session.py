@@ -67,6 +67,7 @@ class RealtimeSession:
         responses: its responses.
         speech_item: id of the item that the user is speaking, or None while nobody speaks.
         problems: how many oddities were seen.
+        is_refused: the server said that no session will be had (a key, a quota).
     """
 
     def __init__(self) -> None:
@@ -79,6 +80,7 @@ class RealtimeSession:
         self.responses = Responses(self.items)
         self.speech_item: str | None = None
         self.problems = 0
+        self.is_refused = False
         self._sequence = Sequence()
         self._numbered = 0
 
@@ -98,6 +100,29 @@ class RealtimeSession:
     def waiting(self) -> int:
         """Commands that wait: for the session, or for a response to end."""
         return self._sequence.early + self._sequence.held
+
+    @property
+    def is_between_turns(self) -> bool:
+        """Whether nobody speaks and nothing that was said waits for an answer."""
+        if (
+            self.active_response is not None
+            or self.requested is not None
+            or self.waiting
+            or self.speech_item is not None
+        ):
+            return False
+        last = self.items.last
+        return last is None or (last.type == "message" and last.role in ("assistant", "system"))
+
+    @property
+    def unanswered(self) -> tuple[Event, ...]:
+        """The `response.create` that no response has answered; what a new session is to be asked again."""
+        return self._sequence.unanswered
+
+    @property
+    def unsent(self) -> tuple[Event, ...]:
+        """Commands that wait for the session to be there."""
+        return self._sequence.unsent
 
     @property
     def requested(self) -> str | None:
@@ -231,6 +256,7 @@ class RealtimeSession:
         error = event.get("error")
         facts: Mapping[str, Any] = error if isinstance(error, Mapping) else {}
         found.severity = severity(facts)
+        self.is_refused = self.is_refused or found.severity == "fatal"
         command, send = self._sequence.refused(facts)
         found.refused, found.send = command, found.send + send
         if command is None:

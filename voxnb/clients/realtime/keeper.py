@@ -1,0 +1,387 @@
+"""A session that goes on: begun, begun again when it is lost, replaced before it ends.
+
+Rule 1: one session is the current one. A new one is prepared beside it and takes its place at once, in one step of the
+loop: no command and no sound goes to both or to none.
+Rule 2: a loss that comes again by itself (a message that is too long, a key that is refused) is not tried again.
+Rule 3: what the user says while there is no session is dropped and counted; commands wait for the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from voxnb.clients.realtime.link import Ended, Link
+from voxnb.clients.realtime.socket import CLOSE_S, OPEN_S, Socket, realtime_headers, realtime_url
+from voxnb.clients.refusal import payload_refusal, wait_before_retry
+from voxnb.errors import APIConnectionError, APIError, APIStatusError, APITimeoutError
+from voxnb.params import RealtimeAPIClientType
+from voxnb.wire.realtime.heir import succeed
+from voxnb.wire.realtime.policy import SessionPolicy
+from voxnb.wire.realtime.refusal import may_reconnect
+from voxnb.wire.realtime.session import RealtimeSession, Received
+
+if TYPE_CHECKING:
+    from voxnb.clients.realtime.client import RealtimeAPIClient
+
+SETTLE_S: Final = 5.0
+"""How long a prepared session may take to confirm what it was told."""
+
+CARRIED_MS: Final = 400.0
+"""Sound that a new session hears again: a word may have begun."""
+
+GROWTH: Final = 1.25
+"""A session that began long is not long because of what was said in it."""
+
+
+class Keeper:
+    """The sessions of one client, one after the other.
+
+    Args:
+        client: whose; it is told what comes and what happens.
+        kind: conversation or transcription.
+        model: of the sessions.
+        policy: how long to try, and when to replace.
+
+    Attributes:
+        state: the current session's; of the coming one while there is none.
+        link: the current session, or None.
+        over: how the last one ended, once none will follow.
+        sessions: how many were begun.
+        reconnects: how many followed another.
+        dropped_ms: sound that came while there was no session.
+        began_at: when the current one began, UNIX seconds.
+    """
+
+    def __init__(
+        self, client: RealtimeAPIClient, *, kind: RealtimeAPIClientType, model: str | None, policy: SessionPolicy
+    ) -> None:
+        self._client = client
+        self._kind = kind
+        self._model = model
+        self._policy = policy
+        self.state = RealtimeSession()
+        self.link: Link | None = None
+        self.over: Ended | None = None
+        self.sessions = 0
+        self.reconnects = 0
+        self.dropped_ms = 0.0
+        self.began_at = 0.0
+        self.first_context_tokens = 0
+        self._reading: asyncio.Task[Ended] | None = None
+        self._refusals: dict[int, APIStatusError] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._moved = asyncio.Event()
+        self._replacing = False
+        self._carried: deque[tuple[bytes, float]] = deque()
+        self._closing = False
+
+    # -- the first ------------------------------------------------------------------------------
+
+    async def connect(self) -> None:
+        """Begin the first session; repeats what fails in passing.
+
+        Raises:
+            APIError: see `RealtimeAPIClient.connect`.
+        """
+        attempt = 0
+        while True:
+            try:
+                link, reading = await self._begin(self.state)
+            except APIError as error:
+                may = attempt < self._client.max_retries
+                wait_s = wait_before_retry(error, attempt=attempt + 1) if may else None
+                if wait_s is None:
+                    error.retries = attempt
+                    raise
+                attempt += 1
+            else:
+                self._install(link, reading)
+                return
+            await asyncio.sleep(wait_s)
+
+    async def _begin(self, state: RealtimeSession) -> tuple[Link, asyncio.Task[Ended]]:
+        """Open a socket and wait for the session."""
+        client = self._client
+        endpoint, timeout_s = client.endpoint, client.connect_s or OPEN_S
+        try:
+            async with asyncio.timeout(timeout_s):
+                key = await client.transport.key() if endpoint.api_key is not None else ""
+                socket = await Socket.open(
+                    realtime_url(endpoint, kind=self._kind, model=self._model),
+                    headers=realtime_headers(endpoint, key=key),
+                    endpoint=endpoint,
+                    model=self._model,
+                    timeout_s=timeout_s,
+                )
+                return await self._greet(socket, state)
+        except TimeoutError:
+            raise APITimeoutError(
+                f"{endpoint.host} took longer than {timeout_s:g} s to begin a session; check base_url, or raise timeout_s",
+                host=endpoint.host,
+            ) from None
+
+    async def _greet(self, socket: Socket, state: RealtimeSession) -> tuple[Link, asyncio.Task[Ended]]:
+        if self.sessions == 0:
+            self._client.tell_open()
+        self.sessions += 1
+        link = Link(
+            socket, session=state, on_received=self._received, on_wrong=self._client.wrong, trace=self._client.trace
+        )
+        reading = asyncio.ensure_future(link.run())
+        try:
+            await self._ready(link, reading)
+        except BaseException:
+            await socket.close()
+            reading.cancel()
+            await asyncio.wait({reading})
+            raise
+        return link, reading
+
+    async def _ready(self, link: Link, reading: asyncio.Task[Ended]) -> None:
+        both: set[asyncio.Future[Any]] = {reading, link.ready}
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        refusal = self._refusals.pop(id(link), None)
+        if link.ready.done():
+            link.ready.result()
+            return
+        if refusal is not None:
+            raise refusal
+        ended, host = reading.result(), self._client.endpoint.host
+        said = f": {ended.reason}" if ended.reason else ""
+        raise APIConnectionError(
+            f"{host} closed the connection before a session began (code {ended.code}{said})",
+            host=host,
+            passing=may_reconnect(ended.code),
+        )
+
+    def _install(self, link: Link, reading: asyncio.Task[Ended]) -> None:
+        """Make a session the current one."""
+        self.state, self.link, self._reading = link.session, link, reading
+        self.began_at, self.first_context_tokens = time.time(), 0
+        self._moved = asyncio.Event()
+        reading.add_done_callback(lambda task: self._ended(link, task))
+        self._watch_expiry()
+
+    def _received(self, link: Link, received: Received) -> None:
+        if not link.ready.done():
+            if link.session.ready:
+                link.ready.set_result(None)
+            elif received.severity is not None:
+                endpoint = self._client.endpoint
+                refused = payload_refusal(received.events[0], endpoint=endpoint, model=self._model)
+                if refused is not None:
+                    self._refusals[id(link)] = refused
+                    if received.severity == "fatal":
+                        link.ready.set_exception(refused)
+        self._client.received(link, received, is_current=link.session is self.state)
+        self.moved()
+        if any(event["type"] == "response.done" for event in received.events):
+            self._look_at_age()
+
+    def moved(self) -> None:
+        """Something happened: whoever waits for a boundary looks again."""
+        self._moved.set()
+
+    # -- what goes out ----------------------------------------------------------------------------
+
+    def put(self, command: dict[str, Any]) -> None:
+        """Ask the current session, or the coming one."""
+        send = self.state.put(command)
+        if self.link is not None:
+            self.link.send(send)
+
+    def append(self, sound: bytes, audio_ms: float) -> None:
+        """Send what the user says; while there is no session it is lost."""
+        if self.link is None:
+            self.dropped_ms += audio_ms
+            return
+        self._carried.append((sound, audio_ms))
+        while sum(ms for _, ms in self._carried) > CARRIED_MS:
+            self._carried.popleft()
+        self.link.append(sound, audio_ms=audio_ms)
+
+    # -- a loss -----------------------------------------------------------------------------------
+
+    def _ended(self, link: Link, task: asyncio.Task[Ended]) -> None:
+        """A connection ended, and nobody here asked for it."""
+        if task.cancelled() or self._closing or link is not self.link:
+            return
+        fault = task.exception()
+        ended = task.result() if fault is None else Ended(1006, f"voxnb failed with {fault!r}", was_clean=False)
+        self._client.count(link)
+        self.link = None
+        self._carried.clear()
+        may = self._policy.attempts > 0 and self.reconnects < self._policy.most_reconnects
+        if not (may and fault is None and may_reconnect(ended.code)) or link.session.is_refused:
+            self._give_up(ended)
+            return
+        old, unsent = link.session, link.unsent()
+        messages = self._client.spoken_messages(old)
+        self.state, items = succeed(
+            old, messages=messages, kind=self._kind.value, number=self.sessions, unsent=unsent, ask_again=True
+        )
+        self._client.session_lost(ended)
+        self._run(self._recover(ended, old, items))
+
+    async def _recover(self, ended: Ended, old: RealtimeSession, items: int) -> None:
+        for attempt in range(1, self._policy.attempts + 1):
+            await asyncio.sleep(self._policy.wait_s(attempt, spread=random.random()))  # noqa: S311 - spreads retries, protects nothing
+            try:
+                link, reading = await self._begin(self.state)
+            except APIError as error:
+                self._client.tell_failure(error)
+                if wait_before_retry(error, attempt=1) is None:
+                    break
+                # What was told to a session that began and failed is told to the next one.
+                if self.state.ready:
+                    break
+            else:
+                self.reconnects += 1
+                self._install(link, reading)
+                facts = {"reason": "lost", "attempt": attempt, "items": items}
+                self._client.session_followed(
+                    "SessionRestored", {**facts, "previous": old.id, "session": self.state.id}
+                )
+                return
+        self._give_up(ended)
+
+    def _give_up(self, ended: Ended) -> None:
+        self.over = ended
+        self._client.session_over(ended)
+
+    # -- a replacement ----------------------------------------------------------------------------
+
+    def _watch_expiry(self) -> None:
+        """Look again when the current session nears its end, also where nobody speaks."""
+        expires_at, link = self.state.expires_at, self.link
+        if expires_at is None or self._policy.expiry_margin_s == 0:
+            return
+        margin_s = self._policy.margin_s(began_at=self.began_at, expires_at=expires_at)
+        due_s = expires_at - margin_s - time.time()
+        if due_s > 0:
+            asyncio.get_running_loop().call_later(due_s, self._look_at_age_of, link)
+
+    def _look_at_age_of(self, link: Link | None) -> None:
+        if link is self.link:
+            self._look_at_age()
+
+    def _look_at_age(self) -> None:
+        """Whether the current session is to be replaced now."""
+        state = self.state
+        self.first_context_tokens = self.first_context_tokens or state.context_tokens
+        now, ends = time.time(), state.expires_at
+        grown = state.context_tokens > GROWTH * self.first_context_tokens
+        if self._policy.expires(now=now, began_at=self.began_at, expires_at=ends):
+            reason = "expiring"
+        elif self._client.shortens and grown and self._policy.is_long(state.context_tokens):
+            reason = "long"
+        else:
+            return
+        if self.reconnects < self._policy.most_reconnects and not self._replacing and self.link is not None:
+            self._run(self._replace_quietly(reason))
+
+    async def _replace_quietly(self, reason: str) -> None:
+        try:
+            await self.replace(reason)
+        except APIError as error:  # the session goes on until it ends; then it is begun again
+            self._client.tell_failure(error)
+
+    async def replace(self, reason: str) -> bool:
+        """Prepare a new session, and let it take the current one's place between two turns.
+
+        Args:
+            reason: for the event.
+
+        Returns:
+            False where the current session ended first, or is being replaced already.
+
+        Raises:
+            APIError: no new session could be begun.
+        """
+        old = self.link
+        if old is None or self._replacing:
+            return False
+        self._replacing = True
+        try:
+            return await self._replace(old, reason)
+        finally:
+            self._replacing = False
+
+    async def _replace(self, old: Link, reason: str) -> bool:
+        await self._boundary(old)
+        if self.link is not old:
+            return False
+        known, messages, shortened = await self._client.conversation_messages(old.session, reason)
+        state, items = succeed(old.session, messages=messages, kind=self._kind.value, number=self.sessions)
+        link, reading = await self._begin(state)
+        try:
+            await self._told(link)
+            await self._boundary(old)
+        except BaseException:
+            await link.socket.close()
+            raise
+        if self.link is not old:
+            await link.close(drain_s=0, within_s=CLOSE_S)
+            return False
+        self._take_over(old, link, reading, known=known)
+        facts = {"reason": reason, "items": items, "shortened": shortened}
+        self.reconnects += 1
+        self._client.session_followed("SessionReplaced", {**facts, "previous": old.session.id, "session": state.id})
+        self._run(self._leave(old))
+        return True
+
+    def _take_over(self, old: Link, link: Link, reading: asyncio.Task[Ended], *, known: frozenset[str]) -> None:
+        """One step: what was said meanwhile is told, and everything goes to the new session from here on."""
+        self._client.session_leaves(old.session)
+        for message in self._client.messages_since(old.session, known):
+            link.send(link.session.command("conversation.item.create", {"item": message}))
+        self._install(link, reading)
+        for sound, audio_ms in self._carried:
+            link.append(sound, audio_ms=audio_ms)
+
+    async def _told(self, link: Link) -> None:
+        """Wait until a prepared session has confirmed what it was told."""
+        deadline = time.monotonic() + SETTLE_S
+        while (link.session.items.expected or link.session.waiting) and time.monotonic() < deadline:
+            await self._next_move(deadline - time.monotonic())
+
+    async def _boundary(self, link: Link) -> None:
+        """Wait until nobody speaks, nothing is owed and nothing sounds."""
+        while link is self.link and not self._client.is_between_turns():
+            await self._next_move(1.0)
+
+    async def _next_move(self, timeout_s: float) -> None:
+        self._moved.clear()
+        waiting = asyncio.ensure_future(self._moved.wait())
+        await asyncio.wait({waiting}, timeout=timeout_s)
+        waiting.cancel()
+
+    async def _leave(self, link: Link) -> None:
+        self._client.count(link)
+        await link.close(drain_s=CLOSE_S, within_s=CLOSE_S)
+
+    # -- the end ----------------------------------------------------------------------------------
+
+    def _run(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self, *, drain_s: float) -> None:
+        """End it all, in bounded time."""
+        self._closing = True
+        for task in list(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CLOSE_S)
+        link, self.link = self.link, None
+        if link is not None:
+            await link.close(drain_s=drain_s, within_s=CLOSE_S)
+            self._client.count(link)
+            if self._reading is not None:
+                self._reading.cancel()
+                await asyncio.wait({self._reading})

@@ -1,0 +1,84 @@
+"""What a new session is told, so that it goes on where an old one ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from voxnb.wire.realtime.command import check_command
+from voxnb.wire.realtime.replay import items_of
+from voxnb.wire.realtime.session import RealtimeSession
+
+TOLD_AGAIN: Final = frozenset({"session.update", "response.create", "response.cancel", "input_audio_buffer.append"})
+"""Commands that waited for the old session and are not simply sent to the new one: they are part of what it is told
+anyway, or mean nothing there."""
+
+
+def settings_for(old: RealtimeSession, *, kind: str) -> dict[str, Any]:
+    """The settings of a new session: all that was asked for, and what form answers have.
+
+    Seeded with text alone, models answer in text; so it is said that they speak.
+
+    Args:
+        old: the session that it follows.
+        kind: ``realtime`` or ``transcription``.
+    """
+    wanted = old.settings.wanted
+    if kind == "transcription":
+        return {**wanted, "type": kind}
+    modalities = old.config.get("output_modalities") or ["audio"]
+    return {"output_modalities": modalities, **wanted, "type": kind}
+
+
+def succeed(
+    old: RealtimeSession,
+    *,
+    messages: Sequence[Mapping[str, Any]],
+    kind: str,
+    number: int,
+    unsent: Sequence[Mapping[str, Any]] = (),
+    ask_again: bool = False,
+) -> tuple[RealtimeSession, int]:
+    """A new session that is told the settings and the conversation of an old one as soon as it is there.
+
+    Args:
+        old: the session that it follows.
+        messages: the conversation as chat messages, without leading instructions.
+        kind: ``realtime`` or ``transcription``.
+        number: of the new session among the client's: its items are named by it.
+        unsent: commands that the old session was never sent.
+        ask_again: ask again for the answers that the old one owed.
+
+    Returns:
+        The session, and how many items it is told.
+    """
+    new = RealtimeSession()
+    new.command("session.update", {"session": settings_for(old, kind=kind)})
+    items = items_of(messages, anchor=True) if kind != "transcription" else []
+    for n, item in enumerate(items):
+        new.command("conversation.item.create", {"item": {**item, "id": f"voxnb_{number}_{n}"}})
+    for command in unsent:
+        if command["type"] not in TOLD_AGAIN:
+            new.put(dict(command))
+    if ask_again:
+        for command in owed(old):
+            new.put(dict(command))
+    return new, len(items)
+
+
+def owed(old: RealtimeSession) -> list[dict[str, Any]]:
+    """The requests for answers that a session ended without giving."""
+    asked = [dict(command) for command in old.unanswered]
+    if old.active_response is not None:
+        return [check_command("response.create"), *asked]
+    last = old.items.last
+    automatic = last is not None and last.role == "user" and not last.is_restored and creates_responses(old.config)
+    return asked or ([check_command("response.create")] if automatic else [])
+
+
+def creates_responses(config: Mapping[str, Any]) -> bool:
+    """Whether a session answers by itself when the user has spoken."""
+    audio = config.get("audio")
+    told = audio.get("input") if isinstance(audio, Mapping) else None
+    detection = told.get("turn_detection") if isinstance(told, Mapping) else None
+    return isinstance(detection, Mapping) and detection.get("create_response", True) is not False
