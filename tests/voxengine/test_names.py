@@ -9,7 +9,6 @@ import textwrap
 
 import pytest
 
-import voxnb
 from tests.voxengine import reference
 from voxnb import params
 from voxnb.events import BetaRealtimeAPIEvents, RealtimeAPIEvents

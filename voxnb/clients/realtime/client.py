@@ -251,9 +251,8 @@ class RealtimeAPIClient(RealtimeCommands, VoiceUnit, Client):
             if kind not in UNTOLD:
                 self.dispatcher.emit(NAMES.get(kind, UNKNOWN), event, context=None)
 
-    def wrong(self, link: Link, error: RemoteProtocolError, event: Any) -> None:
+    def wrong(self, error: RemoteProtocolError, event: Any) -> None:
         """What came out of order or shape is told and passed on; the session goes on."""
-        del link
         self._sums["refused_events"] += 1
         payload = dict(event) if isinstance(event, Mapping) else {"message": str(event)[:1000]}
         self.dispatcher.emit(NAMES.get(error.event_type, UNKNOWN), payload, context=None)

@@ -60,7 +60,7 @@ class Link:
         *,
         session: RealtimeSession,
         on_received: Callable[[Link, Received], None],
-        on_wrong: Callable[[Link, RemoteProtocolError, Any], None],
+        on_wrong: Callable[[RemoteProtocolError, Any], None],
         trace: Trace | None,
     ) -> None:
         self.socket = socket
@@ -132,7 +132,7 @@ class Link:
         try:
             received = self.session.receive(event)
         except RemoteProtocolError as error:
-            self._on_wrong(self, error, event)
+            self._on_wrong(error, event)
             return
         self.send(received.send)
         self._on_received(self, received)
