@@ -97,6 +97,8 @@ def attached(row: Mapping[str, Any], reading: Reading, place: str) -> dict[str, 
 def call_of(row: Mapping[str, Any], key: str) -> dict[str, Any]:
     """A tool call as the API's dict."""
     arguments = row.get("arguments")
+    if isinstance(arguments, bytes):  # SQLite keeps whatever it is given
+        arguments = arguments.decode("utf-8", "replace")
     text = arguments if isinstance(arguments, str) else json.dumps(arguments or {}, ensure_ascii=False)
     return {
         "id": row.get("tool_call_id") or key,

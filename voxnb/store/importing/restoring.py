@@ -136,9 +136,9 @@ class Restoring:
             "INSERT INTO conversation (uid, name, title, api, model, parent, fork_seq, branch, last_seq, instructions, "
             "metadata, created_at, last_turn_at) VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?)",
             (
-                head["id"], name, head.get("title"), head.get("api") or "chat", head.get("model"), parent,
-                head.get("fork_seq"), len(self.whole.turns), instructions, _json(dict(head.get("metadata") or {})),
-                float(head["created_at"]), head.get("last_turn_at"),
+                head["id"], name, cell(head, "title"), cell(head, "api") or "chat", cell(head, "model"), parent,
+                cell(head, "fork_seq"), len(self.whole.turns), instructions, _json(dict(head.get("metadata") or {})),
+                float(head["created_at"]), cell(head, "last_turn_at"),
             ),
         )  # fmt: skip
         return int(cursor.lastrowid or 0)
@@ -187,7 +187,7 @@ class Restoring:
         messages = [self._message(n, m, turn) for n, m in enumerate(turn["messages"])]
         if turn_hash(m[7] for m in messages) != turn["content_hash"]:
             raise BrokenError(f"turn {turn['seq']} is not what its hash says")
-        state, error = turn["state"], turn.get("error")
+        state, error = turn["state"], cell(turn, "error")
         if state in ("queued", "running"):
             state = "partial" if any(m[1] == "assistant" for m in messages) else "failed"
             error = error or "was still running when it was exported"
@@ -198,9 +198,9 @@ class Restoring:
             "INSERT INTO turn (uid, branch, seq, state, tokens, hash, model, finish_reason, error, cost_usd, first_token_ms, "
             "duration_ms, redacted_at, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
-                turn["id"], branch, turn["seq"], state, sum(m[4] for m in messages), turn["content_hash"], turn.get("model"),
-                turn.get("finish_reason"), error, turn.get("cost_usd"), turn.get("first_token_ms"),
-                turn.get("duration_ms"), turn.get("redacted_at"), float(turn["created_at"]),
+                turn["id"], branch, turn["seq"], state, sum(m[4] for m in messages), turn["content_hash"], cell(turn, "model"),
+                cell(turn, "finish_reason"), error, cell(turn, "cost_usd"), cell(turn, "first_token_ms"),
+                cell(turn, "duration_ms"), cell(turn, "redacted_at"), float(turn["created_at"]),
             ),
         )  # fmt: skip
         key = int(cursor.lastrowid or 0)
@@ -253,7 +253,7 @@ class Restoring:
                 continue
             owner = self._row("conversation", row.get("conversation_id")) or conversation
             values = {
-                **{name: row.get(name) for name in SUMMARY},
+                **{name: cell(row, name) for name in SUMMARY},
                 "uid": row["id"], "conversation": owner, "previous": self._row("summary", row.get("previous_id")),
                 "features": None if row.get("features") is None else _json(row["features"]),
                 "flags": _json(row.get("flags") or []),
@@ -279,7 +279,7 @@ class Restoring:
             kind = row["type"]
             if kind == "note" and self._row("note", row.get("id")) is not None:
                 continue  # a note on an inherited turn comes with every fork
-            values = {name: row.get(name) for name in REST[kind]}
+            values = {name: cell(row, name) for name in REST[kind]}
             values["uid"] = _text(row, "id")
             if kind == "note":
                 values["target"] = _text(row, "target_id")
@@ -306,6 +306,9 @@ SUMMARY: Final = (
     "round", "mark", "text", "tokens", "first_seq", "last_seq", "turn_count", "prompt_name", "prompt_version", "model",
     "reason", "quality", "tokens_before", "tokens_after", "cost_usd", "duration_ms", "created_at",
 )  # fmt: skip
+MOST: Final = 2**63
+"""From here on SQLite has no integers."""
+
 REST: Final[dict[str, tuple[str, ...]]] = {
     "call": (
         "purpose", "model", "base_url_host", "request_id", "estimated_prompt_tokens", "prompt_tokens", "completion_tokens",
@@ -316,6 +319,32 @@ REST: Final[dict[str, tuple[str, ...]]] = {
     "note": ("label", "text", "created_at"),
 }  # fmt: skip
 """Kind of line → what of it is a column under the same name."""
+
+MEASURES: Final = frozenset({"created_at", "last_turn_at", "redacted_at", "cost_usd", "first_token_ms", "duration_ms"})
+COUNTS: Final = frozenset(
+    {
+        "fork_seq", "round", "tokens", "first_seq", "last_seq", "turn_count", "prompt_version", "tokens_before",
+        "tokens_after", "estimated_prompt_tokens", "prompt_tokens", "completion_tokens", "cached_tokens", "retries", "seq",
+        "sample_rate_hz", "bytes",
+    }
+)  # fmt: skip
+"""Columns that hold numbers and whole numbers; all others hold text. SQLite would take anything."""
+
+
+def cell(row: Row, name: str) -> Any:
+    """What a line says for a column, or None.
+
+    Raises:
+        BrokenError: it is of a kind that the column's table could not show.
+    """
+    value = row.get(name)
+    if value is None:
+        return None
+    kinds: tuple[type, ...] = (int,) if name in COUNTS else (int, float) if name in MEASURES else (str,)
+    fits = isinstance(value, str) or (isinstance(value, int | float) and abs(value) < MOST)  # NaN does not
+    if isinstance(value, bool) or not isinstance(value, kinds) or not fits:
+        raise BrokenError(f"{row.get('type', 'message')} line whose {name!r} is {str(value)[:40]!r}")
+    return value
 
 
 def _json(value: Any) -> str:
