@@ -12,7 +12,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 from voxnb.errors import ConversationError, ConversationExistsError, HistoryConflictError, MessageError
 from voxnb.memory.plan import Layout, PastTurn, Snapshot, open_tool_calls
@@ -23,6 +23,9 @@ from voxnb.store.history import new_messages
 from voxnb.store.owner import LEASE_S
 from voxnb.store.request import plan_call
 from voxnb.store.rows import ConversationRow, Counted, TurnRow
+
+UNANSWERED: Final = "tool calls that have no result"
+"""Why a turn that came from elsewhere is taken for cut off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -292,9 +295,22 @@ def append_turn(
     *,
     measure: Callable[[Message], Counted],
     now: float,
+    may_go_on: bool = False,
 ) -> ConversationRow:
-    """Add a turn that was answered elsewhere; the conversation as it is afterwards."""
-    return ledger.insert_turn(c, row, state="complete", now=now, messages=[measure(m) for m in group])[0]
+    """Add a turn that was answered elsewhere; the conversation as it is afterwards.
+
+    Args:
+        c: in a transaction.
+        row: the conversation.
+        group: the turn's messages.
+        measure: counts one.
+        now: UNIX time in seconds.
+        may_go_on: whether results of its tool calls may still come; else a turn without them was cut off.
+    """
+    waiting = not may_go_on and any(unpaired(group))
+    state, error = ("partial", UNANSWERED) if waiting else ("complete", None)
+    counted = [measure(m) for m in group]
+    return ledger.insert_turn(c, row, state=state, now=now, messages=counted, error=error)[0]
 
 
 def find_reply(

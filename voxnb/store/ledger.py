@@ -197,12 +197,13 @@ def insert_turn(
     owner: str | None = None,
     lease_until: float | None = None,
     messages: Sequence[Counted] = (),
+    error: str | None = None,
 ) -> tuple[ConversationRow, TurnRow]:
     """The next turn of the conversation's path, with its messages; the conversation as it is afterwards."""
     seq, uid = row.last_seq + 1, new_id("t")
     cursor = c.execute(
-        "INSERT INTO turn (uid, branch, seq, state, tokens, hash, model, owner, lease_until, created_at) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO turn (uid, branch, seq, state, tokens, hash, model, owner, lease_until, created_at, error) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             uid,
             row.branch,
@@ -214,6 +215,7 @@ def insert_turn(
             owner,
             lease_until,
             now,
+            error,
         ),
     )
     turn = TurnRow(int(cursor.lastrowid or 0), uid, row.branch, seq, state, owner, lease_until)

@@ -389,3 +389,17 @@ def test_what_is_no_source_is_a_typed_error(store, tmp_path):
         store.import_conversations(write(tmp_path / "b.jsonl", {"messages": HI}), columns={"role": "who"})
     with pytest.raises(ParameterError, match="merge"):
         store.import_conversations(store)
+
+
+def test_calls_that_nobody_answered_before_the_talk_went_on_are_a_cut_off_turn_also_where_their_id_comes_again(store):
+    called = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+    result = {"role": "tool", "content": "42", "tool_call_id": "c1"}
+    messages = [called, *HI[1:], HI[0], called, result]
+    store.append("a", messages)
+    store.import_conversations([{"id": "1", "title": "b", "messages": messages}])
+    for name in ("a", "b"):
+        turns = store[name].turns()
+        assert turns["state"].to_list() == ["partial", "complete"]
+        assert turns["error"].to_list()[0] == "tool calls that have no result"
+    assert store["b"].plan("and?").messages == store["a"].plan("and?").messages
+    assert store.verify()

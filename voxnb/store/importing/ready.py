@@ -25,6 +25,7 @@ from voxnb.messages import ANSWER_ROLES, INSTRUCTION_ROLES, Message, group_turns
 from voxnb.runtime import encodings
 from voxnb.store.importing.clock import goes_back
 from voxnb.store.importing.draft import Draft, Reading
+from voxnb.store.journal import UNANSWERED
 from voxnb.store.planner import Measure, measure_for
 from voxnb.store.rows import Counted, dump, split_message, turn_hash
 
@@ -311,6 +312,6 @@ def _mark_unanswered(turns: list[ReadyTurn], said: Sequence[Said]) -> bool:
         at += len(turn.messages)
         _, waiting = unpaired([_as_message(m) for m in group])
         if waiting and "state" not in turn.facts:
-            turn.facts = {**turn.facts, "state": "partial", "error": "imported with tool calls that have no result"}
+            turn.facts = {**turn.facts, "state": "partial", "error": UNANSWERED}
             marked = True
     return marked
