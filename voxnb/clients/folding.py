@@ -19,7 +19,6 @@ from voxnb.clients.writer import LEAST_EXTRACT_TOKENS, SummaryWriter, write_extr
 from voxnb.errors import APIError, SummaryError, VoxnbError
 from voxnb.events import ContextEvents
 from voxnb.memory import summary as memory
-from voxnb.memory import tokens
 from voxnb.memory.past import FENCE_TOKENS
 from voxnb.memory.plan import Fold, Layout, choose_fold, choose_forced_fold
 from voxnb.store import ending
@@ -46,6 +45,9 @@ OVERHEAD_TOKENS: Final = 200
 
 LEAST_SUMMARY_TOKENS: Final = 16
 """A summary model with less room for what it is shown is of no use."""
+
+VERBATIM: Final = "; the turns are still sent verbatim"
+"""What a failed fold means, as long as the next request fits."""
 
 
 class Folder:
@@ -101,8 +103,11 @@ class Folder:
                     return
         except SummaryError:
             resting = True
-        if resting and await self.extract(row, planner, choose=choose, context=context) is not None:
-            return
+        if resting:
+            uid = await self.extract(row, planner, choose=choose, context=context)
+            if uid is not None:
+                self._warn_extract(uid)
+                return
         await self.squeeze(row, planner, layout, context=context)
 
     # -- doing --------------------------------------------------------------------------------
@@ -225,7 +230,16 @@ class Folder:
         key = f"{getattr(why, 'reason', '')} {type(why).__name__} {getattr(why, 'status_code', '')}"
         self.warnings.setdefault(
             key,
-            f"folding failed ({error}); the turns are still sent verbatim. See conversation.calls() and summary_model.",
+            f"folding failed ({error}){VERBATIM}. See conversation.calls() and summary_model.",
+        )
+
+    def _warn_extract(self, uid: str) -> None:
+        """Say that lines stand for the turns now; what waits to be told of the failure must not say the opposite."""
+        ((last_seq,),) = self.client.store.database.read("SELECT last_seq FROM summary WHERE uid = ?", (uid,))
+        self.warnings = {key: text.replace(VERBATIM, "") for key, text in self.warnings.items()}
+        self.warnings["extract"] = (
+            f"to make room without a summary model, turns 1-{last_seq} are sent as an extract of their lines with "
+            "names, numbers and dates; conversation.fold() asks the summary model again, unfold() takes it back"
         )
 
     def take_warnings(self) -> dict[str, str]:
@@ -301,10 +315,7 @@ class Folder:
         replaced = count(lines) + count(previous or "")
         for attempt in (1, MORE_ROOM):
             body = writer.body(messages, max_tokens=attempt * limits.summary_max_tokens)
-            estimated = tokens.PRIMER_TOKENS + sum(
-                planner.measure.text_message(m["role"], m["content"]).tokens for m in messages
-            )
-            answer = await writer.ask(body, purpose="fold", estimated_tokens=estimated, calls=calls)
+            answer = await writer.ask(body, purpose="fold", calls=calls)
             cut = answer.finish_reason == "length"
             if attempt == 1 and (cut or not answer.text.strip()):
                 continue

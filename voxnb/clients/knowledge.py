@@ -128,9 +128,9 @@ class Knowledge:
         client = self._client
         model = parameters.get("model")
         measure = client.measure_of(model)
-        own = measure.encoding == "custom" or self.is_exact(model)
+        learned = self.calibration(model)
         window = self.window_tokens(model)
-        margin = 0.0 if own or kind_of(model) == "ours" else MARGIN
+        margin = 0.0 if learned is None or kind_of(model) == "ours" else MARGIN
         limits = self._limits(model, window, reserve_tokens=_limit(parameters, client.DIALECT.limits), margin=margin)
         input_limit = known_input_limit(model)
         if input_limit is not None and limits.hard_tokens > input_limit:
@@ -138,7 +138,7 @@ class Knowledge:
         return Planner(
             limits=limits,
             measure=measure,
-            calibration=None if own else self._calibration(model),
+            calibration=learned,
             conversation=conversation or client.conversation.id,
             summary_role=summary_role_for(model, client.policy),
             tools_tokens=_tools_tokens(request_tools or {}, measure),
@@ -166,12 +166,34 @@ class Knowledge:
 
     # -- calibration --------------------------------------------------------------------------
 
+    def calibration(self, model: str | None) -> Calibration | None:
+        """What is known of how the server counts; None where our own count is to be believed."""
+        own = self.is_exact(model) or self._client.measure_of(model).encoding == "custom"
+        return None if own else self._calibration(model)
+
     def _calibration(self, model: str | None) -> Calibration:
         name = model or ""
         found = self._calibrations.get(name)
         if found is None:
-            found = self._calibrations[name] = self._stored(name)
+            found = self._stored(name) if self._client.remembers else Calibration.for_model(model)
+            self._calibrations[name] = found
         return found
+
+    def learn_fold(self, sent: RequestCounts, reported_tokens: int, *, model: str, mark: str) -> None:
+        """Take the reported usage of a fold into account; unlike turns, no fold extends another.
+
+        Args:
+            sent: what was asked.
+            reported_tokens: what the server counted.
+            model: who was asked.
+            mark: a text that no other fold has.
+        """
+        known = self.calibration(model)
+        if known is None:
+            return
+        after = self._calibrations[model] = known.observe(sent, reported_tokens, conversation="fold", prefix=mark)
+        if after is not known and self._client.remembers:
+            self._client.store.database.write(self._keep(model, after))
 
     def _stored(self, model: str) -> Calibration:
         rows = self._client.store.database.read(
@@ -204,10 +226,15 @@ class Knowledge:
         if after is before:
             return None
         self._calibrations[model or ""] = after
-        row = (self._client.host, model or "", dump(after.to_dict()), time.time())
-        return lambda c: c.execute(
-            "INSERT OR REPLACE INTO calibration (host, model, state, updated_at) VALUES (?, ?, ?, ?)", row
-        )
+        return self._keep(model or "", after)
+
+    def _keep(self, model: str, calibration: Calibration) -> Callable[[Any], None]:
+        row = (self._client.host, model, dump(calibration.to_dict()), time.time())
+
+        def work(c: Any) -> None:
+            c.execute("INSERT OR REPLACE INTO calibration (host, model, state, updated_at) VALUES (?, ?, ?, ?)", row)
+
+        return work
 
     def take_warnings(self) -> list[str]:
         """What should be said once."""

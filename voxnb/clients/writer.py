@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from voxnb.memory import summary as memory
+from voxnb.memory import tokens
+from voxnb.memory.calibration import RequestCounts
 from voxnb.memory.past import FENCE_TOKENS
 from voxnb.store.folding import FoldJob, Written
 from voxnb.store.planner import Planner
@@ -41,11 +43,18 @@ class SummaryWriter:
         body: dict[str, Any] = {"model": self.model, limit: max_tokens, **self.client.fold_sampling, **self.request}
         return {**body, "messages": messages}
 
-    async def ask(
-        self, body: dict[str, Any], *, purpose: str, estimated_tokens: int, calls: list[CallRecord]
-    ) -> Answer:
+    async def ask(self, body: dict[str, Any], *, purpose: str, calls: list[CallRecord]) -> Answer:
         """One call, streamed so that silence is noticed; also one that fails is added to ``calls``."""
-        return await self.client.complete(body, purpose=purpose, estimated_tokens=estimated_tokens, calls=calls)
+        measure, knowledge = self.client.measure_of(self.model), self.client.knowledge
+        counted = [measure.text_message(m["role"], m["content"]) for m in body["messages"]]
+        sent = RequestCounts.of((c.tokens, c.features) for c in counted)
+        learned = knowledge.calibration(self.model)
+        estimated = tokens.PRIMER_TOKENS + sent.tokens if learned is None else learned.estimate(sent)
+        answer = await self.client.complete(body, purpose=purpose, estimated_tokens=estimated, calls=calls)
+        if answer.usage is not None and answer.usage.prompt_tokens is not None:
+            mark = secrets.token_hex(4)
+            knowledge.learn_fold(sent, answer.usage.prompt_tokens, model=self.model, mark=mark)
+        return answer
 
 
 def write_extract(job: FoldJob, planner: Planner, *, most_tokens: int | None = None) -> Written:
