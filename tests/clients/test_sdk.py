@@ -297,11 +297,13 @@ def test_another_content_type_is_an_error_with_its_first_line(wire, kind, body, 
     assert len(server.asked) == 1, "a page does not become an API by asking again"
 
 
-def test_a_login_page_is_named_without_what_its_address_carries(wire):
+def test_a_redirect_is_not_followed_and_named_without_what_its_address_carries(wire):
     moved = wire.http("302 Found", b"", location="/login?state=secret-state")
     server, error = ask(wire, moved, wire.http(body="<html>", kind="text/html"))
-    assert f"127.0.0.1:{server.port}/login answered" in str(error)
+    assert "sent the request elsewhere (HTTP 302)" in str(error)
+    assert str(error).endswith(": /login")
     assert "secret-state" not in str(error)
+    assert len(server.asked) == 1, "the key goes to the host that was named, to no other"
 
 
 def test_an_endless_page_is_not_read_to_its_end(wire):
@@ -464,7 +466,7 @@ def test_silence_before_the_first_byte_ends_in_a_timeout_and_is_not_repeated(wir
     began = time.monotonic()
     server, error = ask(wire, answer, timeout_s=0.1)
     assert type(error) is errors.APITimeoutError
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 8
     assert len(server.asked) == 1
     assert "0.1 s" in str(error)
     assert "timeout_s" in str(error)

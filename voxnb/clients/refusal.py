@@ -119,7 +119,7 @@ def refusal(
     """
     hidden = tuple(secrets)
     found = hide(_inner(body), hidden)
-    told = _told(found)
+    told = _told(found) or _moved(status_code, headers, hidden)
     facts: dict[str, Any] = {
         "host": endpoint.host,
         "status_code": status_code,
@@ -262,6 +262,12 @@ def _status_text(status_code: int, *, endpoint: Endpoint, url: str, model: str |
     if 300 <= status_code < 400:
         return f"{host} sent the request elsewhere ({status}); write the address it moved to as base_url"
     return f"{host} failed ({status})" if status_code >= 500 else f"{host} refused the request ({status})"
+
+
+def _moved(status_code: int, headers: Mapping[str, str], hidden: tuple[str, ...]) -> str:
+    """Where a redirect leads, without its query, which may hold what nobody should read."""
+    where = headers.get("location", "") if 300 <= status_code < 400 else ""
+    return hide_in_text(where.partition("?")[0], hidden)[:_SHOWN_CHARACTERS]
 
 
 def hide(value: Any, secrets: Iterable[str]) -> Any:

@@ -271,7 +271,8 @@ class Transport:
             headers |= {"Authorization": openai.Omit(), "api-key": openai.Omit()}
         # Asked for as a stream and cast to the HTTP library's own response: then the SDK returns it unread.
         wanted: dict[str, Any] = {"cast_to": httpx2.Response, "stream": True, "stream_cls": openai.AsyncStream}
-        wanted["options"] = {"headers": headers, "max_retries": 0}
+        # A redirect may lead to another host, and a key goes only to the one that was named.
+        wanted["options"] = {"headers": headers, "max_retries": 0, "follow_redirects": False}
         model = body.get("model") if body else None
         try:
             if body is None:
