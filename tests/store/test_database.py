@@ -365,6 +365,21 @@ def test_a_full_disk_refuses_a_new_store_by_name(tmp_path):
         store.close()
 
 
+def test_a_copy_that_finds_no_room_names_the_target_and_leaves_no_half(tmp_path):
+    store = Database(tmp_path / "store.db")
+    for n in range(60):
+        add(store, f"{n} " + "x" * 5000)
+    with small_disk(tmp_path / "disk") as folder:
+        (folder / "ballast").write_bytes(bytes(300_000))
+        with pytest.raises(StoreFullError) as caught:
+            store.backup(folder / "copy.db")
+        assert "copy.db" in str(caught.value)
+        assert isinstance(caught.value.__cause__, sqlite3.Error)
+        assert [f.name for f in folder.iterdir() if f.name.startswith("copy")] == []
+    assert len(texts(store)) == 60
+    store.close()
+
+
 def test_a_limit_on_the_files_size_loses_nothing_that_was_committed(path):
     code = """
     import resource

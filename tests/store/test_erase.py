@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -12,7 +13,6 @@ import pytest
 import voxnb
 from voxnb import errors
 from voxnb.store import erase
-from voxnb.store.database import Database
 
 SECRET = "xylophonemarmalade"
 
@@ -234,7 +234,7 @@ def test_a_saved_prompt_is_not_the_conversations(path):
 def test_a_store_that_others_hold_is_busy_by_name(path, monkeypatch):
     with a_busy_store(path, secret_turns=[0]) as store:
         monkeypatch.setattr("voxnb.store.opening.BUSY_TIMEOUT_S", 0.05)
-        blocker = Database.plain_connection(str(path))
+        blocker = sqlite3.connect(path)
         blocker.execute("BEGIN IMMEDIATE")
         store.database.perform(lambda c: c.execute("PRAGMA busy_timeout=50")).result()
         with pytest.raises(errors.StoreBusyError):

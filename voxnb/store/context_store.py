@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
-from voxnb.errors import StoreError, UnknownConversationError
+from voxnb.errors import UnknownConversationError
 from voxnb.messages import group_turns, parse_messages, split_instructions
 from voxnb.runtime import config
 from voxnb.store import ledger
@@ -19,7 +19,6 @@ from voxnb.store.database import MEMORY, Database
 from voxnb.store.ids import new_id
 from voxnb.store.importing.draft import MAX_ITEM_BYTES
 from voxnb.store.journal import append_turn
-from voxnb.store.opening import create_private
 from voxnb.store.store_tables import StoreTables
 from voxnb.store.trouble import mapped
 from voxnb.store.verify import Verdict, verify
@@ -172,8 +171,10 @@ class ContextStore(StoreTables):
                 row = ledger.create(c, uid=new_id("k"), name=conversation, now=now)
             if instructions:
                 row = ledger.set_instructions(c, row, [counted[id(m)] for m in instructions])
-            for group in group_turns(rest):
-                row = append_turn(c, row, group, measure=lambda m: counted[id(m)], now=now)
+            groups = list(group_turns(rest))
+            for n, group in enumerate(groups, start=1):
+                last = n == len(groups)
+                row = append_turn(c, row, group, measure=lambda m: counted[id(m)], now=now, may_go_on=last)
             return row.uid, row.name
 
         uid, name = self.database.write(work, durable=True).result()
@@ -326,20 +327,9 @@ class ContextStore(StoreTables):
         """Copy the store, while it is in use, to a new file with mode 0600.
 
         Raises:
-            StoreError: the file exists.
+            StoreError: the file exists, or there is no room for it; no half of it is left behind.
         """
-        target = Path(path).expanduser().absolute()
-        if target.exists():
-            raise StoreError(f"{str(target)!r} exists; choose a new path for the backup", path=str(target))
-        with mapped(str(target)):
-            create_private(target)
-            with self.database.reader() as c:
-                copy = Database.plain_connection(str(target))
-                try:
-                    c.backup(copy)
-                finally:
-                    copy.close()
-        return target
+        return self.database.backup(Path(path).expanduser().absolute())
 
     def merge(self, path: str | Path, /) -> Merge:
         """Unite with another store by global ids: what is new there is added here, the other file is only read.

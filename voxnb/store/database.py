@@ -144,10 +144,24 @@ class Database:
         connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
         return connection
 
-    @staticmethod
-    def plain_connection(path: str) -> sqlite3.Connection:
-        """A connection of its own, for copies."""
-        return sqlite3.connect(path)
+    def backup(self, target: Path) -> Path:
+        """Copy the file, while it is in use, to a new one with mode 0600.
+
+        Raises:
+            StoreError: the target exists, or cannot be written; half a copy is removed.
+        """
+        if target.exists():
+            raise StoreError(f"{str(target)!r} exists; choose a new path for the backup", path=str(target))
+        # What fails here is mostly the target: its errors name it, not the store.
+        with self.reader() as c, mapped(str(target)):
+            create_private(target)
+            try:
+                with contextlib.closing(sqlite3.connect(target)) as copy:
+                    c.backup(copy)
+            except BaseException:
+                target.unlink(missing_ok=True)
+                raise
+        return target
 
     # -- forks: see the module of that name ----------------------------------------------------
 
