@@ -243,7 +243,7 @@ def test_silence_is_not_waited_for_longer_than_said():
         began = time.monotonic()
         with pytest.raises(errors.APITimeoutError, match="timeout_s"):
             chat.ask("Two").result(WAIT_S)
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 8
         assert len(chats(server)) == 2
         assert_unharmed(server, chat, state="failed")
 

@@ -363,7 +363,7 @@ def test_closing_in_the_middle_of_a_stream_keeps_the_partial():
         queued = chat.ask("And then?")
         began = time.monotonic()
         chat.close()
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 8
         assert turn.result(WAIT_S).text == "One two three"
         with pytest.raises((errors.TurnCancelledError, errors.ClientClosedError)):
             queued.result(WAIT_S)
@@ -416,7 +416,7 @@ def test_closing_gives_a_fold_up_that_does_not_end(monkeypatch, capsys):
                 break
         began = time.monotonic()
         chat.close()
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 8
         assert len(store.summaries()) == 0
         with client(server, store=store, conversation=store.latest().id) as again:
             assert again.conversation.row().fold_lease_until is None, "nobody has to wait for it"
