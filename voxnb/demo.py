@@ -267,7 +267,7 @@ def free_name(store: ContextStore, script: Script) -> str:
 
 def run(
     *,
-    base_url: str = "local",
+    base_url: str | None = None,
     model: str | None = None,
     store: str | None = None,
     lines: int | None = None,
@@ -277,7 +277,7 @@ def run(
     """Play the demo.
 
     Args:
-        base_url: the server; ``local`` is the embedded model.
+        base_url: the server; default the embedded model, or OpenAI's where a model is named.
         model: its model.
         store: path of the store; default the project's.
         lines: play only the first ones.
@@ -300,6 +300,7 @@ def run(
     held = ContextStore.shared(store)
     name = free_name(held, script)
     named = (model,) if model else ()
+    base_url = base_url or (None if model else "local")
     with client(
         *named, base_url=base_url, conversation=name, store=held, policy=POLICY, instructions=script.instructions
     ) as talk:

@@ -43,6 +43,15 @@ DEFAULT_REALTIME_URL: Final = "https://api.openai.com/"
 
 IfExists = Literal["append", "reuse", "fail"]
 
+OF_REQUESTS: Final = frozenset(
+    {
+        "frequency_penalty", "logit_bias", "logprobs", "max_completion_tokens", "max_output_tokens", "max_tokens", "n",
+        "parallel_tool_calls", "presence_penalty", "reasoning", "reasoning_effort", "response_format", "seed", "stop",
+        "temperature", "text_format", "tool_choice", "top_logprobs", "top_p", "verbosity",
+    }
+)  # fmt: skip
+"""What belongs to a request, and is often given to the client."""
+
 
 class RealtimeAPIClientType(StrEnum):
     """VoxEngine's ``OpenAI.RealtimeAPIClientType``: a conversation, or transcription alone."""
@@ -280,6 +289,10 @@ def spelled(given: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for key, value in given.items():
         name = accepted.get(key)
+        if name is None and snake_case(str(key)) in OF_REQUESTS:
+            raise ParameterError(
+                f"{key!r} is not a parameter of the client but of a request: ask(…, {snake_case(str(key))}=…)", name=key
+            )
         if name is None:
             raise ParameterError(
                 f"unknown parameter {key!r}{did_you_mean(snake_case(str(key)), names)}",

@@ -107,6 +107,14 @@ def test_a_server_without_a_model_is_refused_before_anything_is_shown(server, tm
     assert "--model" in err
 
 
+def test_a_model_without_a_server_is_openais_and_needs_a_key(tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    assert main(["demo", "--model", "gpt-4o-mini", "--store", str(tmp_path / "s.db")]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "OPENAI_API_KEY" in err
+
+
 def test_no_command_shows_the_help(capsys):
     assert main([]) == 2
     assert "demo" in capsys.readouterr().out

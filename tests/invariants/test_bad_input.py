@@ -420,3 +420,40 @@ def test_a_full_window_of_the_summary_model_is_a_failed_fold():
             with pytest.raises(errors.SummaryError, match="leave no room in the window"):
                 chat.conversation.fold(1).result(WAIT_S)
             assert chat.ask("Two").result(WAIT_S).text == "Well."
+
+
+@pytest.mark.parametrize("name", ["messages", "input"])
+def test_ask_takes_a_text_and_names_the_method_that_takes_messages(name):
+    with talking() as (server, chat):
+        with pytest.raises(errors.ParameterError, match=r"create_chat_completions\(…\)") as caught:
+            chat.ask("One", **{name: [ONE]})
+        assert caught.value.name == name
+        assert server.requests == []
+        assert len(chat.conversation) == 0
+    with testing.server("Well.") as server, pytest.raises(errors.ParameterError, match=r"create_responses\(…\)"):
+        voxnb.ResponsesAPIClient(base_url=server.base_url, model=MODEL).ask(**{name: [ONE]})
+
+
+@pytest.mark.parametrize("given", [{"temperature": 0.2}, {"maxTokens": 100}])
+def test_what_belongs_to_a_request_is_not_a_parameter_of_the_client(given):
+    with pytest.raises(errors.ParameterError, match=r"of a request: ask\(…, \w+=…\)"):
+        voxnb.chat(MODEL, base_url="http://127.0.0.1:9/v1", store=":memory:", **given)
+
+
+def test_a_filter_that_no_table_has_is_told_the_nearest():
+    with talking("Well.") as (_, chat):
+        chat.ask("One").result(WAIT_S)
+        for table in (chat.store.turns, chat.conversation.messages):
+            with pytest.raises(errors.ParameterError, match="did you mean 'columns'") as caught:
+                table(column=["role"])
+            assert caught.value.nearest[0] == "columns"
+
+
+def test_a_list_that_ends_early_says_so_and_not_that_it_differs():
+    with talking("Well.") as (server, chat):
+        for text in ("One", "Two", "Three"):
+            chat.ask(text).result(WAIT_S)
+        sent = chats(server)[-1].messages
+        with pytest.raises(errors.HistoryConflictError, match="the messages end before turn 2"):
+            chat.create_chat_completions(messages=sent[:2]).result(WAIT_S)
+        assert len(chat.conversation) == 3

@@ -639,6 +639,7 @@ def test_rename_keeps_the_client_and_the_order_of_turns():
         chat.ask("One").result(WAIT_S)
         chat.conversation.rename("lilies")
         assert chat.conversation.name == "lilies"
+        assert "'lilies'" in repr(chat)
         assert "iris" not in chat.store
         two = chat.ask("Two")
         assert began.wait(WAIT_S)
@@ -772,6 +773,34 @@ def test_summaries_by_number():
         assert [s.first_seq for s in chain[1:]] == [s.last_seq + 1 for s in chain[:-1]]
         with pytest.raises(errors.ConversationError, match=f"there are {count} summaries"):
             chat.conversation.summary(count)
+
+
+@pytest.mark.parametrize("number", ["x", 99, 1.5])
+def test_a_summary_that_is_not_there_is_named(number):
+    with talking() as (_, chat):
+        say(chat, *range(1, 12))
+        with pytest.raises(errors.ConversationError, match=f"none is number {number!r}"):
+            chat.conversation.summary(number)
+
+
+def test_the_request_of_a_summary_is_called_by_its_name():
+    with talking() as (_, chat):
+        say(chat, *range(1, 12))
+        plan = chat.conversation.explain(chat.conversation.summary(0))
+        assert repr(plan).startswith("<Plan summary 1, as its model was asked: ")
+        assert "summary 1, as its model was asked" in plan._repr_html_()
+
+
+def test_what_else_a_reply_says_is_in_the_table_of_messages():
+    replies = [{"refusal": "I will not."}, {"content": "Well.", "reasoning_content": "Hm, hm."}]
+    with talking(scripted(in_turn(*replies))) as (_, chat):
+        chat.ask("One").result(WAIT_S)
+        chat.ask("Two").result(WAIT_S)
+        said = chat.conversation.messages(columns=["role", "content", "refusal", "reasoning"])
+        said = said[said["role"] == "assistant"]
+        assert said["refusal"].to_list()[0] == "I will not."
+        assert said["reasoning"].to_list()[1] == "Hm, hm."
+        assert said[["refusal", "reasoning"]].isna().sum().sum() == 2
 
 
 def test_a_conversation_goes_on_in_another_process_of_the_same_file(tmp_path):

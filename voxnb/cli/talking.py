@@ -73,7 +73,11 @@ def add(commands: Any) -> None:
         "folded into summaries, and at the end come the tables and the verdict of verify(). Ctrl-C is safe: the next "
         "run goes on where this one stopped.",
     )
-    p.add_argument("--base-url", default="local", help="an OpenAI-compatible server (default: the embedded model)")
+    p.add_argument(
+        "--base-url",
+        metavar="URL",
+        help="an OpenAI-compatible server (default: the embedded model; with --model OpenAI's)",
+    )
     p.add_argument("--model", help="model there; the key is taken from OPENAI_API_KEY")
     p.add_argument("--lines", type=arguments.count, metavar="N", help="play only the first N lines")
     arguments.store_option(p)

@@ -1,14 +1,14 @@
-"""What a request may hold, checked before anything is stored or sent; and the instruction for summaries."""
+"""What a request may hold, checked before anything is stored or sent; what a question is; the instruction for summaries."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from voxnb.errors import ParameterError
 from voxnb.memory.summary import prompt_warnings
-from voxnb.messages import canonical
+from voxnb.messages import Message, canonical, parse_message
 from voxnb.params import DEFAULT_SUMMARY_PROMPT
 
 _KINDS: Final[Mapping[str, tuple[type, ...]]] = {
@@ -72,3 +72,30 @@ def check_json(body: Mapping[str, Any]) -> None:
             raise ParameterError(
                 f"{name} cannot be written as JSON ({error}); give text, finite numbers, lists and dicts", name=name
             ) from error
+
+
+def question(
+    text: str | None, attach: Any, given: Mapping[str, Any], *, render: Callable[[Any], list[dict[str, Any]]], call: str
+) -> Message:
+    """What `ask` says, with what goes with it, as a message.
+
+    Args:
+        text: what the user says.
+        attach: as `ask` takes it.
+        given: the rest of the request.
+        render: what is attached → parts of a message.
+        call: name of the method that takes messages.
+
+    Raises:
+        ParameterError: the request has messages of its own.
+        MessageError: neither text nor attachment.
+    """
+    for name in ("messages", "input"):
+        if given.get(name) is not None:
+            raise ParameterError(
+                f"ask() says one thing, {name}= belongs to {call}(…); give the text first: ask('…')", name=name
+            )
+    content: Any = text
+    if attach is not None and not (isinstance(attach, list | tuple) and not attach):
+        content = [*([{"type": "text", "text": text}] if text is not None else []), *render(attach)]
+    return parse_message({"role": "user", "content": content})

@@ -83,7 +83,7 @@ class ChatCompletionsAPIClient(TextClient):
             ParameterError: a function that cannot be a tool, a type that has no schema.
             ClientClosedError: after close().
         """
-        return self._ask([self._question(text, attach, model=request.get("model"))], dict(request))
+        return self._ask([self._question(text, attach, request)], dict(request))
 
     # One line each, so that editors see them; `voxengine.METHODS` is the table.
     createChatCompletions = create_chat_completions  # noqa: N815 - VoxEngine's spelling

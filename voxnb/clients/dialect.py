@@ -71,6 +71,7 @@ class Dialect:
     Attributes:
         api: its name in the store.
         what: what an answer is called in messages.
+        call: the method that takes a whole request, ``create_…``; said where `ask` is given what belongs there.
         path: below the base URL.
         connector: what `ConnectorInformation` calls it.
         events: its namespace.
@@ -89,6 +90,7 @@ class Dialect:
 
     api: str
     what: str
+    call: str
     path: str
     connector: str
     events: type[EventNamespace]
@@ -144,6 +146,7 @@ def _kept_of_chat(reader: Reader, pieces: int) -> Kept:
 CHAT: Final = Dialect(
     api="chat",
     what="chat completion",
+    call="create_chat_completions",
     path="/chat/completions",
     connector="/openai/chat_completions",
     events=ChatCompletionsAPIEvents,

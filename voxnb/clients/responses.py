@@ -84,7 +84,7 @@ class ResponsesAPIClient(TextClient):
             ClientClosedError: after close().
         """
         body = dict(request)
-        question = self._question(text, attach, model=body.get("model"))
+        question = self._question(text, attach, body)
         return self._ask([*_instructions(body), question], self._completed(body))
 
     # One line each, so that editors see them; `voxengine.METHODS` is the table.

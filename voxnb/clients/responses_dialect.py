@@ -87,6 +87,7 @@ def _pending(reader: Reader) -> str | None:
 RESPONSES: Final = Dialect(
     api="responses",
     what="response",
+    call="create_responses",
     path="/responses",
     connector="/openai/responses",
     events=ResponsesAPIEvents,

@@ -9,10 +9,10 @@ import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextvars import Context
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 from voxnb.clients.base import Client, caller_context
-from voxnb.clients.body import SummaryPrompt, check_body, check_json
+from voxnb.clients.body import SummaryPrompt, check_body, check_json, question
 from voxnb.clients.dialect import Dialect
 from voxnb.clients.ends import error_payload, write_late
 from voxnb.clients.exchange import Exchange
@@ -28,10 +28,10 @@ from voxnb.clients.turn import Turn
 from voxnb.clients.writer import SummaryWriter
 from voxnb.errors import ConversationError, ConversationExistsError, ParameterError, StoreError, VoxnbError
 from voxnb.memory.policy import ContextPolicy
-from voxnb.messages import Message, parse_message, parse_messages, split_instructions
+from voxnb.messages import Message, parse_messages, split_instructions
 from voxnb.params import DEFAULT_SUMMARY_MODEL, ChatParameters
 from voxnb.runtime import config, loop
-from voxnb.store import explain, journal, ledger, paths
+from voxnb.store import explain, journal, ledger
 from voxnb.store import folding as fold_ledger
 from voxnb.store.context_store import ContextStore
 from voxnb.store.conversation import Conversation
@@ -42,6 +42,8 @@ from voxnb.store.rows import CallRecord, ConversationRow
 from voxnb.store.views import Summary, load_summary
 
 T = TypeVar("T")
+
+NO_MEMORY: Final = "this client keeps no conversation; make it with store_context=True or voxnb.chat()"
 
 _locks: weakref.WeakValueDictionary[tuple[int, str, str], asyncio.Lock] = weakref.WeakValueDictionary()
 """One turn at a time per conversation of this process, whatever client asks."""
@@ -151,16 +153,16 @@ class TextClient(Client):
             work = Passing(self, turn, body, said, leading=len(leading or self.instructions), extras=extras).run()
         return self._start(turn, work)
 
-    def _question(self, text: str | None, attach: Any, *, model: str | None) -> Message:
+    def _question(self, text: str | None, attach: Any, given: Mapping[str, Any]) -> Message:
         """What the user says, with what goes with it, as a message."""
-        content: Any = text
-        if attach is not None and not (isinstance(attach, list | tuple) and not attach):
+
+        def render(attached: Any) -> list[dict[str, Any]]:
             from voxnb.clients.attach import render_attachments
 
-            count = self.measure_of(model).count
-            parts = render_attachments(attach, count=count, limit_tokens=self.knowledge.attachment_tokens())
-            content = [*([{"type": "text", "text": text}] if text is not None else []), *parts]
-        return parse_message({"role": "user", "content": content})
+            count = self.measure_of(given.get("model")).count
+            return render_attachments(attached, count=count, limit_tokens=self.knowledge.attachment_tokens())
+
+        return question(text, attach, given, render=render, call=self.DIALECT.call)
 
     # -- the conversation ---------------------------------------------------------------------
 
@@ -172,19 +174,25 @@ class TextClient(Client):
             ConversationError: the client was made without store_context.
         """
         if self._store is None:
-            raise ConversationError(
-                "this client keeps no conversation; make it with store_context=True or voxnb.chat()"
-            )
+            raise ConversationError(NO_MEMORY)
         return self._conversation
+
+    @property
+    def remembers(self) -> bool:
+        """Whether it has a store."""
+        return self._store is not None
 
     @property
     def store(self) -> ContextStore:
         """The store of its conversation."""
         if self._store is None:
-            raise ConversationError(
-                "this client keeps no conversation; make it with store_context=True or voxnb.chat()"
-            )
+            raise ConversationError(NO_MEMORY)
         return self._store
+
+    def renamed(self, conversation: Conversation) -> None:
+        """Told by a conversation of this client: its turns keep their order under the new name."""
+        if conversation.id == self._conversation.id:
+            self.conversation_name = conversation.name
 
     def fold_conversation(self, conversation: Conversation, *, through: Any = None) -> Handle[Summary | None]:
         """`Conversation.fold` with this client's summary model."""
@@ -215,20 +223,10 @@ class TextClient(Client):
         self._check_store(conversation)
         row = conversation.row()
         with conversation.store.database.snapshot() as c:
-            last = paths.turn_at(c, row.branch, row.last_seq) if row.last_seq else None
-            if last is None:
-                raise ConversationError(f"{row.name!r} has no turn to ask again")
-            journal.check_not_redacted(row, last)
-            said = list(paths.whole_turn(c, last.id).messages)
-            body = explain.last_body(c, last.id)
-        while said and said[-1].role == "assistant":
-            said.pop()
-        if not said:
-            raise ConversationError(f"turn {last.seq} of {row.name!r} is an answer to nothing; there is nothing to ask")
+            last = explain.asked_last(c, row)
         if conversation.client is not self:
-            body["model"] = self._model() or body.get("model")
-        messages = parse_messages([m.to_dict() for m in said])
-        return self._ask(messages, body, conversation=conversation, again=last.id)
+            last.body["model"] = self._model() or last.body.get("model")
+        return self._ask(parse_messages(last.messages), last.body, conversation=conversation, again=last.turn_id)
 
     def _check_store(self, conversation: Conversation) -> None:
         """A client writes into its own store alone."""

@@ -197,6 +197,8 @@ MESSAGES: Final = Table(
         "content_hash": Column("m.hash"),
         "created_at": Column("m.created_at", TIME),
         "tool_calls": Column("json_extract(m.extra, '$.tool_calls')"),
+        "refusal": Column("json_extract(m.extra, '$.refusal')"),
+        "reasoning": Column("json_extract(m.extra, '$.reasoning_content')"),
     },
     every="FROM message m CROSS JOIN turn t ON t.id = m.turn" + OWNER,
     path=PATH + OWNER + " CROSS JOIN message m ON m.turn = t.id",

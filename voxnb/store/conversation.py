@@ -166,10 +166,12 @@ class Conversation(ConversationTables):
         chain.reverse()
         try:
             return load_summary(self.store, chain[n])
-        except IndexError:
+        except (IndexError, TypeError):
             if n in (-1, 0):
                 return None
-            raise ConversationError(f"there are {len(chain)} summaries, none is number {n}") from None
+            raise ConversationError(
+                f"there are {len(chain)} summaries, none is number {n!r}; -1 is the newest"
+            ) from None
 
     def receipt(self, which: Any = -1, /) -> Receipt:
         """What a turn took (tokens as reported, money where prices are known, time, folds), and what is left for the next.
@@ -294,6 +296,8 @@ class Conversation(ConversationTables):
 
         self.store.database.write(work, durable=True).result()
         self._name = name
+        if self.client is not None:
+            self.client.renamed(self)
 
     def export(self, path: str | Path, /, **options: Any) -> ExportReport:
         """Write it to a file: ``.jsonl`` (everything), ``.csv``, ``.parquet``, ``.md``, ``.html``.

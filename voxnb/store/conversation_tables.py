@@ -43,6 +43,18 @@ class ConversationTables:
         """Events that were kept of it."""
         return self.store.events(self, **filters)
 
+    def media(self, **filters: Any) -> pd.DataFrame:
+        """Its media streams."""
+        return self.store.media(self, **filters)
+
+    def prompts(self, **filters: Any) -> pd.DataFrame:
+        """The saved prompts that its summaries were made with."""
+        return self.store.prompts(self, **filters)
+
+    def notes(self, **filters: Any) -> pd.DataFrame:
+        """Notes on it, its turns and its summaries."""
+        return self.store.notes(self, **filters)
+
     def search(self, text: str, /, **options: Any) -> pd.DataFrame:
         """Search in it; see `ContextStore.search`."""
         return self.store.search(text, conversation=self, **options)

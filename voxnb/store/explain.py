@@ -11,14 +11,15 @@ import json
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
-from voxnb.errors import StoreError
+from voxnb.errors import ConversationError, StoreError
 from voxnb.memory.past import REDACTED
 from voxnb.memory.plan import Layout, PastTurn, Snapshot, assemble
 from voxnb.memory.policy import NO_LIMITS
-from voxnb.store import ledger, paths, pins
+from voxnb.store import journal, ledger, paths, pins
 from voxnb.store.request import request_hash
+from voxnb.store.rows import ConversationRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,39 @@ def _as_it_was(c: sqlite3.Connection, turn: PastTurn, *, running: bool, horizon:
     return turn._replace(state="complete") if grown or turn.state in ("queued", "running") else turn
 
 
-def last_body(c: sqlite3.Connection, turn_id: int) -> dict[str, Any]:
+class Asked(NamedTuple):
+    """What a turn asked, to be asked again.
+
+    Attributes:
+        turn_id: row of the turn.
+        messages: what it said and was not the model's last answer.
+        body: of its newest request without the messages; empty where there was none.
+    """
+
+    turn_id: int
+    messages: list[dict[str, Any]]
+    body: dict[str, Any]
+
+
+def asked_last(c: sqlite3.Connection, row: ConversationRow) -> Asked:
+    """The last turn of a conversation as it was asked.
+
+    Raises:
+        ConversationError: there is none, its words were redacted, or it is an answer to nothing.
+    """
+    last = paths.turn_at(c, row.branch, row.last_seq) if row.last_seq else None
+    if last is None:
+        raise ConversationError(f"{row.name!r} has no turn to ask again")
+    journal.check_not_redacted(row, last)
+    said = list(paths.whole_turn(c, last.id).messages)
+    while said and said[-1].role == "assistant":
+        said.pop()
+    if not said:
+        raise ConversationError(f"turn {last.seq} of {row.name!r} is an answer to nothing; there is nothing to ask")
+    return Asked(last.id, [m.to_dict() for m in said], _last_body(c, last.id))
+
+
+def _last_body(c: sqlite3.Connection, turn_id: int) -> dict[str, Any]:
     """The body of a turn's newest request without its messages; empty where there was none."""
     row = c.execute(
         "SELECT plan FROM call WHERE turn = ? AND plan IS NOT NULL ORDER BY id DESC LIMIT 1", (turn_id,)

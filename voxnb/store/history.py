@@ -73,6 +73,12 @@ def match_history(stored: Sequence[tuple[int, str, list[tuple[str, str]]]], give
         if not reached:
             at = max(before)
             index = at + next((n for n, (a, b) in enumerate(zip(keys, hashes[at:], strict=False)) if a != b), 0)
+            if index >= len(given):
+                raise HistoryConflictError(
+                    f"the messages end before turn {seq} of the stored conversation; send the whole of it and what is "
+                    f"new, only what is new, or continue from there with conversation.fork(at={seq - 1}, name=…)",
+                    index=len(given),
+                )
             raise HistoryConflictError(
                 f"message {index} differs from turn {seq} of the stored conversation; send only what is new, or "
                 f"continue from there with conversation.fork(at={seq - 1}, name=…)",

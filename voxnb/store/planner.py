@@ -143,7 +143,8 @@ class Planner:
             for m, why in zip(messages, ("summary prompt", "previous summary and messages"), strict=True)
         )
         counts = {"summary": sum(item.tokens for item in items)}
-        return Plan(Layout(items, (), counts, NO_LIMITS), made.request)
+        title = f"summary {made.round}, as its model was asked"
+        return Plan(Layout(items, (), counts, NO_LIMITS), made.request, title=title)
 
     def fenced_counts(self, text: str, *, mark: str, last_seq: int) -> Counted:
         """Counts of the message that will carry a summary."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from voxnb.errors import ParameterError
+from voxnb.params import did_you_mean, nearest
 from voxnb.store import ledger
 from voxnb.store.database import Database
 
@@ -26,6 +28,14 @@ class StoreTables:
     def _table(self, table: str, conversation: Any, **filters: Any) -> pd.DataFrame:
         from voxnb.store import tables
 
+        for name in filters:
+            if name not in tables.Filters.__annotations__:
+                raise ParameterError(
+                    f"unknown filter {name!r}{did_you_mean(name, tables.Filters.__annotations__)}; "
+                    f"{table}() takes {', '.join(tables.Filters.__annotations__)}",
+                    name=name,
+                    nearest=nearest(name, tables.Filters.__annotations__),
+                )
         row_id = self._row_id(conversation)
         frame: pd.DataFrame = getattr(tables, table)(self.database, conversation=row_id, **filters)
         return frame

@@ -57,7 +57,11 @@ def turns(db: Database, /, **filters: Unpack[Filters]) -> pd.DataFrame:
 
 
 def messages(db: Database, /, **filters: Unpack[Filters]) -> pd.DataFrame:
-    """One row per message. ``parts`` and ``tool_calls`` are JSON; ``tool_name`` is the function a tool message answers."""
+    """One row per message.
+
+    ``parts`` and ``tool_calls`` are JSON; ``tool_name`` is the function a tool message answers; ``refusal`` is what the
+    model says instead of an answer, ``reasoning`` its thoughts (or their summary), where the server tells them.
+    """
     return select(db, "messages", **filters)
 
 

@@ -32,6 +32,7 @@ class Plan:
         api: the interface it goes over.
         exact: for a past request, whether its hash is the one stored when it was sent; None for a future one.
         redacted: whether it is not, because words that it carried were redacted since.
+        title: what it is called where it is shown, if it is neither the next request nor a turn's.
     """
 
     layout: Layout
@@ -41,6 +42,7 @@ class Plan:
     exact: bool | None = None
     api: str = "chat"
     redacted: bool = False
+    title: str | None = None
 
     @property
     def messages(self) -> list[dict[str, Any]]:
@@ -86,7 +88,7 @@ class Plan:
 
     def __repr__(self) -> str:
         parts = ", ".join(f"{name} {n:,}" for name, n in self.layout.tokens.items() if n)
-        which = "next request" if self.seq is None else f"turn {self.seq}"
+        which = self.title or ("next request" if self.seq is None else f"turn {self.seq}")
         proof = {None: "", True: ", rebuilt exactly", False: ", NOT the request that was sent"}[self.exact]
         if self.redacted:
             proof = ", not what was sent: redacted since"
