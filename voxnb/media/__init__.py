@@ -1,7 +1,14 @@
-"""Media units and the streams between them: files, recorders, devices, sockets, and the model's voice."""
+"""Media units and the streams between them: files, recorders, devices, sockets, and the model's voice.
+
+What needs a package of an extra imports it when it is used, and says which one is missing.
+"""
 
 from __future__ import annotations
 
+from voxnb.media.device import Microphone, Speaker
+from voxnb.media.file import AudioFile
+from voxnb.media.recorder import Recorder
 from voxnb.media.unit import MediaUnit, send_media_between
+from voxnb.media.widget import WidgetUnit
 
-__all__ = ["MediaUnit", "send_media_between"]
+__all__ = ["AudioFile", "MediaUnit", "Microphone", "Recorder", "Speaker", "WidgetUnit", "send_media_between"]

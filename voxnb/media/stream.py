@@ -18,6 +18,7 @@ from voxnb.audio.pace import Pacer
 from voxnb.audio.playout import Decision, Playout
 from voxnb.audio.transcode import Transcoder
 from voxnb.media.clock import ALERT, Clock, Timer
+from voxnb.store.media import MediaRow
 
 if TYPE_CHECKING:
     from voxnb.media.unit import MediaUnit
@@ -341,3 +342,20 @@ class Stream:
             "late_max_ms": self.traffic.late_max_ms,
             "starved": self.traffic.starved,
         }
+
+    def row(self, *, direction: str, path: str | None = None) -> MediaRow:
+        """What the media table keeps of it.
+
+        Args:
+            direction: ``in``: the model hears it; ``out``: the model says it.
+            path: file in which it is kept, or None.
+        """
+        return MediaRow(
+            direction=direction,
+            tag=self.tag or None,
+            encoding=self.form.encoding,
+            sample_rate_hz=self.form.rate_hz,
+            duration_ms=self.traffic.sounded_samples * 1000 / self.form.rate_hz,
+            size_bytes=self.traffic.size_bytes,
+            path=path,
+        )

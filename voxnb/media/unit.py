@@ -144,6 +144,11 @@ class MediaUnit:
         del wanted
         return DEFAULT if offered.coding == "opus" else offered
 
+    def _ready(self, stream: Stream) -> bool:
+        """Whether we have room for more of a stream whose source does not keep to real time."""
+        del stream
+        return True
+
     def _opened(self, stream: Stream) -> None:
         """Somebody begins to send us a stream."""
 
