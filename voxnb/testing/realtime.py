@@ -30,14 +30,20 @@ class Realtime:
         speed: how much faster than it sounds audio is sent.
         delta_ms: length of an audio delta, in milliseconds.
         session_s: length of a session, in seconds; then it is closed with 1001.
+        transcription_ms: how long a user's words take to be written down.
+        thinking_ms: how long the model thinks before every answer.
+        chaos: what goes wrong, a `voxnb.local.realtime.Chaos`; None for nothing.
         handshakes: what the first connections get: a status, ``(status, headers, body)``, or None to be let in.
-        seed: of the ids.
+        seed: of the ids and of chance.
     """
 
     hears: Any = None
     speed: float = 4.0
     delta_ms: int = 250
     session_s: float = 3_600
+    transcription_ms: float = 40.0
+    thinking_ms: float = 0.0
+    chaos: Any = None
     handshakes: Iterable[Any] = ()
     seed: int | None = None
 
@@ -69,7 +75,7 @@ class FarEnd:
         is_quick: bool,
     ) -> None:
         # Numbers and sockets are only loaded for those who speak.
-        from voxnb.local.realtime import Manner, RealtimeServer, Script
+        from voxnb.local.realtime import Chaos, Manner, RealtimeServer, Script
 
         def replies() -> Iterator[Reply]:
             while True:
@@ -86,7 +92,14 @@ class FarEnd:
 
         self._server = Recorded(
             Script(replies(), hears=settings.hears, read=_read, is_quick=is_quick),
-            manner=Manner(speed=settings.speed, delta_ms=settings.delta_ms, session_s=settings.session_s),
+            manner=Manner(
+                speed=settings.speed,
+                delta_ms=settings.delta_ms,
+                session_s=settings.session_s,
+                transcription_ms=settings.transcription_ms,
+                thinking_ms=settings.thinking_ms,
+                chaos=settings.chaos or Chaos(),
+            ),
             api_key=api_key,
             require_key=require_key,
             models=models,

@@ -11,8 +11,9 @@ really forgets what is truncated. It is the far end of voxnb's own tests, and wh
 
 from __future__ import annotations
 
-from voxnb.local.realtime.answer import Call, Ended, Gone, NextItem, Speech, Stuck, Wait
+from voxnb.local.realtime.answer import Call, Ended, Gone, NextItem, Raw, Speech, Stuck, Wait
 from voxnb.local.realtime.brain import Brain, Echo, Script
+from voxnb.local.realtime.chaos import Chaos
 from voxnb.local.realtime.manner import Manner
 from voxnb.local.realtime.order import Order, problems
 from voxnb.local.realtime.recording import Recording
@@ -25,6 +26,7 @@ from voxnb.local.realtime.view import Heard, View
 __all__ = [
     "Brain",
     "Call",
+    "Chaos",
     "Echo",
     "Ended",
     "Gone",
@@ -32,6 +34,7 @@ __all__ = [
     "Manner",
     "NextItem",
     "Order",
+    "Raw",
     "RealtimeServer",
     "Recording",
     "Rehearsal",

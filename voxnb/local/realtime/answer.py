@@ -100,4 +100,15 @@ class Stuck:
     after_events: int | None = None
 
 
-Part: TypeAlias = Speech | Call | NextItem | Wait | Ended | Gone | Stuck
+@dataclass(frozen=True)
+class Raw:
+    """A message that is no event: what a peer of another protocol would send.
+
+    Attributes:
+        message: sent as it is, ``str`` as text, ``bytes`` as a binary message.
+    """
+
+    message: str | bytes
+
+
+Part: TypeAlias = Speech | Call | NextItem | Wait | Ended | Gone | Stuck | Raw

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
-from voxnb.local.realtime.answer import Call, Ended, Gone, NextItem, Part, Speech, Stuck, Wait
+from voxnb.local.realtime.answer import Call, Ended, Gone, NextItem, Part, Raw, Speech, Stuck, Wait
 from voxnb.local.realtime.sound import tone
 from voxnb.local.realtime.view import Heard, View, text_of
 
@@ -120,7 +120,7 @@ class Script(Ears):
             yield Speech(reply, tone(reply))
         elif isinstance(reply, bytes):
             yield Speech("", reply)
-        elif isinstance(reply, Speech | Call | NextItem | Wait | Ended | Gone | Stuck):
+        elif isinstance(reply, Speech | Call | NextItem | Wait | Ended | Gone | Stuck | Raw):
             yield reply
         elif isinstance(reply, Mapping):
             yield from self._message(reply, view)

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import threading
+from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, urlsplit
@@ -19,8 +20,9 @@ from websockets.http11 import Request
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
+from voxnb.local.realtime.chaos import Chaos, Spoiler
 from voxnb.local.realtime.config import REALTIME, TRANSCRIPTION
-from voxnb.local.realtime.effect import Abort, Close, Effect, Hear, Send, Think
+from voxnb.local.realtime.effect import Abort, Close, Effect, Hear, Send, SendRaw, Think
 from voxnb.local.realtime.recording import Recording
 from voxnb.local.realtime.session import Session
 
@@ -56,6 +58,10 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._fragments: list[bytes] = []
         self._is_paused = False
+        self._is_closing = False  # by us
+        self._spoiler: Spoiler | None = None
+        self._lagging: deque[tuple[float, bytes | str]] = deque()
+        self._lag_timer: asyncio.TimerHandle | None = None
         self._thinking: dict[str, threading.Event] = {}
 
     # -- asyncio ----------------------------------------------------------------------------------
@@ -72,6 +78,14 @@ class Connection(asyncio.Protocol):
         """Bytes of the client."""
         self._websocket.receive_data(data)
         self._events()
+        pace_bytes_s = self._chaos.read_bytes_s
+        if pace_bytes_s is not None and self._transport is not None:
+            self._transport.pause_reading()
+            self._loop.call_later(len(data) / pace_bytes_s, self._read_on)
+
+    def _read_on(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def eof_received(self) -> bool:
         """The client's last byte."""
@@ -100,6 +114,10 @@ class Connection(asyncio.Protocol):
         self._advance()
 
     # -- the protocol -----------------------------------------------------------------------------
+
+    @property
+    def _chaos(self) -> Chaos:
+        return self._server.manner.chaos
 
     @property
     def _loop(self) -> asyncio.AbstractEventLoop:
@@ -140,6 +158,8 @@ class Connection(asyncio.Protocol):
         kind = TRANSCRIPTION if query.get("intent") == "transcription" else REALTIME
         self._session = self._server.new_session(kind, query.get("model", ""))
         self._recording = self._server.record(kind, query)
+        if self._chaos != Chaos():
+            self._spoiler = Spoiler(self._chaos, self._server.chance)
         self._run()
         self._schedule()
 
@@ -162,11 +182,13 @@ class Connection(asyncio.Protocol):
         if transport is None:
             return
         for data in self._websocket.data_to_send():
+            if self._chaos.ignores_close and self._websocket.close_rcvd is not None and not self._is_closing:
+                continue
             if data:
                 transport.write(data)
             elif transport.can_write_eof():
                 transport.write_eof()
-        if self._websocket.state is State.CLOSED:
+        if self._websocket.state is State.CLOSED and (self._is_closing or not self._chaos.ignores_close):
             transport.close()
 
     # -- time -------------------------------------------------------------------------------------
@@ -203,6 +225,8 @@ class Connection(asyncio.Protocol):
         assert self._recording is not None
         if isinstance(effect, Send):
             self._send(effect.event)
+        elif isinstance(effect, SendRaw):
+            self._put(effect.message)
         elif isinstance(effect, Think):
             self._think(effect)
         elif isinstance(effect, Hear):
@@ -210,6 +234,7 @@ class Connection(asyncio.Protocol):
         elif isinstance(effect, Close):
             self._close(effect.code, effect.reason)
         elif isinstance(effect, Abort):
+            self._is_closing = True
             self._flush()
             self._websocket.receive_eof()  # nothing more is read
             if self._transport is not None:
@@ -220,9 +245,39 @@ class Connection(asyncio.Protocol):
         if self._websocket.state is not State.OPEN:
             return
         self._recording.sent_event(event)
-        self._websocket.send_text(json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode())
+        for spoiled in self._spoiler.spoiled(event) if self._spoiler is not None else [event]:
+            self._put(json.dumps(spoiled, ensure_ascii=False, separators=(",", ":")))
+
+    def _put(self, message: str | bytes) -> None:
+        lag_s = self._spoiler.lag_s() if self._spoiler is not None else 0.0
+        if not lag_s and not self._lagging:
+            self._write(message)
+            return
+        soonest_s = self._lagging[-1][0] if self._lagging else 0.0
+        self._lagging.append((max(soonest_s, self._loop.time() + lag_s), message))
+        if self._lag_timer is None:
+            self._lag_timer = self._loop.call_at(self._lagging[0][0], self._catch_up)
+
+    def _catch_up(self) -> None:
+        self._lag_timer = None
+        while self._lagging and self._lagging[0][0] <= self._loop.time():
+            self._write(self._lagging.popleft()[1])
+        self._flush()
+        if self._lagging:
+            self._lag_timer = self._loop.call_at(self._lagging[0][0], self._catch_up)
+
+    def _write(self, message: str | bytes) -> None:
+        if self._websocket.state is not State.OPEN:
+            return
+        if isinstance(message, str):
+            self._websocket.send_text(message.encode())
+        else:
+            self._websocket.send_binary(message)
 
     def _close(self, code: int, reason: str) -> None:
+        self._is_closing = True
+        while self._lagging:
+            self._write(self._lagging.popleft()[1])
         if self._websocket.state is State.OPEN:
             with contextlib.suppress(FrameError):
                 self._websocket.send_close(code, reason)
@@ -297,7 +352,10 @@ class Connection(asyncio.Protocol):
     def close(self, code: int = 1001, reason: str = "") -> None:
         """Say good-bye, and break the connection if that is not answered within `CLOSE_S`."""
         self._stop()
-        self._close(code, reason)
+        if self._websocket.close_rcvd is not None:  # what chaos left unanswered
+            self.abort()
+        else:
+            self._close(code, reason)
 
     def abort(self) -> None:
         """Break the connection."""

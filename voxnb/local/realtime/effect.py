@@ -20,6 +20,17 @@ class Send:
 
 
 @dataclass(frozen=True)
+class SendRaw:
+    """Send a message that is no event.
+
+    Attributes:
+        message: as it is.
+    """
+
+    message: str | bytes
+
+
+@dataclass(frozen=True)
 class Think:
     """Ask the brain for an answer, and give it to `Session.supply`.
 
@@ -61,4 +72,4 @@ class Abort:
     """Break the connection without a close frame."""
 
 
-Effect: TypeAlias = Send | Think | Hear | Close | Abort
+Effect: TypeAlias = Send | SendRaw | Think | Hear | Close | Abort

@@ -36,7 +36,7 @@ _FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
-@dataclass
+@dataclass(eq=False)
 class Item:
     """An item and its sound.
 
@@ -45,12 +45,14 @@ class Item:
         audio: content index → sound, as it was said or heard.
         form: how the sound is written.
         is_spoken: whether the model said it with audio in this session: only that can be truncated.
+        counted: its tokens of audio and of text, once they are known.
     """
 
     data: dict[str, Any]
     audio: dict[int, bytes] = field(default_factory=dict)
     form: AudioFormat = PCM_24K
     is_spoken: bool = False
+    counted: tuple[int, int] | None = None
 
     @property
     def id(self) -> str:
@@ -61,16 +63,19 @@ class Item:
         """How long the sound of a content part lasts."""
         return self.form.duration_ms(len(self.audio.get(index, b"")))
 
-    def told(self, *, with_audio: bool = False) -> dict[str, Any]:
+    def told(self, *, with_audio: bool = False, least_bytes: int = 0) -> dict[str, Any]:
         """The item as it is sent.
 
         Args:
             with_audio: with its sound, as base64.
+            least_bytes: of which there are at least so many; silence fills up what is missing.
         """
-        out = copy.deepcopy(self.data)
+        out = dict(self.data)
+        if "content" in out:
+            out["content"] = [dict(part) for part in out["content"]]
         if with_audio:
             for index, data in self.audio.items():
-                out["content"][index]["audio"] = base64.b64encode(data).decode()
+                out["content"][index]["audio"] = base64.b64encode(data.ljust(least_bytes, b"\0")).decode()
         return out
 
     @property
@@ -190,13 +195,14 @@ class Conversation:
         del self._items[item.id]
         self._order.remove(item.id)
 
-    def truncate(self, item: Item, /, *, content_index: Any, audio_end_ms: Any) -> None:
+    def truncate(self, item: Item, /, *, content_index: Any, audio_end_ms: Any, skew_ms: int = 0) -> None:
         """Cut the sound of an item, and take its transcript away.
 
         Args:
             item: an assistant message with audio.
             content_index: which part.
             audio_end_ms: how much of it stays, in milliseconds.
+            skew_ms: how much less there is than was sent.
 
         Raises:
             Refusal: another kind of item, or a cut after its end.
@@ -217,7 +223,7 @@ class Conversation:
                 code="unsupported_content_type",
                 param="content_index",
             )
-        have_ms = item.audio_ms(content_index)
+        have_ms = max(0.0, item.audio_ms(content_index) - skew_ms)
         if audio_end_ms > math.ceil(have_ms):
             raise Refusal(
                 f"Audio content of {math.floor(have_ms)}ms is already shorter than {audio_end_ms}ms",
@@ -227,6 +233,7 @@ class Conversation:
         samples = audio_end_ms * item.form.rate_hz // 1_000
         item.audio[content_index] = item.audio[content_index][: samples * item.form.sample_bytes]
         content[content_index]["transcript"] = None
+        item.counted = None
 
 
 def checked(given: Any, /) -> dict[str, Any]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
+from voxnb.local.realtime.chaos import Chaos
 from voxnb.local.realtime.hearing import Detector, energy
 from voxnb.local.realtime.speaking import DELTA_MS
 
@@ -23,6 +24,8 @@ class Manner:
         session_s: length of a session, in seconds.
         detector: makes a speech detector from a threshold.
         transcription_ms: how long a user's words take to be written down.
+        thinking_ms: how long the model thinks before every answer.
+        chaos: what goes wrong.
         has_rate_limits: whether `rate_limits.updated` is told.
     """
 
@@ -31,4 +34,6 @@ class Manner:
     session_s: float = SESSION_S
     detector: Callable[[float], Detector] = energy
     transcription_ms: float = 40.0
+    thinking_ms: float = 0.0
+    chaos: Chaos = field(default_factory=Chaos)
     has_rate_limits: bool = True

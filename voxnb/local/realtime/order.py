@@ -103,6 +103,7 @@ class Order:
         self._committed: set[str] = set()
         self._transcribed: set[str] = set()
         self._speech: str | None = None
+        self._has_stopped = False
         self._input_format: Any = None
         self._timeline_ms = 0.0
         self._kind = ""
@@ -138,11 +139,13 @@ class Order:
         return self.problems[before:]
 
     def finish(self) -> list[str]:
-        """Say what is left open where a session ends in peace: responses without their `response.done`."""
+        """Say what is left open where a session ends in peace: responses and items that were not done."""
         before = len(self.problems)
         self._kind = "the end"
         for name in self._responses:
             self._expect(False, f"leaves response {name!r} without response.done")
+        for name, state in self._items.items():
+            self._expect(state == "done", f"leaves item {name!r} without conversation.item.done")
         return self.problems[before:]
 
     def _expect(self, holds: bool, otherwise: str) -> None:  # noqa: FBT001 - the condition is what it is about
@@ -203,11 +206,13 @@ class Order:
         self._expect(self._speech is None, "comes while speech goes on")
         self._expect(event["audio_start_ms"] >= self._timeline_ms, "goes back on the timeline")
         self._speech, self._timeline_ms = event["item_id"], event["audio_start_ms"]
+        self._has_stopped = False
 
     def _speech_stopped(self, event: Mapping[str, Any]) -> None:
         self._expect(self._speech == event["item_id"], f"ends speech {event['item_id']!r}, which did not begin")
+        self._expect(not self._has_stopped, "comes again")
         self._expect(event["audio_end_ms"] >= self._timeline_ms, "ends before it began")
-        self._timeline_ms = event["audio_end_ms"]
+        self._timeline_ms, self._has_stopped = event["audio_end_ms"], True
 
     def _timeout(self, event: Mapping[str, Any]) -> None:
         self._expect(self._speech is None, "comes while speech goes on")
@@ -216,6 +221,7 @@ class Order:
     def _commit(self, event: Mapping[str, Any]) -> None:
         name = event["item_id"]
         self._expect(name not in self._items, f"commits item {name!r}, which is there already")
+        self._expect(name not in self._committed, f"commits item {name!r} again")
         self._known(event.get("previous_item_id"))
         self._committed.add(name)
         self._speech = None

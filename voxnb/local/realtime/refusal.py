@@ -83,6 +83,33 @@ def unknown(param: str, /) -> Refusal:
     return Refusal(f"Unknown parameter: '{param}'.", code="unknown_parameter", param=param)
 
 
+def too_short(have_ms: float, /) -> Refusal:
+    """A commit of less than 100 ms."""
+    return Refusal(
+        "Error committing input audio buffer: buffer too small. Expected at least 100ms of audio, "
+        f"but buffer only has {have_ms:.2f}ms of audio.",
+        code="input_audio_buffer_commit_empty",
+    )
+
+
+def already_active(response_id: str, /) -> Refusal:
+    """A response beside the one that runs."""
+    return Refusal(
+        f"Conversation already has an active response in progress: {response_id}. "
+        "Wait until the response is finished before creating a new one.",
+        code="conversation_already_has_active_response",
+    )
+
+
+def expired(session_s: float, /) -> Refusal:
+    """The end of a session's time.
+
+    >>> expired(3600).message
+    'Your session hit the maximum duration of 60 minutes.'
+    """
+    return Refusal(f"Your session hit the maximum duration of {session_s / 60:g} minutes.", code="session_expired")
+
+
 def _json_type(value: Any) -> str:
     if value is None:
         return "null"

@@ -8,7 +8,7 @@ from typing import Any
 
 from voxnb.local.realtime.brain import Brain, Echo
 from voxnb.local.realtime.config import REALTIME
-from voxnb.local.realtime.effect import Effect, Hear, Send, Think
+from voxnb.local.realtime.effect import Effect, Hear, Send, SendRaw, Think
 from voxnb.local.realtime.manner import Manner
 from voxnb.local.realtime.order import Order
 from voxnb.local.realtime.session import Session
@@ -26,6 +26,7 @@ class Rehearsal:
         session: the session.
         now_s: the clock, from 0.
         events: what the server sent, in order.
+        raw: messages of the server that were no events.
         order: the grammar of what it sent.
         ended: how the server ended the connection: `Close`, `Abort`, or None while it stands.
 
@@ -38,6 +39,7 @@ class Rehearsal:
         self.brain: Brain = brain or Echo()
         self.now_s = 0.0
         self.events: list[dict[str, Any]] = []
+        self.raw: list[str | bytes] = []
         self.order = Order()
         self.ended: Effect | None = None
         self._ids = 0
@@ -149,6 +151,8 @@ class Rehearsal:
         if isinstance(effect, Send):
             self.events.append(effect.event)
             self.order.feed(effect.event)
+        elif isinstance(effect, SendRaw):
+            self.raw.append(effect.message)
         elif isinstance(effect, Think):
             self.session.supply(effect.response_id, list(self.brain.answer(effect.view)), now_s=self.now_s)
         elif isinstance(effect, Hear):

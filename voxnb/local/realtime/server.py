@@ -41,7 +41,7 @@ class RealtimeServer:
         require_key: refuse connections without this key.
         models: the models there are; None takes any name.
         handshakes: what the first connections are answered with, one after the other.
-        seed: of the ids, so that two runs have the same.
+        seed: of the ids and of chance, so that two runs have the same.
         listen: False for a server that only gets its connections by `adopt`.
 
     Attributes:
@@ -174,6 +174,10 @@ class RealtimeServer:
         """A new id, such as ``item_4f…``."""
         return f"{prefix}_{''.join(self._random.choices(_LETTERS, k=21))}"
 
+    def chance(self) -> float:
+        """A number from 0 to 1, the same in every run with one seed."""
+        return self._random.random()
+
     def failed(self, error: BaseException) -> Ended:
         """Note that a brain raised.
 
@@ -210,7 +214,11 @@ class RealtimeServer:
             self._is_serving.set()
             self.loop.run_forever()
         finally:
-            self.loop.run_until_complete(asyncio.sleep(0))
+            left = asyncio.all_tasks(self.loop)
+            for task in left:
+                task.cancel()
+            self.loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+            self.loop.run_until_complete(asyncio.sleep(0))  # what the transports still have to say
             self.loop.close()
 
     def close(self) -> None:

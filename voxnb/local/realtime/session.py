@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from voxnb.local.realtime import config, usage
-from voxnb.local.realtime.answer import Gone, Part, Stuck
-from voxnb.local.realtime.effect import Abort, Close, Effect, Hear, Send, Think
+from voxnb.local.realtime.answer import Gone, Part, Stuck, Wait
+from voxnb.local.realtime.effect import Abort, Close, Effect, Hear, Send, SendRaw, Think
 from voxnb.local.realtime.hearing import LEAST_COMMIT_MS, Hearing, Started, Stopped
 from voxnb.local.realtime.items import Conversation, Item, decoded
 from voxnb.local.realtime.manner import Manner
-from voxnb.local.realtime.refusal import Refusal, invalid, missing, mistyped
+from voxnb.local.realtime.refusal import Refusal, already_active, expired, invalid, missing, mistyped, too_short
 from voxnb.local.realtime.request import Wanted, event_of, wanted
 from voxnb.local.realtime.speaking import Response
 from voxnb.local.realtime.transcript import Transcripts
@@ -184,6 +184,10 @@ class Session:
         """Send a server event."""
         self._effects.append(Send({"type": kind, "event_id": self.new_id("event"), **fields}))
 
+    def send_raw(self, message: str | bytes, /) -> None:
+        """Send a message that is no event."""
+        self._effects.append(SendRaw(message))
+
     def place(self, item: Item, response: Response, /) -> None:
         """Put an item that begins into the conversation."""
         if response.in_conversation:
@@ -241,11 +245,7 @@ class Session:
     def _commit(self, _event: Mapping[str, Any]) -> None:
         have_ms = self.hearing.buffered_ms
         if have_ms < LEAST_COMMIT_MS:
-            raise Refusal(
-                "Error committing input audio buffer: buffer too small. Expected at least 100ms of audio, "
-                f"but buffer only has {have_ms:.2f}ms of audio.",
-                code="input_audio_buffer_commit_empty",
-            )
+            raise too_short(have_ms)
         self._add_speech(self.hearing.take())
 
     def _clear(self, _event: Mapping[str, Any]) -> None:
@@ -260,12 +260,16 @@ class Session:
 
     def _retrieve_item(self, event: Mapping[str, Any]) -> None:
         item = self.conversation.find(event.get("item_id"), verb="retriev")
-        self.send("conversation.item.retrieved", item=item.told(with_audio=True))
+        self.send(
+            "conversation.item.retrieved",
+            item=item.told(with_audio=True, least_bytes=self.manner.chaos.retrieved_bytes),
+        )
 
     def _truncate_item(self, event: Mapping[str, Any]) -> None:
         item = self.conversation.find(event.get("item_id"), verb="truncat")
         index, end_ms = event.get("content_index"), event.get("audio_end_ms")
-        self.conversation.truncate(item, content_index=index, audio_end_ms=end_ms)
+        skew_ms = self.manner.chaos.skew_ms
+        self.conversation.truncate(item, content_index=index, audio_end_ms=end_ms, skew_ms=skew_ms)
         self.send("conversation.item.truncated", item_id=item.id, content_index=index, audio_end_ms=end_ms)
 
     def _delete_item(self, event: Mapping[str, Any]) -> None:
@@ -315,7 +319,7 @@ class Session:
         self._told_item("conversation.item.added", item)
         self._told_item("conversation.item.done", item)
         transcription = self.config["audio"]["input"]["transcription"]
-        if transcription is not None:
+        if transcription is not None and not self.manner.chaos.loses_transcripts:
             self._counts["transcription"] += 1
             self._transcripts.expect(name, now_s=self.now_s)
             self._effects.append(
@@ -338,11 +342,7 @@ class Session:
 
     def _respond(self, asked: Wanted) -> None:
         if asked.in_conversation and self._active is not None:
-            raise Refusal(
-                f"Conversation already has an active response in progress: {self._active.id}. "
-                "Wait until the response is finished before creating a new one.",
-                code="conversation_already_has_active_response",
-            )
+            raise already_active(self._active.id)
         self._idle_at_s = None
         conversation_id = self.conversation.id if asked.in_conversation else None
         response = asked.response(self.new_id("resp"), self, manner=self.manner, conversation_id=conversation_id)
@@ -351,6 +351,8 @@ class Session:
         self.send("response.created", response=response.told())
         if self.manner.has_rate_limits:
             self.send("rate_limits.updated", rate_limits=usage.rate_limits(self._counts["response"]))
+        if self.manner.thinking_ms:
+            response.feed([Wait(self.manner.thinking_ms)], now_s=self.now_s)
         view = asked.view(number=self._counts["response"], session=self.config, model=self.model)
         self._effects.append(Think(response.id, view))
 
@@ -378,10 +380,7 @@ class Session:
 
     def _expire(self) -> None:
         self.is_over = True
-        error = Refusal(
-            f"Your session hit the maximum duration of {self.manner.session_s / 60:g} minutes.", code="session_expired"
-        )
-        self.send("error", error=error.body())
+        self.send("error", error=expired(self.manner.session_s).body())
         self._effects.append(Close(1001, "session expired"))
 
     # -- telling ----------------------------------------------------------------------------------

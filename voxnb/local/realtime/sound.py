@@ -7,21 +7,23 @@ from a text, loudness rises and falls as in speech, and two texts sound differen
 from __future__ import annotations
 
 import zlib
-from typing import Any, Final
+from functools import lru_cache
+from typing import Final
 
 import numpy as np
 
-from voxnb.audio import g711
 from voxnb.audio.formats import PCM_24K, AudioFormat
+from voxnb.audio.resample import DELAY_MS
+from voxnb.audio.transcode import Transcoder
 
 LETTER_MS: Final = 60
 """Length of a letter, near what people speak (about 15 letters in a second)."""
 
 PAUSE_MS: Final = 60
 LEVEL: Final = 0.25
-_TAPS: Final = 95
 
 
+@lru_cache(maxsize=256)
 def tone(text: str, /, *, letter_ms: int = LETTER_MS, rate_hz: int = PCM_24K.rate_hz) -> bytes:
     """The artificial voice.
 
@@ -58,40 +60,8 @@ def converted(data: bytes, form: AudioFormat, /, *, to: AudioFormat) -> bytes:
     """
     if form == to:
         return data
-    if form.is_g711 and to.is_g711:
-        return g711.transcode(data, form.coding, to=to.coding)
-    pcm = g711.decode(data, form.coding) if form.is_g711 else data
-    pcm = resampled(pcm, form.rate_hz, to_hz=to.rate_hz)
-    return g711.encode(pcm, to.coding) if to.is_g711 else pcm
-
-
-def resampled(pcm: bytes, rate_hz: int, /, *, to_hz: int) -> bytes:
-    """A whole sound at another rate, by a windowed sinc in one go.
-
-    Args:
-        pcm: 16-bit mono.
-        rate_hz: its samples per second.
-        to_hz: those wanted.
-
-    Returns:
-        16-bit mono; the length is rounded to whole samples.
-    """
-    if rate_hz == to_hz or not pcm:
-        return pcm
-    shared = int(np.gcd(rate_hz, to_hz))
-    up, down = to_hz // shared, rate_hz // shared
-    widest = max(up, down)
-    taps = _TAPS // 3 * widest | 1
-    place = np.arange(taps) - taps // 2
-    kernel: Any = np.sinc(place / widest) * np.kaiser(taps, 8.0) * (up / widest)
-    samples = np.frombuffer(pcm, "<i2").astype(np.float64)
-    spread = np.zeros(len(samples) * up)
-    spread[::up] = samples
-    filtered = np.convolve(spread, kernel, "same")[::down] if len(spread) >= taps else _short(spread, kernel)[::down]
-    return np.clip(np.rint(filtered), -32_768, 32_767).astype("<i2").tobytes()
-
-
-def _short(spread: Any, kernel: Any) -> Any:
-    # numpy's "same" is as long as the longer of the two, which here is the kernel.
-    start = len(kernel) // 2
-    return np.convolve(spread, kernel)[start : start + len(spread)]
+    transcoder = Transcoder(form, to)
+    out = transcoder.feed(data) + transcoder.flush()
+    # The live resampler is late by DELAY_MS; a whole sound need not be.
+    late_samples = round(to.rate_hz * DELAY_MS / 1_000) if form.rate_hz != to.rate_hz else 0
+    return out[late_samples * to.sample_bytes :]

@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from voxnb.audio.formats import AudioFormat
-from voxnb.local.realtime.answer import Call, Ended, Gone, NextItem, Part, Speech, Stuck, Wait
+from voxnb.local.realtime.answer import Call, Ended, Gone, NextItem, Part, Raw, Speech, Stuck, Wait
 from voxnb.local.realtime.items import Item
 from voxnb.local.realtime.sound import converted
 
@@ -36,6 +36,9 @@ class Session(Protocol):
 
     def send(self, kind: str, /, **fields: Any) -> None:
         """Send a server event."""
+
+    def send_raw(self, message: str | bytes, /) -> None:
+        """Send a message that is no event."""
 
     def new_id(self, prefix: str, /) -> str:
         """A new id."""
@@ -59,7 +62,7 @@ class _Step:
     cost_ms: float
 
 
-@dataclass
+@dataclass(eq=False)
 class Response:
     """One response.
 
@@ -172,6 +175,8 @@ class Response:
             yield _Step(self._close, 0)
         elif isinstance(part, Wait):
             yield _Step(lambda: None, part.wait_ms * self.speed)
+        elif isinstance(part, Raw):
+            yield _Step(partial(self.session.send_raw, part.message), 0)
         elif isinstance(part, Ended):
             yield _Step(partial(self._end_badly, part), 0)
         else:

@@ -31,15 +31,15 @@ def text_tokens(text: str, /) -> int:
     return len(_TEXT.findall(text))
 
 
-def _audio_tokens(item: Item) -> int:
-    each_ms = OUTPUT_MS_PER_TOKEN if item.data.get("role") == "assistant" else INPUT_MS_PER_TOKEN
-    return sum(math.floor(item.audio_ms(index) / each_ms) for index in item.audio)
-
-
-def _item_text_tokens(item: Item) -> int:
-    parts = (p.get("text") or "" for p in item.data.get("content") or ())
-    told = (item.data.get(name) or "" for name in ("name", "arguments", "output"))
-    return sum(map(text_tokens, (*parts, *told)))
+def _tokens(item: Item) -> tuple[int, int]:
+    """An item's tokens of audio and of text; counted once, since a long talk asks again and again."""
+    if item.counted is None:
+        each_ms = OUTPUT_MS_PER_TOKEN if item.data.get("role") == "assistant" else INPUT_MS_PER_TOKEN
+        parts = (p.get("text") or "" for p in item.data.get("content") or ())
+        told = (item.data.get(name) or "" for name in ("name", "arguments", "output"))
+        heard = sum(math.floor(item.audio_ms(index) / each_ms) for index in item.audio)
+        item.counted = heard, sum(map(text_tokens, (*parts, *told)))
+    return item.counted
 
 
 def response(done: Response, conversation: Conversation, /) -> dict[str, Any]:
@@ -49,8 +49,9 @@ def response(done: Response, conversation: Conversation, /) -> dict[str, Any]:
         done: the response.
         conversation: what it was made from, its own items included.
     """
-    before = [item for item in conversation if item not in done.output]
-    heard, read = sum(map(_audio_tokens, before)), sum(map(_item_text_tokens, before))
+    own = {item.id for item in done.output}
+    before = [_tokens(item) for item in conversation if item.id not in own]
+    heard, read = sum(audio for audio, _ in before), sum(text for _, text in before)
     said = math.ceil(done.audio_ms / OUTPUT_MS_PER_TOKEN)
     return {
         "total_tokens": heard + read + said + done.text_tokens,
