@@ -182,10 +182,10 @@ def test_a_fold_that_breaks_in_the_middle_of_its_commit_changes_nothing(tmp_path
         where = f"WHEN {when}" if when else ""
         other.execute(f"CREATE TRIGGER stop BEFORE {timing} {where} BEGIN SELECT RAISE(ABORT, 'stopped'); END")
         other.commit()
-        before = everything(chat.store, "conversation")
+        before = everything(chat.store, "conversation", "calibration")
         with pytest.raises(voxnb.errors.StoreError):
             chat.conversation.fold(2).result(WAIT_S)
-        assert everything(chat.store, "conversation") == before
+        assert everything(chat.store, "conversation", "calibration") == before
         assert chat.conversation.summary() is None
         other.execute("DROP TRIGGER stop")
         other.commit()

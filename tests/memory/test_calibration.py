@@ -327,7 +327,7 @@ class TestKeeping:
         ("chatgpt-4o-latest", "ours"), ("gpt-6-sol", "grouped"), ("gpt-oss-20b", "grouped"),
         ("meta-llama/Meta-Llama-3-8B-Instruct", "grouped"), ("llama3.2", "grouped"), ("SmolLM3-3B", "grouped"),
         ("deepseek-r1-distill-qwen-7b", "single"), ("gemma3:4b", "single"), ("mistral-nemo", "single"),
-        ("SmolLM2-135M-Instruct", "single-small"), ("Mistral-7B-Instruct-v0.3", "single-small"),
+        ("SmolLM2-135M-Instruct", "single-bare"), ("Mistral-7B-Instruct-v0.3", "single-small"),
         ("llama-2-7b-chat", "single-small"), ("phi-3-mini", "single-small"), ("local", "unknown"), (None, "unknown"),
     ],
 )  # fmt: skip

@@ -278,10 +278,12 @@ class TestFeatures:
         assert 0 <= f.wide <= 4 * len(text)
         assert f.media == 0
 
-    def test_a_messages_features_are_those_of_all_its_texts(self):
+    def test_a_messages_features_are_those_of_all_its_texts_and_its_calls_stand_apart(self):
         call = {"id": "c", "function": {"name": "f", "arguments": '{"n":12345}'}}
         message = {"role": "assistant", "content": "2024", "tool_calls": [call]}
-        assert count_message(message, O200K).features == Features(numeric=2 + 2 + 1, split=2 + 3)
+        with_call, without = (count_message(m, O200K) for m in (message, {**message, "tool_calls": None}))
+        assert without.features == Features(numeric=2, split=2)
+        assert with_call.features == Features(numeric=2, split=2, media=with_call.tokens - without.tokens)
 
 
 def _wav(*, seconds: float, rate_hz: int = 24_000) -> bytes:

@@ -109,15 +109,18 @@ PRIORS: Final = {
     "grouped": Prior((5.0, 0.5, 1.02, 0.0, 0.1, 1.0, 1.0), _SPREAD),
     "single": Prior((5.0, 0.5, 1.02, 1.0, 0.1, 1.0, 1.0), _SPREAD),
     "single-small": Prior((5.0, 0.5, 1.06, 1.0, 0.25, 1.0, 1.0), _SPREAD),
+    # SmolLM2's template leaves tool calls and tool schemas out.
+    "single-bare": Prior((5.0, 0.5, 1.06, 1.0, 0.25, 0.0, 0.0), _SPREAD),
     # Most open models split digits; to believe it wrongly costs an early fold, not to believe it a cut prompt.
     "unknown": Prior((5.0, 0.5, 1.06, 1.0, 0.25, 1.0, 1.0), (12.0, 1.0, 0.1, 0.25, 0.2, 1.0, 0.5)),
 }
-"""Kinds of tokenizers: OpenAI's; digits in threes; digits single, in a large or a small vocabulary."""
+"""Kinds of tokenizers: OpenAI's; digits in threes; digits single, in a large or a small vocabulary, without tools."""
 
 _FAMILIES: Final = (
     (r"smollm3|llama-?(3|4)|meta-llama-[34]|deepseek-(v3|chat|reasoner)|phi-?4|glm-?4|gpt-oss|gpt-\d", "grouped"),
     (r"qwen|qwq|gemma|gemini|nemo|ministral|pixtral|mistral-(small|medium|large)|magistral", "single"),
-    (r"smollm|llama-?2|codellama|tinyllama|vicuna|mistral|mixtral|phi-?3|starcoder", "single-small"),
+    (r"smollm", "single-bare"),
+    (r"llama-?2|codellama|tinyllama|vicuna|mistral|mixtral|phi-?3|starcoder", "single-small"),
 )
 """Where the tokenizer's pattern is known: ``\\p{N}{1,3}`` groups digits, ``\\p{N}`` splits them.
 

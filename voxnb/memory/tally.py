@@ -23,7 +23,7 @@ class Features(NamedTuple):
         split: how many tokens more where every digit is its own (SmolLM, Llama 2, Qwen, Mistral, Gemma), less half
             the gaps before numbers: of these tokenizers some take two tokens for a gap, as ours do, others one.
         wide: bytes of UTF-8 beyond ASCII: cheap in a large vocabulary, up to 0.4 tokens a byte in a small one.
-        media: tokens of images, audio and files.
+        media: tokens of images, audio and files, and of tool calls, which templates write in ways of their own.
     """
 
     numeric: int = 0

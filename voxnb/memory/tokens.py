@@ -137,16 +137,19 @@ def _tool_call(tally: Tally, call: Any) -> None:
     if not isinstance(call, Mapping):
         tally.json(call)
         return
-    tally.marks(TOOL_CALL_TOKENS)
+    # Templates write calls in ways of their own, some none at all: kept apart, so that reported usage corrects it.
+    own = Tally(tally.count, tally.model)
+    own.marks(TOOL_CALL_TOKENS)
     called = call.get("function") or call.get("custom")
     if not isinstance(called, Mapping):
-        tally.json({key: value for key, value in call.items() if key not in NOT_SENT})
-        return
+        own.json({key: value for key, value in call.items() if key not in NOT_SENT})
+        called = {}
     for key, value in called.items():
         if key in ("name", "arguments", "input") and isinstance(value, str):
-            tally.text(value)
+            own.text(value)
         elif value is not None:
-            tally.json(value)
+            own.json(value)
+    tally.add_media(own.tokens)
 
 
 def _items(value: Any) -> Sequence[Any]:
