@@ -1,0 +1,309 @@
+"""A session that is lost is begun again, one that nears its end is replaced: with settings, conversation and what waited."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+from tests.clients.realtime.peer import WAIT_S, Peer
+from tests.clients.realtime.test_connecting import client
+from voxnb import SessionEvents, SessionPolicy, errors
+from voxnb.events import RealtimeAPIEvents, WebSocketEvents
+from voxnb.wire.realtime.replay import ANCHOR
+
+QUICK = SessionPolicy(attempts=3, first_wait_s=0.001, longest_wait_s=0.002)
+FAR = time.time() + 3_600
+
+
+async def echo(connection):
+    """Confirm what comes, as the service does."""
+    talk = connection.talk
+    while True:
+        event = await connection.next()
+        if event["type"] == "session.update":
+            await connection.send(talk.event("session.updated", session={"id": "sess_1", **event["session"]}))
+        elif event["type"] == "conversation.item.create":
+            item = {"id": f"item_{len(connection.received)}", **event["item"]}
+            previous, talk.last_item = talk.last_item, item["id"]
+            await connection.send(
+                talk.event("conversation.item.added", item=item, previous_item_id=previous),
+                talk.event("conversation.item.done", item=item, previous_item_id=previous),
+            )
+        elif event["type"] == "response.create":
+            n = sum(e["type"] == "response.create" for e in connection.received)
+            await connection.send(*talk.spoken(f"r{id(connection)}_{n}", f"a{id(connection)}_{n}", f"Answer {n}."))
+
+
+def session(n, *, expires_at=FAR):
+    async def behave(connection):
+        await connection.begin(id=f"sess_{n}", expires_at=expires_at)
+        await echo(connection)
+
+    return behave
+
+
+def ask(one, text):
+    done = one.wait_for(RealtimeAPIEvents.ResponseDone)
+    item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]}
+    one.conversation_item_create(item=item)
+    one.response_create()
+    done.result(WAIT_S)
+
+
+def said(connection):
+    """The texts of the items that a session was given, and its first settings."""
+    items = [e["item"] for e in connection.received if e["type"] == "conversation.item.create"]
+    return [(i.get("role"), i["content"][0]["text"]) for i in items if i["type"] == "message"]
+
+
+def test_a_lost_session_is_begun_again_with_settings_and_conversation():
+    with Peer([session(1), session(2)]) as peer:
+        one = client(peer, instructions="Be kind.", session_policy=QUICK)
+        one.connect().result(WAIT_S)
+        ask(one, "Hello?")
+        lost = one.wait_for(SessionEvents.SessionLost)
+        restored = one.wait_for(SessionEvents.SessionRestored)
+        peer.do(peer.connections[0].socket.close(1001, "session limit"))
+        assert (lost.result(WAIT_S).payload.code, lost.result().payload.reason) == (1001, "session limit")
+        facts = restored.result(WAIT_S).payload
+        assert (facts.reason, facts.attempt, facts.previous, facts.session, facts["items"]) == ("lost", 1, "sess_1", "sess_2", 3)  # fmt: skip
+        ask(one, "Are you there?")
+        again = peer.connections[1]
+        assert said(again) == [
+            ("user", "Hello?"),
+            ("assistant", "Answer 1."),
+            ("system", ANCHOR),
+            ("user", "Are you there?"),
+        ]
+        first = again.received[0]["session"]
+        assert (first["instructions"], first["output_modalities"], first["type"]) == ("Be kind.", ["audio"], "realtime")
+        assert one.connected
+        assert (one.statistics().sessions, one.statistics().reconnects) == (2, 1)
+        one.close()
+
+
+def test_what_is_asked_for_while_there_is_no_session_goes_to_the_next_one():
+    gate = threading.Event()
+
+    async def late(connection):
+        await asyncio.to_thread(gate.wait, WAIT_S)
+        await session(2)(connection)
+
+    with Peer([session(1), late]) as peer:
+        one = client(peer, session_policy=QUICK)
+        one.connect().result(WAIT_S)
+        lost = one.wait_for(SessionEvents.SessionLost)
+        peer.do(peer.connections[0].socket.close(1011, "oops"))
+        lost.result(WAIT_S)
+        assert "reconnecting" in repr(one)
+        assert not one.connected
+        done = one.wait_for(RealtimeAPIEvents.ResponseDone)
+        one.response_create()
+        gate.set()
+        done.result(WAIT_S)
+        one.close()
+    assert [e["type"] for e in peer.connections[1].received] == ["session.update", "response.create"]
+
+
+def test_an_answer_that_was_lost_is_asked_for_again():
+    async def half(connection):
+        await connection.begin(expires_at=FAR)
+        await connection.next("response.create")
+        await connection.send(*connection.talk.begin("r1", "a1"), connection.talk.sound("r1", "a1"))
+        connection.socket.transport.abort()
+
+    with Peer([half, session(2)]) as peer:
+        one = client(peer, session_policy=QUICK)
+        one.connect().result(WAIT_S)
+        done = one.wait_for(RealtimeAPIEvents.ResponseDone)
+        one.response_create()
+        done.result(WAIT_S)
+        assert [e["type"] for e in peer.connections[1].received] == ["session.update", "response.create"]
+        one.close()
+
+
+@pytest.mark.parametrize("code", [1008, 1009])
+def test_a_loss_that_would_come_again_is_the_end(code):
+    with Peer([session(1), session(2)]) as peer:
+        one = client(peer, session_policy=QUICK)
+        one.connect().result(WAIT_S)
+        closed = one.wait_for(WebSocketEvents.Close)
+        peer.do(peer.connections[0].socket.close(code, "no"))
+        assert closed.result(WAIT_S).payload.code == code
+        one.close()
+    assert len(peer.handshakes) == 1
+
+
+def test_after_a_fatal_error_nothing_is_tried_again():
+    async def broke(connection):
+        await connection.begin(expires_at=FAR)
+        await connection.send(connection.talk.error("insufficient_quota"))
+        await connection.socket.close(1001, "")
+
+    with Peer([broke, session(2)]) as peer:
+        one = client(peer, session_policy=QUICK)
+        closed = one.wait_for(WebSocketEvents.Close)
+        one.connect().result(WAIT_S)
+        closed.result(WAIT_S)
+        one.close()
+    assert len(peer.handshakes) == 1
+
+
+def test_where_nobody_answers_any_more_it_ends_after_the_attempts():
+    refuse = lambda _, n: (503, "{}") if n > 1 else None  # noqa: E731
+    with Peer(session(1), refuse=refuse) as peer:
+        one = client(peer, session_policy=QUICK)
+        one.connect().result(WAIT_S)
+        closed = one.wait_for(WebSocketEvents.Close)
+        peer.do(peer.connections[0].socket.close(1012, "restart"))
+        assert closed.result(WAIT_S).payload.code == 1012
+        assert len(peer.handshakes) == 1 + QUICK.attempts
+        with pytest.raises(errors.ClientClosedError, match="code 1012"):
+            one.response_create()
+        one.close()
+
+
+def test_a_refused_key_is_not_tried_again():
+    refuse = lambda _, n: (401, "{}") if n > 1 else None  # noqa: E731
+    with Peer(session(1), refuse=refuse) as peer:
+        one = client(peer, session_policy=QUICK)
+        one.connect().result(WAIT_S)
+        closed = one.wait_for(WebSocketEvents.Close)
+        peer.do(peer.connections[0].socket.close(1012, "restart"))
+        closed.result(WAIT_S)
+        assert len(peer.handshakes) == 2
+        one.close()
+
+
+def test_a_policy_without_attempts_takes_the_first_loss_for_the_end():
+    with Peer([session(1), session(2)]) as peer:
+        one = client(peer, session_policy=SessionPolicy(attempts=0))
+        one.connect().result(WAIT_S)
+        closed = one.wait_for(WebSocketEvents.Close)
+        peer.do(peer.connections[0].socket.close(1001, ""))
+        closed.result(WAIT_S)
+        one.close()
+    assert len(peer.handshakes) == 1
+
+
+def test_rollover_replaces_the_session_with_all_it_knew():
+    with Peer([session(1), session(2)]) as peer:
+        one = client(peer, session={"output_modalities": ["text"]})
+        one.connect().result(WAIT_S)
+        ask(one, "Hello?")
+        replaced = one.wait_for(SessionEvents.SessionReplaced)
+        assert one.rollover().result(WAIT_S) is True
+        facts = replaced.result(WAIT_S).payload
+        assert (facts.reason, facts.previous, facts.session) == ("asked", "sess_1", "sess_2")
+        ask(one, "And now?")
+        assert said(peer.connections[0]) == [("user", "Hello?")]
+        assert said(peer.connections[1]) == [("user", "Hello?"), ("assistant", "Answer 1."), ("system", ANCHOR), ("user", "And now?")]  # fmt: skip
+        assert peer.connections[1].received[0]["session"]["output_modalities"] == ["text"]
+        closed = one.wait_for(WebSocketEvents.Close)
+        one.close()
+        assert closed.result(WAIT_S).payload.code == 1000
+
+
+def test_a_session_near_its_end_is_replaced_after_the_answer_and_not_before():
+    with Peer([session(1, expires_at=time.time() + 0.001), session(2)]) as peer:
+        one = client(peer)
+        one.connect().result(WAIT_S)
+        replaced = one.wait_for(SessionEvents.SessionReplaced)
+        ask(one, "Hello?")
+        assert replaced.result(WAIT_S).payload.reason == "expiring"
+        ask(one, "And now?")
+        assert [e["type"] for e in peer.connections[0].received] == ["conversation.item.create", "response.create"]
+        assert one.statistics().sessions == 2
+        one.close()
+
+
+def test_what_is_said_while_the_next_session_is_prepared_is_told_to_it():
+    prepared, go_on = threading.Event(), threading.Event()
+
+    async def slow(connection):
+        prepared.set()
+        await asyncio.to_thread(go_on.wait, WAIT_S)
+        await session(2)(connection)
+
+    with Peer([session(1), slow]) as peer:
+        one = client(peer)
+        one.connect().result(WAIT_S)
+        ask(one, "First.")
+        handle = one.rollover()
+        assert prepared.wait(WAIT_S)
+        ask(one, "Second.")
+        go_on.set()
+        assert handle.result(WAIT_S) is True
+        ask(one, "Third.")
+        texts = [text for _, text in said(peer.connections[1]) if text != ANCHOR]
+        assert texts == ["First.", "Answer 1.", "Second.", "Answer 2.", "Third."]
+        one.close()
+
+
+def test_a_session_is_not_replaced_while_somebody_speaks():
+    gate = threading.Event()
+
+    async def spoken(connection):
+        await connection.begin(id="sess_1", expires_at=FAR)
+        await connection.next("response.create")
+        await connection.send(connection.talk.user("u1")[0])
+        await asyncio.to_thread(gate.wait, WAIT_S)
+        rest = connection.talk.user("u1")[1:]
+        await connection.send(*rest, *connection.talk.spoken("r1", "a1", "Yes."))
+        await connection.until_closed()
+
+    with Peer([spoken, session(2)]) as peer:
+        one = client(peer)
+        one.connect().result(WAIT_S)
+        speaking = one.wait_for(RealtimeAPIEvents.InputAudioBufferSpeechStarted)
+        one.response_create()
+        speaking.result(WAIT_S)
+        handle = one.rollover()
+        assert not handle.done()
+        assert len(peer.handshakes) == 1
+        gate.set()
+        # Its request is answered by the response that follows the speech.
+        assert handle.result(WAIT_S) is True
+        one.close()
+
+
+def test_a_new_session_that_cannot_be_had_leaves_the_old_one():
+    refuse = lambda _, n: (503, "{}") if n == 2 else None  # noqa: E731
+    with Peer([session(1), session(2)], refuse=refuse) as peer:
+        one = client(peer)
+        one.connect().result(WAIT_S)
+        with pytest.raises(errors.InternalServerError):
+            one.rollover().result(WAIT_S)
+        ask(one, "Still there?")
+        assert one.session["id"] == "sess_1"
+        one.close()
+
+
+def test_a_long_conversation_without_a_memory_is_not_replaced():
+    with Peer([session(1), session(2)]) as peer:
+        one = client(peer, session_policy=SessionPolicy(most_tokens=50))
+        one.connect().result(WAIT_S)
+        ask(one, "Hello?")
+        ask(one, "Again?")
+        one.close()
+    assert len(peer.handshakes) == 1
+
+
+def test_closing_while_it_reconnects_ends_at_once():
+    reached = threading.Event()
+
+    async def never(connection):
+        reached.set()
+        await connection.until_closed()
+
+    with Peer([session(1), never]) as peer:
+        one = client(peer, session_policy=QUICK)
+        one.connect().result(WAIT_S)
+        peer.do(peer.connections[0].socket.close(1001, ""))
+        assert reached.wait(WAIT_S)
+        closed = one.wait_for(WebSocketEvents.Close)
+        one.close()
+        assert closed.result(WAIT_S).payload.code == 1000
