@@ -245,6 +245,10 @@ class RealtimeParameters(ChatParameters):
         type: a conversation (``REALTIME``), or transcription alone.
         session: settings that are sent first, as ``session_update`` takes them.
         instructions: the session's instructions.
+        store_context: keep what is said as turns of a conversation, and begin with what it had said before.
+        tools: a list of Python functions (or of the API's dicts).
+        run_tools: run the functions that the model calls, and let it go on with the results.
+        max_tool_rounds: responses with calls in a row whose calls are run.
         timeout_s: how long connecting may take; None means 10.
         max_retries: repeats of a first connection that fails in passing.
         barge_in: when the user begins to speak, stop what is played and tell the server what was heard.

@@ -26,6 +26,7 @@ class Window(NamedTuple):
 _GPT_4O: Final = Window(128_000, 16_384)
 _GPT_4_TURBO: Final = Window(128_000, 4_096)
 _REASONING: Final = Window(200_000, 100_000)
+_REALTIME: Final = Window(32_768, 4_096, 28_672)
 _GPT_5: Final = Window(400_000, 128_000, 272_000)
 _MILLION: Final = Window(1_050_000, 128_000, 922_000)
 
@@ -44,6 +45,8 @@ _FAMILIES: Final = {
     "gpt-4o-2024-05-13": Window(128_000, 4_096),
     "chatgpt-4o": _GPT_4O,
     "gpt-audio": _GPT_4O,
+    "gpt-realtime": _REALTIME,
+    "gpt-realtime-mini": _REALTIME,
     "gpt-4.1": Window(1_047_576, 32_768),
     "gpt-4.5-preview": _GPT_4O,
     "o1": _REASONING,

@@ -254,7 +254,7 @@ def test_voxengines_first_events_come_in_their_order_and_stay():
 
 def test_a_text_clients_parameter_is_refused_and_a_misspelt_one_named():
     with pytest.raises(errors.ParameterError, match="not for realtime"):
-        RealtimeAPIClient(api_key=KEY, summary_model="gpt-4o")
+        RealtimeAPIClient(api_key=KEY, openai_client=object())
     with pytest.raises(errors.ParameterError, match="did you mean 'session'"):
         RealtimeAPIClient(api_key=KEY, sesion={})
     with pytest.raises(errors.ParameterError, match="type is 'talk'"):

@@ -10,53 +10,45 @@ from typing import Any, Final, Self
 
 from voxnb.clients import base
 from voxnb.clients.address import Endpoint
-from voxnb.clients.base import Client
-from voxnb.clients.ends import error_payload
+from voxnb.clients.base import Client, caller_context
 from voxnb.clients.handle import Handle
 from voxnb.clients.realtime.commands import RealtimeCommands
 from voxnb.clients.realtime.counting import RealtimeStatistics, ResponseClocks, taken
 from voxnb.clients.realtime.keeper import Keeper
-from voxnb.clients.realtime.link import Ended, Link
-from voxnb.clients.realtime.voice import VoiceUnit
-from voxnb.errors import (
-    APIError,
-    APIStatusError,
-    ClientClosedError,
-    NotSupportedError,
-    ParameterError,
-    RemoteProtocolError,
-)
-from voxnb.events import WIRE_TYPES, Events, RealtimeAPIEvents, SessionEvents, WebSocketEvents
+from voxnb.clients.realtime.memory import CallMemory
+from voxnb.clients.realtime.scribe import Scribe
+from voxnb.clients.realtime.told import Told
+from voxnb.clients.realtime.tooling import CallTools
+from voxnb.clients.tools.running import ToolRun
+from voxnb.clients.tools.toolbox import Toolbox
+from voxnb.errors import APIError, ClientClosedError, ConversationError, NotSupportedError, ParameterError
+from voxnb.events import RealtimeAPIEvents
+from voxnb.memory.policy import ContextPolicy
 from voxnb.params import DEFAULT_REALTIME_URL, ChatParameters, RealtimeParameters, defaults, takes
 from voxnb.runtime import loop
-from voxnb.wire.realtime.item import Item
+from voxnb.store.context_store import ContextStore
+from voxnb.store.conversation import Conversation
 from voxnb.wire.realtime.names import session_of
 from voxnb.wire.realtime.policy import SessionPolicy
-from voxnb.wire.realtime.replay import items_of, messages_of
-from voxnb.wire.realtime.session import RealtimeSession, Received
+from voxnb.wire.realtime.session import RealtimeSession
 
 DRAIN_S: Final = 0.05
 """How long close() lets what waits go out; with the close itself it is at most a quarter of a second."""
 
-NOT_HERE: Final = (
-    "store_context", "conversation", "store", "policy", "summary_model", "summary_prompt", "summary_request",
-    "summary_client", "openai_client", "tools", "run_tools",
+NEEDS_MEMORY: Final = (
+    "conversation", "store", "policy", "summary_model", "summary_prompt", "summary_request", "summary_client",
+    "metadata", "if_exists",
 )  # fmt: skip
-"""Parameters of the text clients that a realtime client does not take."""
-
-NAMES: Final[Mapping[str, str]] = {kind: str(event.value) for event, kind in WIRE_TYPES[RealtimeAPIEvents].items()}
-UNTOLD: Final = frozenset({"response.output_audio.delta"})
-"""Sound goes to the media units, not to listeners: VoxEngine has no constant for it."""
-
-UNKNOWN: Final = RealtimeAPIEvents.Unknown.value
+"""Parameters that say how a call is remembered."""
 
 
-class RealtimeAPIClient(RealtimeCommands, VoiceUnit, Client):
+class RealtimeAPIClient(RealtimeCommands, Told):
     """A realtime session: speech or text in, speech or text out, every server event as an event here.
 
     Making one does nothing yet; `connect` (or ``with client:``) begins the session. It is a media unit: a call that
-    sends its media here is heard by the model, and `send_media_to` lets a unit hear the answers. Parameters in
-    VoxEngine's spelling or Python's, as keywords or one dict; see `RealtimeParameters`.
+    sends its media here is heard by the model, and `send_media_to` lets a unit hear the answers. With ``store_context``
+    what is said becomes turns of a conversation, as in a chat. Parameters in VoxEngine's spelling or Python's, as
+    keywords or one dict; see `RealtimeParameters`.
 
     Raises:
         ParameterError: unknown or contradicting parameters.
@@ -70,12 +62,14 @@ class RealtimeAPIClient(RealtimeCommands, VoiceUnit, Client):
         "clear_media_buffer",
         "connect",
         "connected",
+        "conversation",
         "conversation_item_create",
         "conversation_item_delete",
         "conversation_item_retrieve",
         "conversation_item_truncate",
         "input_audio_buffer_clear",
         "input_audio_buffer_commit",
+        "policy",
         "response_cancel",
         "response_create",
         "rollover",
@@ -83,17 +77,16 @@ class RealtimeAPIClient(RealtimeCommands, VoiceUnit, Client):
         "session",
         "session_update",
         "stop_media_to",
+        "store",
         "streams",
+        "tool_runs",
         "waterfall",
     )
 
     @takes(RealtimeParameters)
     def __init__(self, parameters: Mapping[str, Any] | None = None, /, **given: Any) -> None:
         p = RealtimeParameters.parse({**(parameters or {}), **given})
-        usual = defaults(RealtimeParameters)
-        for name in NOT_HERE:
-            if getattr(p, name) != usual[name]:
-                raise ParameterError(f"{name} is not for realtime clients; leave it out", name=name)
+        _check(p)
         policy = SessionPolicy.of(p.session_policy)
         Client.__init__(self, p)
         self._kind, self._model, self.connect_s = p.type, p.model, p.timeout_s
@@ -103,7 +96,25 @@ class RealtimeAPIClient(RealtimeCommands, VoiceUnit, Client):
         self._clocks = ResponseClocks(self.counters, model=p.model)
         self._sums = {"messages_sent": 0, "messages_received": 0, "problems": 0, "refused_events": 0}
         self._begin_voice(barge_in=p.barge_in, session=session_of(p.session))
-        first = {**({"instructions": p.instructions} if p.instructions else {}), **p.session}
+        self._tools = CallTools(
+            Toolbox(p.tools),
+            run=p.run_tools,
+            max_rounds=p.max_tool_rounds,
+            timeout_s=p.tool_timeout_s,
+            start=self.dispatcher.run,
+            hide=self.transport.hide,
+            put=self._put,
+            session=lambda: self._state,
+        )
+        self._tools.belong_to(caller_context())
+        self._memory: CallMemory | None = CallMemory(self, p) if p.store_context else None
+        self._scribe: Scribe | None = None
+        if self._memory is not None:
+            self._scribe = Scribe(
+                self._memory, model=p.model, host=self.host, tools=self._tools_now, moved=self._keeper.moved
+            )
+        own = {"instructions": p.instructions, "tools": self._tools.schemas}
+        first = {**{name: value for name, value in own.items() if value}, **p.session}
         if first:
             self.session_update(session=first)
         self._open()
@@ -126,6 +137,40 @@ class RealtimeAPIClient(RealtimeCommands, VoiceUnit, Client):
     @property
     def _state(self) -> RealtimeSession:  # type: ignore[override]  # the keeper replaces it
         return self._keeper.state
+
+    # -- the conversation ---------------------------------------------------------------------
+
+    @property
+    def conversation(self) -> Conversation:
+        """The conversation whose turns are what is said here.
+
+        Raises:
+            ConversationError: the client was made without store_context.
+        """
+        return self._remembered().conversation
+
+    @property
+    def store(self) -> ContextStore:
+        """The store of its conversation."""
+        return self._remembered().store
+
+    @property
+    def policy(self) -> ContextPolicy:
+        """The budget of its conversation."""
+        return self._remembered().policy
+
+    @property
+    def tool_runs(self) -> tuple[ToolRun, ...]:
+        """The tools that ran in this call, in order."""
+        return tuple(self._tools.runs)
+
+    def _remembered(self) -> CallMemory:
+        if self._memory is None:
+            raise ConversationError("this client keeps no conversation; make it with store_context=True")
+        return self._memory
+
+    def _tools_now(self) -> Any:
+        return self._state.settings.wanted.get("tools")
 
     # -- the connection -----------------------------------------------------------------------
 
@@ -193,7 +238,13 @@ class RealtimeAPIClient(RealtimeCommands, VoiceUnit, Client):
             connecting.cancel()
             await asyncio.wait({connecting})
         self._end_media()
+        await self._tools.end()
+        state = self._state
         await self._keeper.close(drain_s=DRAIN_S)
+        self._session_over(state)
+        if self._scribe is not None and self._memory is not None:
+            await self._scribe.end()
+            await self._memory.end()
         return None if self._keeper.over is not None else dict(base.NORMAL_CLOSE)
 
     def __enter__(self) -> Self:
@@ -230,116 +281,13 @@ class RealtimeAPIClient(RealtimeCommands, VoiceUnit, Client):
         if command["type"] == "session.update":
             command["session"].setdefault("type", self._kind.value)
             self._note_formats(session_of(command["session"]))
+            told = command["session"].get("instructions")
+            if self._memory is not None and isinstance(told, str):
+                self._memory.instruct(told)
         self._keeper.put(command)
 
     def _append(self, sound: bytes, audio_ms: float) -> None:
         self._keeper.append(sound, audio_ms)
-
-    # -- what the keeper asks and tells -------------------------------------------------------
-
-    shortens = False
-    """Whether a conversation that has grown long can be made shorter."""
-
-    def received(self, link: Link, received: Received, *, is_current: bool) -> None:
-        """An event was taken in."""
-        self._sums["problems"] += len(received.problems)
-        for event in received.events:
-            kind = event["type"]
-            self._clocks.look(link, kind, event)
-            if is_current:
-                self._voice(kind, event, received)
-            if kind not in UNTOLD:
-                self.dispatcher.emit(NAMES.get(kind, UNKNOWN), event, context=None)
-
-    def wrong(self, error: RemoteProtocolError, event: Any) -> None:
-        """What came out of order or shape is told and passed on; the session goes on."""
-        self._sums["refused_events"] += 1
-        payload = dict(event) if isinstance(event, Mapping) else {"message": str(event)[:1000]}
-        self.dispatcher.emit(NAMES.get(error.event_type, UNKNOWN), payload, context=None)
-        facts = {"type": "RemoteProtocolError", "message": str(error), "event_type": error.event_type}
-        self._emit(RealtimeAPIEvents.WebSocketError, facts)
-
-    def tell_open(self) -> None:
-        """The first connection is there."""
-        self._tell_open()
-
-    def tell_failure(self, error: APIError) -> None:
-        """No session could be begun."""
-        payload = error_payload(error)
-        if isinstance(error, APIStatusError):
-            self._emit(RealtimeAPIEvents.HTTPResponse, {**payload, "body": error.body})
-        self._emit(RealtimeAPIEvents.WebSocketError, payload)
-
-    def session_lost(self, ended: Ended) -> None:
-        """A session is lost and will be begun again."""
-        facts = {"code": ended.code, "reason": ended.reason, "message": self._lost_text(ended)}
-        self.emit(SessionEvents.SessionLost.value, facts, context=None)
-
-    def session_leaves(self, session: RealtimeSession) -> None:
-        """A session is no longer the current one."""
-        self._session_over(session)
-
-    def session_followed(self, name: str, facts: Mapping[str, Any]) -> None:
-        """A new session has taken the place of one."""
-        self.emit(SessionEvents[name].value, facts, context=None)
-
-    def session_over(self, ended: Ended) -> None:
-        """The last session has ended, and not by us."""
-        facts = {"type": "closed", "message": self._lost_text(ended), "code": ended.code}
-        self._emit(RealtimeAPIEvents.WebSocketError, facts)
-        self._end_media()
-        told = {"code": ended.code, "reason": ended.reason, "wasClean": ended.was_clean}
-        self.dispatcher.emit(WebSocketEvents.Close.value, {"websocket": self._socket_id, **told}, context=None)
-
-    def _lost_text(self, ended: Ended) -> str:
-        said = f": {ended.reason}" if ended.reason else ""
-        return f"{self.endpoint.host} ended the connection (code {ended.code}{said})"
-
-    def is_between_turns(self) -> bool:
-        """Whether a session may be replaced now."""
-        return self._state.is_between_turns and not self._is_playing
-
-    def spoken_messages(self, old: RealtimeSession) -> list[dict[str, Any]]:
-        """The conversation of a session that was lost, as far as it was heard."""
-        messages = messages_of(old.items, heard_ms=self._heard_so_far())
-        self._session_over(old)
-        return messages
-
-    async def conversation_messages(
-        self, session: RealtimeSession, reason: str
-    ) -> tuple[frozenset[str], list[dict[str, Any]], bool]:
-        """What a new session is told of the conversation.
-
-        Returns:
-            The items that it covers, messages, and whether they are shorter than what was said.
-        """
-        del reason
-        return frozenset(item.id for item in session.items), messages_of(session.items), False
-
-    def messages_since(self, session: RealtimeSession, known: frozenset[str]) -> list[dict[str, Any]]:
-        """What was said after `conversation_messages`, as items."""
-        return items_of(messages_of(item for item in session.items if item.id not in known))
-
-    def count(self, link: Link) -> None:
-        """A link ends: its numbers stay."""
-        self._sums["messages_sent"] += link.outbox.sent
-        self._sums["messages_received"] += link.messages
-
-    # -- what the voice tells -----------------------------------------------------------------
-
-    def _told_interrupted(self, facts: dict[str, Any]) -> None:
-        self.emit(SessionEvents.Interrupted.value, facts, context=None)
-
-    def _spoken_settled(self, item: Item, heard_ms: float) -> None:
-        del item, heard_ms
-        self._keeper.moved()
-
-    def _media_started(self, facts: dict[str, Any]) -> None:
-        self.emit(Events.WebSocketMediaStarted.value, facts, context=None)
-
-    def _media_ended(self, facts: dict[str, Any]) -> None:
-        self._keeper.moved()
-        self.emit(Events.WebSocketMediaEnded.value, facts, context=None)
 
     # -- numbers ------------------------------------------------------------------------------
 
@@ -365,9 +313,6 @@ class RealtimeAPIClient(RealtimeCommands, VoiceUnit, Client):
             own["deepest"] = link.outbox.deepest
         return taken(self.counters, **sums, **own, streams=tuple(stream.statistics() for stream in self.streams))
 
-    def _emit(self, event: RealtimeAPIEvents, payload: Mapping[str, Any]) -> None:
-        self.emit(event.value, payload, context=None)
-
     def __repr__(self) -> str:
         what = self._model if self._kind == "realtime" else "transcription"
         keeper = self._keeper
@@ -380,3 +325,17 @@ class RealtimeAPIClient(RealtimeCommands, VoiceUnit, Client):
         else:
             state = "reconnecting" if keeper.sessions else "not connected"
         return f"<{type(self).__name__} {what} at {self.host}, {state}>"
+
+
+def _check(p: RealtimeParameters) -> None:
+    """What realtime clients do not take, or not together."""
+    usual = defaults(RealtimeParameters)
+    if p.openai_client is not None:
+        raise ParameterError(
+            "openai_client is not for realtime clients; pass api_key and base_url", name="openai_client"
+        )
+    if p.if_exists == "reuse":
+        raise ParameterError('if_exists="reuse" is not for calls: nothing spoken is said twice', name="if_exists")
+    for name in NEEDS_MEMORY:
+        if not p.store_context and getattr(p, name) != usual[name]:
+            raise ParameterError(f"{name} needs store_context=True", name=name)

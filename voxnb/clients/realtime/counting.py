@@ -134,8 +134,8 @@ class ResponseClocks:
         self._model = model
         self._running: dict[str, ResponseClock] = {}
 
-    def look(self, link: Link, kind: str, event: Mapping[str, Any]) -> None:
-        """Take the time of an event that was taken in."""
+    def look(self, link: Link, kind: str, event: Mapping[str, Any]) -> CallFacts | None:
+        """Take the time of an event that was taken in; the call that it ends, if it ends one."""
         socket = link.socket
         if kind == "response.created":
             sizes = (socket.bytes_sent, socket.bytes_received)
@@ -145,11 +145,14 @@ class ResponseClocks:
             response = link.session.responses.get(event["response"]["id"])
             if clock is not None and response is not None:
                 told = {"bytes_sent": socket.bytes_sent, "bytes_received": socket.bytes_received}
-                self._counters.add(clock.ended(response, model=self._model, **told))
+                facts = clock.ended(response, model=self._model, **told)
+                self._counters.add(facts)
+                return facts
         elif kind.startswith("response."):
             clock = self._running.get(event.get("response_id", ""))
             if clock is not None:
                 clock.heard(brings=kind.endswith(".delta"))
+        return None
 
 
 def taken(counters: Counters, **own: Any) -> RealtimeStatistics:

@@ -19,7 +19,7 @@ from voxnb.clients.realtime.socket import CLOSE_S, OPEN_S, Socket, realtime_head
 from voxnb.clients.refusal import payload_refusal, wait_before_retry
 from voxnb.errors import APIConnectionError, APIError, APIStatusError, APITimeoutError
 from voxnb.params import RealtimeAPIClientType
-from voxnb.wire.realtime.heir import succeed
+from voxnb.wire.realtime.heir import RESTORED, succeed
 from voxnb.wire.realtime.policy import SessionPolicy
 from voxnb.wire.realtime.refusal import may_reconnect
 from voxnb.wire.realtime.session import RealtimeSession, Received
@@ -88,6 +88,7 @@ class Keeper:
             APIError: see `RealtimeAPIClient.connect`.
         """
         attempt = 0
+        self.state = await self._client.first_session(self.state)
         while True:
             try:
                 link, reading = await self._begin(self.state)
@@ -337,8 +338,9 @@ class Keeper:
     def _take_over(self, old: Link, link: Link, reading: asyncio.Task[Ended], *, known: frozenset[str]) -> None:
         """One step: what was said meanwhile is told, and everything goes to the new session from here on."""
         self._client.session_leaves(old.session)
-        for message in self._client.messages_since(old.session, known):
-            link.send(link.session.command("conversation.item.create", {"item": message}))
+        for n, item in enumerate(self._client.items_since(old.session, known)):
+            named = {**item, "id": f"{RESTORED}{self.sessions}_since_{n}"}
+            link.send(link.session.command("conversation.item.create", {"item": named}))
         self._install(link, reading)
         for sound, audio_ms in self._carried:
             link.append(sound, audio_ms=audio_ms)

@@ -9,6 +9,9 @@ from voxnb.wire.realtime.command import check_command
 from voxnb.wire.realtime.replay import items_of
 from voxnb.wire.realtime.session import RealtimeSession
 
+RESTORED: Final = "voxnb_"
+"""How the ids of items begin that a new session is told."""
+
 TOLD_AGAIN: Final = frozenset({"session.update", "response.create", "response.cancel", "input_audio_buffer.append"})
 """Commands that waited for the old session and are not simply sent to the new one: they are part of what it is told
 anyway, or mean nothing there."""
@@ -56,7 +59,7 @@ def succeed(
     new.command("session.update", {"session": settings_for(old, kind=kind)})
     items = items_of(messages, anchor=True) if kind != "transcription" else []
     for n, item in enumerate(items):
-        new.command("conversation.item.create", {"item": {**item, "id": f"voxnb_{number}_{n}"}})
+        new.command("conversation.item.create", {"item": {**item, "id": f"{RESTORED}{number}_{n}"}})
     for command in unsent:
         if command["type"] not in TOLD_AGAIN:
             new.put(dict(command))
@@ -64,6 +67,33 @@ def succeed(
         for command in owed(old):
             new.put(dict(command))
     return new, len(items)
+
+
+def begin_with(
+    early: RealtimeSession, *, messages: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], kind: str
+) -> RealtimeSession:
+    """A first session that is told a conversation before anything else that was asked for.
+
+    Args:
+        early: what was asked for before there was one.
+        messages: the conversation as chat messages, without leading instructions.
+        settings: come before those that were asked for.
+        kind: ``realtime`` or ``transcription``.
+    """
+    new = RealtimeSession()
+    commands = list(early.unsent)
+    items = items_of(messages) if kind != "transcription" else []
+    if items:
+        settings = {"output_modalities": ["audio"], **settings}
+    if settings:
+        new.command("session.update", {"session": {"type": kind, **settings}})
+    while commands and commands[0]["type"] == "session.update":
+        new.put(dict(commands.pop(0)))
+    for n, item in enumerate(items):
+        new.command("conversation.item.create", {"item": {**item, "id": f"{RESTORED}0_{n}"}})
+    for command in commands:
+        new.put(dict(command))
+    return new
 
 
 def owed(old: RealtimeSession) -> list[dict[str, Any]]:

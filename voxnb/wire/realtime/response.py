@@ -48,15 +48,24 @@ class Responses:
 
     Args:
         items: the session's items; what responses make is added to them.
+
+    Attributes:
+        newest: id of the conversation's newest response, or None.
     """
 
     def __init__(self, items: ItemLedger) -> None:
         self._items = items
         self._known: dict[str, Response] = {}
+        self.newest: str | None = None
 
     def get(self, response_id: Any) -> Response | None:
         """A response, as long as it is remembered."""
         return self._known.get(response_id) if isinstance(response_id, str) else None
+
+    def items_of(self, response: Response) -> list[Item]:
+        """What a response has made, in order."""
+        made = [self._items.get(response.items[index]) for index in sorted(response.items)]
+        return [item for item in made if item is not None]
 
     def create(self, event: Mapping[str, Any], *, active: str | None) -> Response:
         """``response.created``.
@@ -73,6 +82,7 @@ class Responses:
         if in_conversation and active is not None:
             raise read.wrong(event, f"for {response_id!r} while {active!r} is active")
         made = self._known[response_id] = Response(response_id, in_conversation)
+        self.newest = response_id if in_conversation else self.newest
         return made
 
     def end(self, event: Mapping[str, Any], problems: list[str]) -> Response:

@@ -1,0 +1,379 @@
+"""What is said in a call becomes turns of a conversation, like any other; a chat goes on in a call and back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+
+import pytest
+
+import voxnb
+from tests.clients.realtime.peer import KEY, WAIT_S, Peer
+from tests.clients.realtime.test_going_on import FAR, ask
+from tests.clients.realtime.test_voice import Ear
+from voxnb import ContextStore, SessionEvents, SessionPolicy, errors, testing
+from voxnb.events import ContextEvents, RealtimeAPIEvents
+from voxnb.media.clock import LOOP
+
+SPOKEN = "conversation.item.input_audio_transcription"
+
+
+@pytest.fixture
+def store():
+    with ContextStore(":memory:") as made:
+        yield made
+
+
+def call(server, store, **given):
+    return voxnb.RealtimeAPIClient(
+        **{
+            "base_url": server.base_url,
+            "api_key": KEY,
+            "max_retries": 0,
+            "store_context": True,
+            "store": store,
+            "conversation": "call",
+            **given,
+        }
+    )
+
+
+def turns(store):
+    rows = store.turns().to_dict("records")
+    return [(r["seq"], r["state"], r["user_text"], r["reply_text"], r["finish_reason"]) for r in rows]
+
+
+def speaking(*scenes, transcription=True):
+    """Behaviour: begin, then play scenes; each is a function of the connection."""
+
+    async def behave(connection):
+        told = {"transcription": {"model": "m"}} if transcription else {}
+        await connection.begin(expires_at=FAR, audio={"input": told})
+        await connection.next("response.create")
+        for scene in scenes:
+            await scene(connection)
+        await connection.until_closed()
+
+    return behave
+
+
+def heard(item_id, text):
+    async def scene(connection):
+        kind = f"{SPOKEN}.completed" if text is not None else f"{SPOKEN}.failed"
+        fields = {"transcript": text} if text is not None else {"error": {"message": "?"}}
+        await connection.send(connection.talk.event(kind, item_id=item_id, content_index=0, **fields))
+
+    return scene
+
+
+def user(item_id):
+    async def scene(connection):
+        await connection.send(*connection.talk.user(item_id))
+
+    return scene
+
+
+def spoken(n, text, *, deltas=1):
+    async def scene(connection):
+        await connection.send(*connection.talk.spoken(f"r{n}", f"a{n}", text, deltas=deltas))
+
+    return scene
+
+
+def done_after(one, n):
+    """An event that is set after n responses."""
+    end, seen = threading.Event(), []
+
+    def note(event):
+        seen.append(event)
+        if len(seen) == n:
+            end.set()
+
+    one.on(RealtimeAPIEvents.ResponseDone, note)
+    return end
+
+
+def play(store, *scenes, transcription=True, **given):
+    """Play scenes to a client; what the store has when it is closed."""
+    with Peer(speaking(*scenes, transcription=transcription)) as peer:
+        one = call(peer, store, **given)
+        end = done_after(one, sum(1 for s in scenes if s.__qualname__.startswith("spoken")))
+        one.connect().result(WAIT_S)
+        one.response_create()
+        assert end.wait(WAIT_S)
+        one.close()
+        return one
+
+
+def test_spoken_turns_are_turns_like_any_other(store):
+    scenes = [user("u1"), heard("u1", "I am Ann."), spoken(1, "Hello Ann."), user("u2"), spoken(2, "You are Ann."), heard("u2", "Who am I?")]  # fmt: skip
+    play(store, *scenes, instructions="Be brief.")
+    assert turns(store) == [
+        (1, "complete", "I am Ann.", "Hello Ann.", "stop"),
+        (2, "complete", "Who am I?", "You are Ann.", "stop"),
+    ]
+    assert store.verify(), store.verify()
+    (row,) = store.conversations().to_dict("records")
+    assert (row["name"], row["api"], row["model"], row["turn_count"]) == ("call", "realtime", "gpt-realtime", 2)
+    calls = store.calls().to_dict("records")
+    assert [(c["purpose"], c["prompt_tokens"], c["completion_tokens"], c["request_id"]) for c in calls] == [
+        ("turn", 100, 20, "r1"),
+        ("turn", 100, 20, "r2"),
+    ]
+    conversation = store["call"]
+    plan = conversation.explain(2)
+    assert plan.exact
+    assert [m["content"] for m in plan.messages] == ["Be brief.", "Who am I?"]
+    assert plan.dropped == [(1, "this turn and all before it: the server has them (session)")]
+    assert [m["content"] for m in conversation.plan("Bye").messages] == [
+        "Be brief.", "I am Ann.", "Hello Ann.", "Who am I?", "You are Ann.", "Bye",
+    ]  # fmt: skip
+
+
+def test_a_transcript_that_fails_or_never_comes_leaves_a_word(store):
+    play(store, user("u1"), heard("u1", None), spoken(1, "Pardon?"))
+    play(store, user("u2"), spoken(2, "Pardon?"), transcription=False)
+    assert [t[2] for t in turns(store)] == ["[speech without a transcript]"] * 2
+    assert store.verify()
+
+
+def test_an_agent_that_speaks_first_begins_a_turn(store):
+    play(store, spoken(1, "Good morning."), user("u1"), heard("u1", "Morning."), spoken(2, "How may I help?"))
+    assert [(t[1], t[3]) for t in turns(store)] == [("complete", "Good morning."), ("complete", "How may I help?")]
+    assert store.verify()
+
+
+def test_an_interrupted_answer_is_kept_as_it_was_heard_and_beside_it_as_it_was_made(store):
+    gate = threading.Event()
+    words = " ".join(f"w{n}" for n in range(200))
+
+    async def half(connection):
+        talk = connection.talk
+        await connection.send(*talk.begin("r1", "a1"), talk.words("r1", "a1", words))
+        await connection.send(*(talk.sound("r1", "a1", pcm=bytes(96_000)) for _ in range(10)))  # 20 s
+        await asyncio.to_thread(gate.wait, WAIT_S)
+        started, *rest = talk.user("u2")
+        await connection.send(started, talk.done("r1", "cancelled", status_details={"reason": "turn_detected"}), *rest)
+
+    half.__qualname__ = "spoken_half"
+    scenes = [user("u1"), heard("u1", "Count."), half, heard("u2", "Stop."), spoken(2, "Sorry.")]
+    with Peer(speaking(*scenes)) as peer:
+        one = call(peer, store)
+        ear = Attentive(LOOP)
+        one.send_media_to(ear)
+        interrupted = one.wait_for(SessionEvents.Interrupted)
+        last = one.wait_for(RealtimeAPIEvents.ResponseOutputAudioTranscriptDone)
+        one.connect().result(WAIT_S)
+        one.response_create()
+        assert ear.attentive.wait(WAIT_S)
+        gate.set()
+        told = interrupted.result(WAIT_S).payload
+        last.result(WAIT_S)
+        one.close()
+        sent = [e for e in peer.connections[0].received if e["type"] == "conversation.item.truncate"]
+    (item,) = told["items"]
+    assert [e["audio_end_ms"] for e in sent] == [item["heard_ms"]]
+    assert item["heard_ms"] >= 480
+    state, said, reply, reason = turns(store)[0][1:]
+    assert (state, said, reason) == ("partial", "Count.", "interrupted")
+    assert words.startswith(reply)
+    assert 3 <= len(reply.split()) < 200
+    (kept,) = store.events().query("name == @SessionEvents.Interrupted.value").to_dict("records")
+    facts = json.loads(kept["payload"])
+    assert (facts["generated"], facts["heard"], facts["received_ms"]) == (words, reply, 20_000)
+    assert turns(store)[1][2:] == ("Stop.", "Sorry.", "stop")
+    assert store.verify(), store.verify()
+
+
+class Attentive(Ear):
+    """Tells when it has heard half a second."""
+
+    def __init__(self, clock):
+        super().__init__(clock)
+        self.attentive = threading.Event()
+
+    def _heard(self, stream, frame):
+        super()._heard(stream, frame)
+        if len(self.frames) >= 25:
+            self.attentive.set()
+
+
+def test_an_answer_of_which_nothing_was_heard_joins_what_is_said_next(store):
+    async def unheard(connection):
+        talk = connection.talk
+        await connection.send(*talk.begin("r1", "a1"), talk.words("r1", "a1", "never heard"))
+        await connection.send(talk.user("u2")[0], talk.done("r1", "cancelled"), *talk.user("u2")[1:])
+
+    play(store, user("u1"), heard("u1", "Wait."), unheard, heard("u2", "Go on."), spoken(2, "Going on."))
+    rows = turns(store)
+    assert [(r[1], r[3]) for r in rows] == [("complete", "Going on.")] or [r[3] for r in rows] == ["never heard", "Going on."]  # fmt: skip
+    assert store.verify()
+
+
+def call_add(connection, *, response="r1", call_id="c1"):
+    talk = connection.talk
+    item = {"id": f"f_{call_id}", "type": "function_call", "name": "add", "call_id": call_id, "arguments": ""}
+    at = {"response_id": response, "output_index": 0}
+    inner = {**at, "item_id": item["id"]}
+    return [
+        talk.event("response.created", response={"id": response, "conversation_id": "conv"}),
+        talk.event("response.output_item.added", item=item, **at),
+        talk.event("conversation.item.added", item=item, previous_item_id=talk.last_item),
+        talk.event("response.function_call_arguments.done", arguments='{"a": 2, "b": 3}', name="add", call_id=call_id, **inner),
+        talk.event("response.output_item.done", item={**item, "arguments": '{"a": 2, "b": 3}'}, **at),
+        talk.done(response),
+    ]  # fmt: skip
+
+
+def add(a: int, b: int) -> int:
+    """Add two numbers."""
+    return a + b
+
+
+async def tool_turn(connection):
+    """The model calls a tool, is given its result, and answers when it is asked to."""
+    await connection.send(*call_add(connection))
+    output = await connection.next("conversation.item.create")
+    item = {"id": "o1", **output["item"]}
+    await connection.send(connection.talk.event("conversation.item.added", item=item, previous_item_id="f_c1"))
+    connection.talk.last_item = "o1"
+    await connection.next("response.create")
+    await connection.send(*connection.talk.spoken("r2", "a2", f"It is {item['output']}.", deltas=1))
+
+
+tool_turn.__qualname__ = "spoken_tool_turn"
+
+
+def test_tools_are_run_and_the_turn_has_calls_and_results(store):
+    async def behave(connection):
+        await connection.begin(expires_at=FAR)
+        await connection.next("response.create")
+        item = {"id": "u1", "type": "message", "role": "user", "content": [{"type": "input_text", "text": "2 + 3?"}]}
+        await connection.send(connection.talk.event("conversation.item.added", item=item, previous_item_id=None))
+        await tool_turn(connection)
+        await connection.until_closed()
+
+    with Peer(behave) as peer:
+        one = call(peer, store, tools=[add], run_tools=True)
+        both = done_after(one, 2)
+        done = one.wait_for(RealtimeAPIEvents.ResponseOutputAudioTranscriptDone)
+        one.connect().result(WAIT_S)
+        one.response_create()
+        assert done.result(WAIT_S).payload.transcript == "It is 5."
+        assert both.wait(WAIT_S)
+        one.close()
+        schema = next(e for e in peer.connections[0].received if e.get("session", {}).get("tools"))["session"]["tools"]
+    assert (schema[0]["type"], schema[0]["name"], "strict" in schema[0]) == ("function", "add", False)
+    assert [(run.name, run.arguments, run.result) for run in one.tool_runs] == [("add", {"a": 2, "b": 3}, "5")]
+    messages = store.messages().to_dict("records")
+    assert [(m["role"], m["content"]) for m in messages] == [
+        ("user", "2 + 3?"), ("assistant", ""), ("tool", "5"), ("assistant", "It is 5."),
+    ]  # fmt: skip
+    assert len(turns(store)) == 1
+    assert store.verify(), store.verify()
+
+
+def test_tools_run_without_a_memory_too():
+    async def behave(connection):
+        await connection.begin(expires_at=FAR)
+        await connection.next("response.create")
+        await tool_turn(connection)
+        await connection.until_closed()
+
+    with Peer(behave) as peer:
+        one = voxnb.RealtimeAPIClient(base_url=peer.base_url, api_key=KEY, tools=[add], run_tools=True)
+        done = one.wait_for(RealtimeAPIEvents.ResponseOutputAudioTranscriptDone)
+        one.connect().result(WAIT_S)
+        one.response_create()
+        assert done.result(WAIT_S).payload.transcript == "It is 5."
+        with pytest.raises(errors.ConversationError):
+            _ = one.conversation
+        one.close()
+
+
+def test_a_chat_goes_on_in_a_call_and_the_call_in_a_chat(store):
+    with testing.server(["Nice to meet you.", "You are Ann, and you like iris."]) as server:
+        given = {"base_url": server.base_url, "store": store, "conversation": "call"}
+        with voxnb.chat("gpt-4o-mini", instructions="Be brief.", **given) as chat:
+            chat.ask("I am Ann.").result(WAIT_S)
+        with Peer(speaking(user("u1"), heard("u1", "I like iris."), spoken(1, "Noted."))) as peer:
+            one = call(peer, store)
+            done = one.wait_for(RealtimeAPIEvents.ResponseDone)
+            one.connect().result(WAIT_S)
+            one.response_create()
+            done.result(WAIT_S)
+            one.close()
+            told = peer.connections[0].received
+        assert told[0]["session"]["instructions"] == "Be brief."
+        assert told[0]["session"]["output_modalities"] == ["audio"]
+        items = [e["item"] for e in told if e["type"] == "conversation.item.create"]
+        assert [(i["role"], i["content"][0]["text"]) for i in items] == [("user", "I am Ann."), ("assistant", "Nice to meet you.")]  # fmt: skip
+        with voxnb.chat("gpt-4o-mini", **given) as chat:
+            assert "iris" in str(chat.ask("What do you know of me?").result(WAIT_S))
+        sent = [m["content"] for m in server.requests[-1].messages]
+    assert sent == ["Be brief.", "I am Ann.", "Nice to meet you.", "I like iris.", "Noted.", "What do you know of me?"]
+    assert len(turns(store)) == 3
+    assert store.verify(), store.verify()
+
+
+def test_a_long_call_goes_on_in_a_new_session_with_a_summary(store):
+    from tests.clients.realtime.test_going_on import session
+
+    with testing.server(lambda request: "Ann asked several things and was answered.") as teller:
+        writer = voxnb.chat("gpt-4o-mini", base_url=teller.base_url, store=":memory:")
+        with Peer([session(1), session(2)]) as peer:
+            policy = voxnb.ContextPolicy(window_tokens=32_768, fold_at_tokens=2_000, keep_last_turns=1)
+            one = call(
+                peer, store, summary_client=writer, policy=policy, session_policy=SessionPolicy(most_tokens=None)
+            )
+            one.connect().result(WAIT_S)
+            for n in range(4):
+                ask(one, f"Question {n}, and some more words so that there is something to sum up, indeed a lot of them? " * 6)  # fmt: skip
+            folded = one.wait_for(ContextEvents.SummaryFolded)
+            one._keeper._policy = SessionPolicy(most_tokens=10)
+            one._keeper.first_context_tokens = 1
+            replaced = one.wait_for(SessionEvents.SessionReplaced)
+            ask(one, "The last one?")
+            facts = replaced.result(WAIT_S).payload
+            assert (facts.reason, facts.shortened) == ("long", True)
+            assert folded.result(WAIT_S).payload.text.startswith("Ann asked several things")
+            ask(one, "And now?")
+            told = [e["item"] for e in peer.connections[1].received if e["type"] == "conversation.item.create"]
+            one.close()
+        writer.close()
+    first = told[0]
+    assert (first["role"], "Ann asked several things" in first["content"][0]["text"]) == ("system", True)
+    assert [i["content"][0]["text"] for i in told[1:3]] == ["The last one?", "Answer 5."]
+    assert len(turns(store)) == 6
+    assert store["call"].summary() is not None
+    assert store.verify(), store.verify()
+
+
+def test_what_was_written_is_in_the_store_while_the_call_goes_on(store):
+    with Peer(speaking(user("u1"), heard("u1", "Hello?"), spoken(1, "Yes."))) as peer:
+        one = call(peer, store)
+        done = one.wait_for(RealtimeAPIEvents.ResponseDone)
+        one.connect().result(WAIT_S)
+        one.response_create()
+        done.result(WAIT_S)
+        deadline = time.monotonic() + WAIT_S
+        while turns(store)[:1] != [(1, "complete", "Hello?", "Yes.", "stop")]:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        one.close()
+
+
+def test_a_private_call_keeps_no_events(store):
+    play(store, user("u1"), heard("u1", "My secret."), spoken(1, "Kept."), privacy=True)
+    assert turns(store)[0][2] == "My secret."
+    assert len(store.events()) == 0
+
+
+def test_parameters_of_the_memory_need_one():
+    for name, value in {"conversation": "call", "summary_model": "gpt-4o", "metadata": {"a": 1}}.items():
+        with pytest.raises(errors.ParameterError, match="needs store_context=True"):
+            voxnb.RealtimeAPIClient(api_key=KEY, **{name: value})
+    with pytest.raises(errors.ParameterError, match="not for calls"):
+        voxnb.RealtimeAPIClient(api_key=KEY, store_context=True, if_exists="reuse")

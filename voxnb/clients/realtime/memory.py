@@ -1,0 +1,120 @@
+"""The memory of a call: a conversation in the store, as a chat has it, with the same budget, summaries and tables."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping, Sequence
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, Final
+
+from voxnb.clients.chat import ChatCompletionsAPIClient
+from voxnb.errors import SummaryError
+from voxnb.memory.policy import ContextPolicy
+from voxnb.messages import parse_messages
+from voxnb.params import DEFAULT_REALTIME_URL, RealtimeParameters
+from voxnb.store import ledger
+from voxnb.store.planner import Planner
+from voxnb.store.rows import ConversationRow
+
+if TYPE_CHECKING:
+    from voxnb.clients.realtime.client import RealtimeAPIClient
+
+WINDOW_TOKENS: Final = 32_768
+"""Of the realtime models; servers of other kinds are not asked."""
+
+PASSED_ON: Final = (
+    "api_key", "project", "store", "conversation", "if_exists", "summary_model", "summary_prompt", "summary_request",
+    "summary_client", "metadata", "instructions", "model", "privacy", "api_version", "max_retries",
+)  # fmt: skip
+"""Parameters of a realtime client that are its memory's."""
+
+
+class CallMemory(ChatCompletionsAPIClient):
+    """The conversation of a realtime client; it asks no model but for summaries.
+
+    Its events are the realtime client's, and so are its counters.
+
+    Args:
+        owner: the client whose memory it is.
+        parameters: the client's.
+    """
+
+    def __init__(self, owner: RealtimeAPIClient, parameters: RealtimeParameters) -> None:
+        p = parameters
+        given = {name: getattr(p, name) for name in PASSED_ON}
+        base_url = None if p.base_url == DEFAULT_REALTIME_URL else p.base_url
+        policy = ContextPolicy(window_tokens=WINDOW_TOKENS) if p.policy is None else p.policy
+        super().__init__(given, base_url=base_url, store_context=True, policy=policy)
+        self._unused, self.dispatcher, self.counters = self.dispatcher, owner.dispatcher, owner.counters
+
+    def _open(self) -> None:
+        """Its owner is opened, told of and closed at exit."""
+
+    async def end(self) -> None:
+        """Let running folds end, store what could not be stored, close the connection to the summary model."""
+        self._closing = True
+        await self._stop()
+        await self.transport.aclose()
+        self._unused.close()
+
+    def instruct(self, text: str) -> None:
+        """The instructions from now on."""
+        self.instructions = parse_messages([{"role": "system", "content": text}] if text else [])
+        self.instructions_said = False
+
+    # -- what a session is told -----------------------------------------------------------------
+
+    async def call_planner(self, tools: Mapping[str, Any] | None = None) -> Planner:
+        """How the conversation is laid out now."""
+        return await self.current_planner({"model": self._model()}, tools, conversation=self.conversation.id)
+
+    def row(self) -> ConversationRow | None:
+        """The conversation, once something was said in it."""
+        with self.store.database.reader() as c:
+            return ledger.find(c, self.conversation.id)
+
+    async def so_far(self, *, shorten: bool) -> tuple[str, list[dict[str, Any]], bool]:
+        """The conversation as a new session is told it.
+
+        Args:
+            shorten: fold first what a summary may stand for.
+
+        Returns:
+            Instructions; summary and verbatim turns as chat messages; whether there is a summary among them.
+        """
+        row = self.row()
+        if row is None:
+            return _text(self.instructions), [], False
+        planner = await self.call_planner()
+        if shorten:
+            await self._shorten(row, planner)
+        with self.store.database.snapshot() as c:
+            row = ledger.find(c, self.conversation.id)
+            assert row is not None
+            snapshot = ledger.load_snapshot(c, row)
+        layout = planner.lay_out(snapshot)
+        stored = _text([m.to_dict() for m in snapshot.instructions])
+        own = "" if self.instructions_said else _text(self.instructions)
+        return own or stored, layout.messages[layout.leading :], snapshot.summary is not None
+
+    async def _shorten(self, row: ConversationRow, planner: Planner) -> None:
+        """Fold the oldest turns, all but the newest few; what goes wrong is told as everywhere."""
+        from voxnb.store import folding
+
+        choose = folding.choose_through(None, keep_last_turns=planner.limits.keep_last_turns, weigh=planner.weigh)
+        with contextlib.suppress(SummaryError):  # told by SummaryFailed; the turns are sent verbatim
+            await self.folder.fold(row, planner, choose=choose, forced=True, context=Context())
+
+    # -- after a turn -----------------------------------------------------------------------------
+
+    def fold_soon(self, row: ConversationRow, planner: Planner) -> None:
+        """Fold beside the call, if the budget says so."""
+        task = asyncio.ensure_future(self.folder.in_background(row, planner, context=Context()))
+        self._folds.add(task)
+        task.add_done_callback(self._folds.discard)
+
+
+def _text(messages: Sequence[Any]) -> str:
+    said = [m["content"] if isinstance(m, Mapping) else m.content for m in messages]
+    return "\n\n".join(text for text in said if isinstance(text, str))

@@ -1,0 +1,210 @@
+"""What a realtime client is told by its sessions, its voice and its tools, and what it makes of that: events, turns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from voxnb.clients.base import Client
+from voxnb.clients.ends import error_payload
+from voxnb.clients.realtime.counting import ResponseClocks
+from voxnb.clients.realtime.keeper import Keeper
+from voxnb.clients.realtime.link import Ended, Link
+from voxnb.clients.realtime.memory import CallMemory
+from voxnb.clients.realtime.scribe import Scribe
+from voxnb.clients.realtime.tooling import CallTools
+from voxnb.clients.realtime.voice import VoiceUnit
+from voxnb.errors import APIError, APIStatusError, RemoteProtocolError
+from voxnb.events import WIRE_TYPES, Events, RealtimeAPIEvents, SessionEvents, WebSocketEvents
+from voxnb.params import RealtimeAPIClientType
+from voxnb.runtime.stats import CallFacts
+from voxnb.wire.realtime.heir import RESTORED, begin_with
+from voxnb.wire.realtime.item import Item
+from voxnb.wire.realtime.replay import items_of, messages_of
+from voxnb.wire.realtime.session import RealtimeSession, Received
+
+NAMES: Final[Mapping[str, str]] = {kind: str(event.value) for event, kind in WIRE_TYPES[RealtimeAPIEvents].items()}
+UNTOLD: Final = frozenset({"response.output_audio.delta"})
+"""Sound goes to the media units, not to listeners: VoxEngine has no constant for it."""
+
+UNKNOWN: Final = RealtimeAPIEvents.Unknown.value
+
+WRITTEN_S: Final = 3.0
+"""How long a new session waits for what was said in the old one to be written."""
+
+TRANSCRIBER: Final = "gpt-4o-mini-transcribe"
+"""Writes down what the user says, where a call is remembered and its settings name nobody."""
+
+_TRANSCRIPTION: Final = "conversation.item.input_audio_transcription"
+
+
+class Told(VoiceUnit, Client):
+    """The side of a realtime client that its parts know."""
+
+    _kind: RealtimeAPIClientType
+    _keeper: Keeper
+    _clocks: ResponseClocks
+    _tools: CallTools
+    _sums: dict[str, int]
+    _memory: CallMemory | None
+    _scribe: Scribe | None
+    connect_s: float | None
+
+    # -- what the keeper asks and tells -------------------------------------------------------
+
+    @property
+    def shortens(self) -> bool:
+        """Whether a conversation that has grown long can be made shorter."""
+        return self._memory is not None
+
+    def received(self, link: Link, received: Received, *, is_current: bool) -> None:
+        """An event was taken in."""
+        self._sums["problems"] += len(received.problems)
+        for event in received.events:
+            kind = event["type"]
+            facts = self._clocks.look(link, kind, event)
+            if is_current:
+                self._voice(kind, event, received)
+                self._note(link.session, kind, event=event, facts=facts)
+            if kind not in UNTOLD:
+                self.dispatcher.emit(NAMES.get(kind, UNKNOWN), event, context=None)
+
+    def _note(self, session: RealtimeSession, kind: str, *, event: Mapping[str, Any], facts: CallFacts | None) -> None:
+        """What an event means for tools and memory."""
+        scribe = self._scribe
+        if kind == "conversation.item.added":
+            item = session.item(event["item"]["id"])
+            if item is None or item.id.startswith(RESTORED):
+                return
+            if item.role == "user":
+                self._tools.heard_user()
+            told = item.role in ("user", "system") or item.type == "function_call_output"
+            if scribe is not None and told:
+                scribe.said(item, is_heard=_is_transcribed(session.config))
+        elif kind == "response.done":
+            response = session.responses.get(event["response"]["id"])
+            if response is None or not response.in_conversation:
+                return
+            items = session.responses.items_of(response)
+            if scribe is not None:
+                scribe.answered(response, items, facts)
+            if response.status == "completed":
+                self._tools.answer(response.id, [item for item in items if item.type == "function_call"])
+        elif scribe is not None and kind == f"{_TRANSCRIPTION}.completed":
+            scribe.understood(event["item_id"], event["transcript"])
+        elif scribe is not None and kind == f"{_TRANSCRIPTION}.failed":
+            scribe.understood(event["item_id"], None)
+
+    def wrong(self, error: RemoteProtocolError, event: Any) -> None:
+        """What came out of order or shape is told and passed on; the session goes on."""
+        self._sums["refused_events"] += 1
+        payload = dict(event) if isinstance(event, Mapping) else {"message": str(event)[:1000]}
+        self.dispatcher.emit(NAMES.get(error.event_type, UNKNOWN), payload, context=None)
+        facts = {"type": "RemoteProtocolError", "message": str(error), "event_type": error.event_type}
+        self._emit(RealtimeAPIEvents.WebSocketError, facts)
+
+    def tell_open(self) -> None:
+        """The first connection is there."""
+        self._tell_open()
+
+    def tell_failure(self, error: APIError) -> None:
+        """No session could be begun."""
+        payload = error_payload(error)
+        if isinstance(error, APIStatusError):
+            self._emit(RealtimeAPIEvents.HTTPResponse, {**payload, "body": error.body})
+        self._emit(RealtimeAPIEvents.WebSocketError, payload)
+
+    def session_lost(self, ended: Ended) -> None:
+        """A session is lost and will be begun again."""
+        facts = {"code": ended.code, "reason": ended.reason, "message": self._lost_text(ended)}
+        self.emit(SessionEvents.SessionLost.value, facts, context=None)
+
+    def session_leaves(self, session: RealtimeSession) -> None:
+        """A session is no longer the current one."""
+        self._session_over(session)
+
+    def session_followed(self, name: str, facts: Mapping[str, Any]) -> None:
+        """A new session has taken the place of one."""
+        self.emit(SessionEvents[name].value, facts, context=None)
+
+    def session_over(self, ended: Ended) -> None:
+        """The last session has ended, and not by us."""
+        facts = {"type": "closed", "message": self._lost_text(ended), "code": ended.code}
+        self._emit(RealtimeAPIEvents.WebSocketError, facts)
+        self._end_media()
+        told = {"code": ended.code, "reason": ended.reason, "wasClean": ended.was_clean}
+        self.dispatcher.emit(WebSocketEvents.Close.value, {"websocket": self._socket_id, **told}, context=None)
+
+    def _lost_text(self, ended: Ended) -> str:
+        said = f": {ended.reason}" if ended.reason else ""
+        return f"{self.endpoint.host} ended the connection (code {ended.code}{said})"
+
+    def is_between_turns(self) -> bool:
+        """Whether a session may be replaced now."""
+        return self._state.is_between_turns and not self._is_playing and not self._tools.is_busy
+
+    def spoken_messages(self, old: RealtimeSession) -> list[dict[str, Any]]:
+        """The conversation of a session that was lost, as far as it was heard."""
+        messages = messages_of(old.items, heard_ms=self._heard_so_far())
+        self._session_over(old)
+        return messages
+
+    async def first_session(self, early: RealtimeSession) -> RealtimeSession:
+        """The first session, told what its conversation had said before."""
+        if self._memory is None:
+            return early
+        instructions, messages, _ = await self._memory.so_far(shorten=False)
+        settings: dict[str, Any] = {"instructions": instructions} if instructions else {}
+        if self._kind is RealtimeAPIClientType.REALTIME:
+            settings["audio"] = {"input": {"transcription": {"model": TRANSCRIBER}}}
+        return begin_with(early, messages=messages, settings=settings, kind=self._kind.value)
+
+    async def conversation_messages(
+        self, session: RealtimeSession, reason: str
+    ) -> tuple[frozenset[str], list[dict[str, Any]], bool]:
+        """What a new session is told of the conversation.
+
+        Returns:
+            The items that it covers, messages, and whether a summary stands for some of what was said.
+        """
+        if self._memory is not None and self._scribe is not None and await self._scribe.written(timeout_s=WRITTEN_S):
+            known = frozenset(item.id for item in session.items)
+            _, messages, shortened = await self._memory.so_far(shorten=reason in ("long", "expiring"))
+            return known, messages, shortened
+        return frozenset(item.id for item in session.items), messages_of(session.items), False
+
+    def items_since(self, session: RealtimeSession, known: frozenset[str]) -> list[dict[str, Any]]:
+        """What was said after `conversation_messages`."""
+        return items_of(messages_of(item for item in session.items if item.id not in known))
+
+    def count(self, link: Link) -> None:
+        """A link ends: its numbers stay."""
+        self._sums["messages_sent"] += link.outbox.sent
+        self._sums["messages_received"] += link.messages
+
+    # -- what the voice tells -----------------------------------------------------------------
+
+    def _told_interrupted(self, facts: dict[str, Any]) -> None:
+        self.emit(SessionEvents.Interrupted.value, facts, context=None)
+
+    def _spoken_settled(self, item: Item, heard_ms: float) -> None:
+        if self._scribe is not None:
+            self._scribe.heard(item, heard_ms)
+        self._keeper.moved()
+
+    def _media_started(self, facts: dict[str, Any]) -> None:
+        self.emit(Events.WebSocketMediaStarted.value, facts, context=None)
+
+    def _media_ended(self, facts: dict[str, Any]) -> None:
+        self._keeper.moved()
+        self.emit(Events.WebSocketMediaEnded.value, facts, context=None)
+
+    def _emit(self, event: RealtimeAPIEvents, payload: Mapping[str, Any]) -> None:
+        self.emit(event.value, payload, context=None)
+
+
+def _is_transcribed(config: Mapping[str, Any]) -> bool:
+    """Whether a session writes down what the user says."""
+    audio = config.get("audio")
+    told = audio.get("input") if isinstance(audio, Mapping) else None
+    return isinstance(told, Mapping) and bool(told.get("transcription"))
