@@ -147,7 +147,7 @@ class Scribe:
                 await self._write(book)
             except asyncio.CancelledError:
                 raise
-            except Exception as error:  # noqa: BLE001 - rule 4
+            except Exception as error:  # noqa: BLE001 - rule 4: the call goes on
                 if self._memory.warn_once(f"scribe {type(error).__name__}"):
                     config.report(
                         f"a spoken turn could not be stored ({type(error).__name__}: {error}); the call goes on"
