@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
 from voxnb.audio.formats import PCM_8K, PCM_24K, ULAW_8K
-from voxnb.audio.playout import KEPT_ITEMS, SKEW_MS, Delete, Nothing, Playout, Truncate
+from voxnb.audio.playout import KEPT_ITEMS, MOST_MARKS, OVERDUE_MS, SKEW_MS, Delete, Nothing, Playout, Truncate
 from voxnb.errors import AudioError
 
 FRAME_S = 0.02
@@ -118,10 +118,10 @@ def test_a_mark_says_what_was_played_and_the_clock_does_not_pass_the_next_one():
     first = playout.mark()
     play(playout, ms=100, at_s=0.1)
     second = playout.mark()
-    playout.clock(9.0)
+    playout.clock(0.3)
     assert playout.heard_ms("a") == 100
     assert playout.marked(first)
-    playout.clock(9.0)
+    playout.clock(0.3)
     assert playout.heard_ms("a") == 200
     assert playout.marked(second)
     assert not playout.marked(second)
@@ -137,6 +137,19 @@ def test_marks_that_a_clear_sends_back_are_no_evidence():
     assert playout.interrupt() == [Truncate("a", 0, 100)]
     assert not any(playout.marked(mark) for mark in marks)
     assert playout.heard_ms("a") == 100
+
+
+def test_marks_that_never_come_back_hold_the_clock_up_for_a_while_only():
+    playout = Playout(ULAW_8K)
+    playout.queue(audio(60_000, ULAW_8K), item_id="a")
+    for number in range(600):
+        play(playout, ms=100, at_s=number / 10)
+        playout.mark()
+        assert len(playout._marks) <= MOST_MARKS
+    playout.clock(60.0)
+    assert playout.heard_ms("a") >= 60_000 - OVERDUE_MS - 100
+    playout.clock(60.0 + OVERDUE_MS / 1000)
+    assert playout.heard_ms("a") >= 60_000 - OVERDUE_MS - 100
 
 
 @pytest.mark.parametrize("name", ["", "0", "0:", ":1", "a:b", "0:999", "٠:٠", "0:-1", "9" * 5000 + ":1"])

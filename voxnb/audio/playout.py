@@ -34,6 +34,12 @@ LIMIT_MS: Final = 600_000
 SKEW_MS: Final = 100.0
 """The service counts an item's audio up to 85 ms shorter than its bytes say: so near to the end is the end."""
 
+OVERDUE_MS: Final = 500
+"""How much later than the deadlines say a mark may come back."""
+
+MOST_MARKS: Final = 64
+"""Marks that are waited for."""
+
 KEPT_ITEMS: Final = 256
 """Items of which the ledger still knows what was heard."""
 
@@ -218,11 +224,15 @@ class Playout:
     def clock(self, now_s: float, /) -> int:
         """Evidence by deadlines: what was due has sounded, up to the first mark that has not come back.
 
+        A mark that is overdue by more than `OVERDUE_MS` will not come: not every service sends them back.
+
         Returns:
             The position heard.
         """
         place = self._clock.at(now_s)
         if place is not None:
+            while self._marks and place - self._marks[0] > OVERDUE_MS * self.form.rate_hz // 1000:
+                self._marks.popleft()
             self._move(min(place, self._marks[0]) if self._marks else place)
         return self._heard
 
@@ -242,6 +252,8 @@ class Playout:
 
     def mark(self) -> str:
         """A name to send to the sink after the last frame; it comes back when that was played."""
+        if len(self._marks) >= MOST_MARKS:
+            self._marks.popleft()
         self._marks.append(self._sent)
         return f"{self.generation}:{self._sent}"
 

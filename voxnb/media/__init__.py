@@ -5,10 +5,25 @@ What needs a package of an extra imports it when it is used, and says which one 
 
 from __future__ import annotations
 
+from voxnb.media.call import Call
 from voxnb.media.device import Microphone, Speaker
 from voxnb.media.file import AudioFile
+from voxnb.media.guard import Limits, twilio_signature
 from voxnb.media.recorder import Recorder
+from voxnb.media.server import MediaServer
 from voxnb.media.unit import MediaUnit, send_media_between
 from voxnb.media.widget import WidgetUnit
 
-__all__ = ["AudioFile", "MediaUnit", "Microphone", "Recorder", "Speaker", "WidgetUnit", "send_media_between"]
+__all__ = [
+    "AudioFile",
+    "Call",
+    "Limits",
+    "MediaServer",
+    "MediaUnit",
+    "Microphone",
+    "Recorder",
+    "Speaker",
+    "WidgetUnit",
+    "send_media_between",
+    "twilio_signature",
+]

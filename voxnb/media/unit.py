@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from voxnb.audio.formats import DEFAULT, PCM_24K, AudioFormat, Frame, audio_format
-from voxnb.audio.silence import Ended, SilenceRule
+from voxnb.audio.silence import Ended
 from voxnb.errors import AudioError, ParameterError
-from voxnb.media.clock import LOOP, Clock, Timer
+from voxnb.media.clock import LOOP, Clock
+from voxnb.media.sound import Sound
 from voxnb.media.stream import Sink, Stream
 from voxnb.params import did_you_mean, snake_case
 
@@ -24,13 +25,11 @@ SEND: Final = ("tag", "encoding", "custom_parameters")
 LONGEST_TAG: Final = 128
 
 
-class _Sound:
-    """Sound and silence of one tag of a source, and the timer that notices the silence."""
+class _Voice(NamedTuple):
+    """One tag of a source: the stream whose audio counts, where several have the tag, and its sound."""
 
-    def __init__(self, stream: Stream) -> None:
-        self.stream = stream  # whose audio counts, where several streams have the tag
-        self.rule = SilenceRule()
-        self.timer: Timer | None = None
+    stream: Stream
+    sound: Sound
 
 
 class MediaUnit:
@@ -49,7 +48,7 @@ class MediaUnit:
         self._clock: Clock = clock or LOOP
         self._outgoing: dict[tuple[int, str], Stream] = {}
         self._incoming: dict[tuple[int, str], Stream] = {}
-        self._sounds: dict[str, _Sound] = {}
+        self._tagged: dict[str, _Voice] = {}
         self._media_over = False
 
     # -- verbs --------------------------------------------------------------------------------
@@ -205,7 +204,7 @@ class MediaUnit:
         self._outgoing[id(unit), tag] = stream
         unit._incoming[id(self), tag] = stream
         stream._open()
-        self._sounds.setdefault(tag, _Sound(stream))
+        self._listen_to(stream)
         unit._opened(stream)
         self._feeds(stream)
 
@@ -236,62 +235,49 @@ class MediaUnit:
 
     # -- sound and silence --------------------------------------------------------------------
 
-    def _sounded(self, stream: Stream, at_s: float, length_s: float) -> None:
-        sound = self._sounds.get(stream.tag)
-        if sound is None or sound.stream is not stream:
-            return
-        if sound.rule.sounded(at_s, length_s=length_s):
-            facts: dict[str, Any] = {"encoding": stream.encoding or stream.form.encoding}
-            if stream.tag:
-                facts["tag"] = stream.tag
-            if stream.custom_parameters:
-                facts["customParameters"] = dict(stream.custom_parameters)
-            self._media_started(facts)
-        if sound.timer is None and sound.rule.wake_s is not None:
-            sound.timer = self._clock.call_at(sound.rule.wake_s, self._listen, stream.tag)
+    def _listen_to(self, stream: Stream) -> None:
+        """We begin to send a stream: the first of its tag is the one whose sound is told."""
+        tag = stream.tag
+        if tag not in self._tagged:
+            sound = Sound(self._clock, began=lambda: self._tell_start(tag), ended=lambda end: self._tell_end(tag, end))
+            self._tagged[tag] = _Voice(stream, sound)
 
-    def _listen(self, tag: str) -> None:
-        """A second after what was the last sound when we were asked: is it still?"""
-        sound = self._sounds.get(tag)
-        if sound is None:
+    def _sounded(self, stream: Stream, at_s: float, length_s: float) -> None:
+        voice = self._tagged.get(stream.tag)
+        if voice is not None and voice.stream is stream:
+            voice.sound.sounded(at_s, length_s=length_s)
+
+    def _sound_cut(self, stream: Stream, at_s: float) -> None:
+        voice = self._tagged.get(stream.tag)
+        if voice is not None and voice.stream is stream:
+            voice.sound.cut(at_s)
+
+    def _sound_over(self, stream: Stream) -> None:
+        """A stream stops: its sound ends, or another stream of the tag takes over."""
+        voice = self._tagged.get(stream.tag)
+        if voice is None or voice.stream is not stream:
             return
-        sound.timer = None
-        ended = sound.rule.passed(self._clock.now())
-        if ended is not None:
-            self._tell_end(tag, ended)
-        elif sound.rule.wake_s is not None:
-            sound.timer = self._clock.call_at(sound.rule.wake_s, self._listen, tag)
+        heir = next((s for s in self._outgoing.values() if s.tag == stream.tag), None)
+        if heir is not None:
+            self._tagged[stream.tag] = voice._replace(stream=heir)
+            return
+        voice.sound.stop()
+        del self._tagged[stream.tag]
+
+    def _tell_start(self, tag: str) -> None:
+        stream = self._tagged[tag].stream
+        facts: dict[str, Any] = {"encoding": stream.encoding or stream.form.encoding}
+        if tag:
+            facts["tag"] = tag
+        if stream.custom_parameters:
+            facts["customParameters"] = dict(stream.custom_parameters)
+        self._media_started(facts)
 
     def _tell_end(self, tag: str, ended: Ended) -> None:
         facts: dict[str, Any] = {"mediaInfo": {"duration": ended.duration_s}, "utterance_s": ended.utterance_s}
         if tag:
             facts["tag"] = tag
         self._media_ended(facts)
-
-    def _sound_cut(self, stream: Stream, at_s: float) -> None:
-        sound = self._sounds.get(stream.tag)
-        if sound is not None and sound.stream is stream:
-            sound.rule.cut(at_s)
-            if sound.timer is not None:
-                sound.timer.cancel()
-            wake_s = sound.rule.wake_s
-            sound.timer = None if wake_s is None else self._clock.call_at(wake_s, self._listen, stream.tag)
-
-    def _sound_over(self, stream: Stream) -> None:
-        """A stream stops: its sound ends, or another stream of the tag takes over."""
-        sound = self._sounds.get(stream.tag)
-        if sound is None or sound.stream is not stream:
-            return
-        heir = next((s for s in self._outgoing.values() if s.tag == stream.tag), None)
-        if heir is not None:
-            sound.stream = heir
-            return
-        del self._sounds[stream.tag]
-        if sound.timer is not None:
-            sound.timer.cancel()
-        ended = sound.rule.stop()
-        if ended is not None:
-            self._tell_end(stream.tag, ended)
 
 
 def send_media_between(unit1: MediaUnit, unit2: MediaUnit, /) -> None:
