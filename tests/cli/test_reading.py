@@ -250,7 +250,18 @@ def test_a_store_that_may_only_be_read_is_read_and_stays_as_it_is(store, tmp_pat
 def test_no_command_shows_the_help_and_each_command_has_its_own(capsys):
     assert main([]) == 2
     shown = capsys.readouterr().out
-    for command in ("chat", "conversations", "show", "search", "explain", "export", "backup", "verify", "serve-local"):
+    for command in (
+        "chat",
+        "conversations",
+        "show",
+        "search",
+        "explain",
+        "export",
+        "backup",
+        "verify",
+        "serve-local",
+        "media-serve",
+    ):
         assert f"    {command}" in shown
         with pytest.raises(SystemExit) as stopped:
             main([command, "--help"])

@@ -41,7 +41,7 @@ def serve(options: Any) -> int:
     model = Model(options.model_path, port=options.port)
     try:
         facts = {"base_url": model.base_url, "api_key": model.api_key, "model": model.name}
-        with _asked_to_stop() as stop:
+        with asked_to_stop() as stop:
             if options.json:
                 output.print_json(facts)
                 sys.stdout.flush()
@@ -56,7 +56,7 @@ def serve(options: Any) -> int:
 
 
 @contextlib.contextmanager
-def _asked_to_stop() -> Iterator[threading.Event]:
+def asked_to_stop() -> Iterator[threading.Event]:
     """An event that Ctrl-C sets, and TERM, which is what a service manager says: both are the ordinary end."""
     stop = threading.Event()
     before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}

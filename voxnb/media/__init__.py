@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from voxnb.media.call import Call
 from voxnb.media.device import Microphone, Speaker
+from voxnb.media.echo import Echo
 from voxnb.media.file import AudioFile
 from voxnb.media.guard import Limits, twilio_signature
 from voxnb.media.recorder import Recorder
@@ -17,6 +18,7 @@ from voxnb.media.widget import WidgetUnit
 __all__ = [
     "AudioFile",
     "Call",
+    "Echo",
     "Limits",
     "MediaServer",
     "MediaUnit",
