@@ -370,7 +370,8 @@ class Playout:
     def _decide(self, item_id: str, content_index: int, item: Item) -> Decision | None:
         if not item.received:
             return None
-        if not item.heard:
+        heard_ms = item.heard * 1000 // self.form.rate_hz
+        if not heard_ms:  # less than a millisecond was not heard: the service takes no cut at 0
             earlier = any(
                 other_id == item_id and index < content_index and known.heard
                 for (other_id, index), known in self._items.items()
@@ -381,4 +382,4 @@ class Playout:
         left_ms = (item.received - item.heard) * 1000 / self.form.rate_hz
         if item.finished and left_ms <= SKEW_MS:
             return Nothing(item_id)
-        return Truncate(item_id, content_index, item.heard * 1000 // self.form.rate_hz)
+        return Truncate(item_id, content_index, heard_ms)
