@@ -22,6 +22,7 @@ SPINE, PURE = LINES[0], LINES[1]
 
 DOOR = "voxnb.runtime.config"
 UPWARD = {
+    "chat_widget": "voxnb.notebook.chat_widget:ChatWidget",
     "event_table": "voxnb.store.tables:event_table",
     "local": "voxnb.local.model:serve_default",
     "safe_html": "voxnb.notebook.render:markdown_html",

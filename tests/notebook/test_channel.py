@@ -27,7 +27,7 @@ class Widget:
             }
         )
 
-    def compose(self, full):
+    def compose(self, *, full):
         self.composed += 1
         return {"shown": self.shown}
 

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from voxnb.clients.dialect import CHAT
-from voxnb.clients.text import TextClient
 from voxnb.clients.turn import Turn
+from voxnb.clients.verbs import SpeakingClient
 from voxnb.events import ChatCompletionsAPIEvents
 from voxnb.messages import parse_messages
 from voxnb.params import ChatParameters, takes
 from voxnb.store.context_store import ContextStore
 
 
-class ChatCompletionsAPIClient(TextClient):
+class ChatCompletionsAPIClient(SpeakingClient):
     """Chat completions, streamed, with every event, and with ``store_context`` a memory that loses nothing.
 
     Parameters in VoxEngine's spelling or Python's, as keywords or one dict; see `ChatParameters`. Methods return at

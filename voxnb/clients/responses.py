@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from voxnb.clients.responses_dialect import RESPONSES
-from voxnb.clients.text import TextClient
 from voxnb.clients.turn import Turn
+from voxnb.clients.verbs import SpeakingClient
 from voxnb.errors import ParameterError
 from voxnb.events import ResponsesAPIEvents
 from voxnb.messages import Message, parse_message, parse_messages
@@ -21,7 +21,7 @@ REASONING: Final = ("o1", "o3", "o4", "gpt-5", "codex")
 """How the names of OpenAI's reasoning models begin; others refuse to be asked for it."""
 
 
-class ResponsesAPIClient(TextClient):
+class ResponsesAPIClient(SpeakingClient):
     """The Responses API, streamed, with every event, and with ``store_context`` a memory that loses nothing.
 
     A conversation is kept as items (messages, reasoning, tool calls and their outputs) and sent whole, within the

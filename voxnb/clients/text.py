@@ -11,13 +11,12 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextvars import Context
 from typing import Any, ClassVar, Final, TypeVar
 
-from voxnb.clients.base import Client, caller_context
+from voxnb.clients.base import Client
 from voxnb.clients.body import SummaryPrompt, check_body, check_json, question
 from voxnb.clients.dialect import Dialect
 from voxnb.clients.ends import error_payload, write_late
 from voxnb.clients.exchange import Exchange
 from voxnb.clients.folding import Folder
-from voxnb.clients.handle import Handle
 from voxnb.clients.knowledge import Knowledge
 from voxnb.clients.passing import Passing
 from voxnb.clients.rounds import Rounds
@@ -30,16 +29,14 @@ from voxnb.errors import ConversationError, ConversationExistsError, ParameterEr
 from voxnb.memory.policy import ContextPolicy
 from voxnb.messages import Message, parse_messages, split_instructions
 from voxnb.params import DEFAULT_SUMMARY_MODEL, ChatParameters
-from voxnb.runtime import config, loop
-from voxnb.store import explain, journal, ledger
-from voxnb.store import folding as fold_ledger
+from voxnb.runtime import config
+from voxnb.store import journal, ledger
 from voxnb.store.context_store import ContextStore
 from voxnb.store.conversation import Conversation
 from voxnb.store.ids import new_id
 from voxnb.store.journal import Ask, Begun, Reused
 from voxnb.store.planner import Measure, Planner, measure_for
 from voxnb.store.rows import CallRecord, ConversationRow
-from voxnb.store.views import Summary, load_summary
 
 T = TypeVar("T")
 
@@ -73,6 +70,7 @@ class TextClient(Client):
                 name="summary_client",
             )
         super().__init__(p)
+        self._watchers: list[Callable[[Turn], object]] = []
         self.default_model: str | None = self.served.name if self.served else None
         self._summary_sampling: Mapping[str, Any] = self.served.summary_sampling if self.served else {}
         self.metadata = p.metadata
@@ -164,6 +162,22 @@ class TextClient(Client):
 
         return question(text, attach, given, render=render, call=self.DIALECT.call)
 
+    def _start(self, turn: Turn, work: Coroutine[Any, Any, None]) -> Turn:
+        super()._start(turn, work)
+        for watcher in tuple(self._watchers):
+            watcher(turn)
+        return turn
+
+    def watch_turns(self, watcher: Callable[[Turn], object]) -> Callable[[], None]:
+        """Hand every turn that starts from now on to a function, in the caller's thread; returns what ends it."""
+        self._watchers.append(watcher)
+
+        def end() -> None:
+            with contextlib.suppress(ValueError):
+                self._watchers.remove(watcher)
+
+        return end
+
     # -- the conversation ---------------------------------------------------------------------
 
     @property
@@ -193,50 +207,6 @@ class TextClient(Client):
         """Told by a conversation of this client: its turns keep their order under the new name."""
         if conversation.id == self._conversation.id:
             self.conversation_name = conversation.name
-
-    def fold_conversation(self, conversation: Conversation, *, through: Any = None) -> Handle[Summary | None]:
-        """`Conversation.fold` with this client's summary model."""
-        self._check_open()
-        self._check_store(conversation)
-        seq = None if through is None else conversation.number_of(through)
-        model = self._model() or conversation.row().model
-        self.measure_of(model)
-        context = caller_context()
-
-        async def work() -> Summary | None:
-            row = conversation.row()
-            planner = await self.current_planner({"model": model}, None, conversation=row.uid)
-            choose = fold_ledger.choose_through(
-                seq, keep_last_turns=planner.limits.keep_last_turns, weigh=planner.weigh
-            )
-            uid = await self.folder.fold(row, planner, choose=choose, forced=True, context=context)
-            if uid is None:
-                return None
-            (row_id,) = self.store.database.read("SELECT id FROM summary WHERE uid = ?", (uid,))[0]
-            return load_summary(self.store, row_id)
-
-        return Handle(loop.submit(work()), name="fold")
-
-    def retry_turn(self, conversation: Conversation) -> Turn:
-        """`Conversation.retry` with this client."""
-        self._check_open()
-        self._check_store(conversation)
-        row = conversation.row()
-        with conversation.store.database.snapshot() as c:
-            last = explain.asked_last(c, row)
-        if conversation.client is not self:
-            last.body["model"] = self._model() or last.body.get("model")
-        return self._ask(parse_messages(last.messages), last.body, conversation=conversation, again=last.turn_id)
-
-    def _check_store(self, conversation: Conversation) -> None:
-        """A client writes into its own store alone."""
-        if conversation.store.database is not self.store.database and (
-            conversation.store.path == ":memory:" or conversation.store.path != self.store.path
-        ):
-            raise ConversationError(
-                f"the conversation is in {conversation.store.path!r}, this client's store is {self.store.path!r}; "
-                "make a client with store=… for it"
-            )
 
     # -- what exchanges and folds ask of their client -----------------------------------------
 

@@ -216,6 +216,11 @@ class Turn:
         self._seen = True
         return Follower(self._progress)
 
+    def on_news(self, waker: Callable[[], None]) -> None:
+        """Call a function once, at the next text or an end, in whichever thread brings it: for views."""
+        self._seen = True
+        self._progress.watch(waker)
+
     def _outcome(self) -> Reply:
         if self._error is not None:
             # The same object is raised to every waiter: without this each would add to its traceback.

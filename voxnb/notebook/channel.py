@@ -39,7 +39,7 @@ class Channel:
 
     Args:
         send: sends a message to all pages; called in the page's context.
-        compose: makes the next patch, or None where there is nothing to say; with True, all there is to show.
+        compose: makes the next patch, or None where there is nothing to say; with ``full=True``, all there is to show.
         perform: does what a page asked for; called in the channel's thread.
         look: whether something changed, asked every `POLL_S`; None where all changes are told by `poke`.
         name: of the thread.
@@ -49,7 +49,7 @@ class Channel:
         self,
         *,
         send: Callable[[Message], object],
-        compose: Callable[[bool], Message | None],
+        compose: Callable[..., Message | None],
         perform: Callable[[Message, Sequence[bytes]], object],
         look: Callable[[], bool] | None = None,
         name: str,
@@ -147,7 +147,7 @@ class Channel:
         with self._news:
             full, self._full, self._dirty = self._full, False, False
         began_s = time.monotonic()
-        patch = self._compose(full)
+        patch = self._compose(full=full)
         if patch is not None:
             with self._news:
                 self._number += 1

@@ -95,7 +95,7 @@ class LiveReply(Panel):
             return
         super()._on_message(widget, content, buffers)
 
-    def _compose(self, full: bool) -> Mapping[str, Any]:  # noqa: FBT001 - the channel's call
+    def _compose(self, *, full: bool) -> Mapping[str, Any]:
         return {"live": self.text.take(full=full)}
 
 

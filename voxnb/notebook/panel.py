@@ -46,7 +46,7 @@ class Panel(anywidget.AnyWidget):  # type: ignore[misc,unused-ignore]  # anywidg
 
     # -- what each widget says of itself ------------------------------------------------------
 
-    def _compose(self, full: bool) -> Mapping[str, Any] | None:  # noqa: FBT001 - the channel's call
+    def _compose(self, *, full: bool) -> Mapping[str, Any] | None:
         """The next patch."""
         raise NotImplementedError
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 UPWARD: Final[dict[str, str]] = {
+    "chat_widget": "voxnb.notebook.chat_widget:ChatWidget",
     "event_table": "voxnb.store.tables:event_table",
     "local": "voxnb.local.model:serve_default",
     "safe_html": "voxnb.notebook.render:markdown_html",

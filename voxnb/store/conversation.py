@@ -215,6 +215,15 @@ class Conversation(ConversationTables):
         undone = self.store.database.write(lambda c: folding.unfold(c, row_id), durable=True).result()
         return None if undone is None else load_summary(self.store, undone)
 
+    # -- going on ----------------------------------------------------------------------------
+
+    def ask(self, text: str | None = None, /, *, attach: Any = (), client: Any = None, **request: Any) -> Any:
+        """Say something in this conversation, as the client's ``ask`` does; returns a `Turn`.
+
+        ``client`` is who asks, by default the one this came from; a fork has none.
+        """
+        return self._need_client(client, "ask").ask_conversation(self, text, attach=attach, **request)
+
     # -- going back ---------------------------------------------------------------------------
 
     def undo(self, n: int = 1, /) -> Conversation:

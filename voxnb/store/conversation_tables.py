@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from voxnb.store import ledger, pages
+
 if TYPE_CHECKING:
     import pandas as pd
 
     from voxnb.store.context_store import ContextStore
+    from voxnb.store.pages import Page
 
 
 class ConversationTables:
@@ -15,9 +18,11 @@ class ConversationTables:
 
     Attributes:
         store: its store.
+        id: public id.
     """
 
     store: ContextStore
+    id: str
 
     def turns(self, **filters: Any) -> pd.DataFrame:
         """Its turns, inherited ones of a fork included."""
@@ -58,3 +63,14 @@ class ConversationTables:
     def search(self, text: str, /, **options: Any) -> pd.DataFrame:
         """Search in it; see `ContextStore.search`."""
         return self.store.search(text, conversation=self, **options)
+
+    def page(self, *, before: int | None = None, limit: int = 30) -> Page:
+        """Some turns of its path, oldest first, with all their messages; for views.
+
+        Args:
+            before: only turns with a smaller number; None for the newest.
+            limit: at most so many.
+        """
+        with self.store.database.snapshot() as c:
+            row = ledger.find(c, self.id)
+            return pages.EMPTY if row is None else pages.page(c, row, before=before, limit=limit)

@@ -219,6 +219,12 @@ class Database:
         with mapped_sql(self.path):
             yield reader.connection
 
+    def stamp(self) -> tuple[int, int]:
+        """A value that is another one after every change, seen from this thread; costs two look-ups."""
+        with self.reader() as connection:
+            (version,) = connection.execute("PRAGMA data_version").fetchone()
+            return int(version), connection.total_changes
+
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
         """A reader in one read transaction: several queries see the same state."""

@@ -90,6 +90,10 @@ class StoreTables:
         """Notes on conversations, turns and summaries."""
         return self._table("notes", conversation, **filters)
 
+    def stamp(self) -> tuple[int, int]:
+        """A value that is another one after every change of the store, seen from the same thread; for views."""
+        return self.database.stamp()
+
     # -- looking ------------------------------------------------------------------------------
 
     def search(self, text: str, /, *, conversation: Any = None, **options: Any) -> pd.DataFrame:

@@ -104,7 +104,8 @@ class Notebook:
         self.page, self.name = page, name
         self.requests, self.problems = [], []
         page.on("request", lambda request: self.requests.append(request.url))
-        page.on("pageerror", lambda error: self.problems.append(str(error)))
+        # The widgets' own code is loaded from a blob; what JupyterLab itself throws is not ours to judge.
+        page.on("pageerror", lambda error: "blob:" in str(error.stack) and self.problems.append(str(error.stack)))
 
     def open(self, server, *, app="lab"):
         """Open it, and wait until its kernel answers."""
@@ -124,8 +125,16 @@ class Notebook:
         """Run a cell, and do not wait for it."""
         self.page.evaluate(
             "index => { const a = window.jupyterapp; a.shell.currentWidget.content.activeCellIndex = index;"
-            " a.commands.execute('notebook:run-cell') }",
+            " const ends = (window.voxnbEnds ??= {}); ends[index] = false;"
+            " a.commands.execute('notebook:run-cell').finally(() => { ends[index] = true }) }",
             index,
+        )
+        # What is clicked next may become the active cell: not before this one has begun.
+        self.page.wait_for_function(
+            "index => window.voxnbEnds[index] ||"
+            " window.jupyterapp.shell.currentWidget.content.widgets[index].model.executionState === 'running'",
+            arg=index,
+            timeout=LIMIT_MS,
         )
         return self.cell(index)
 
@@ -136,13 +145,8 @@ class Notebook:
         return cell
 
     def ended(self, index):
-        """Wait until a cell has ended: its prompt has a number."""
-        self.page.wait_for_function(
-            "index => window.jupyterapp.shell.currentWidget.content.widgets[index].model.executionState === 'idle'"
-            " && window.jupyterapp.shell.currentWidget.content.widgets[index].model.executionCount !== null",
-            arg=index,
-            timeout=LIMIT_MS,
-        )
+        """Wait until a cell has ended."""
+        self.page.wait_for_function("index => window.voxnbEnds[index]", arg=index, timeout=LIMIT_MS)
 
     def cell(self, index):
         """Its element."""
@@ -161,6 +165,10 @@ class Notebook:
         return self.page.evaluate(
             "index => window.jupyterapp.shell.currentWidget.content.widgets[index].model.outputs.toJSON()", index
         )
+
+    def printed(self, index):
+        """What a cell printed; off the screen JupyterLab does not draw it."""
+        return "".join("".join(o["text"]) for o in self.outputs(index) if o["output_type"] == "stream")
 
     def picture(self, locator, name):
         """A picture of an element, in light and in dark, to be looked at."""

@@ -1,0 +1,177 @@
+"""The Chat tab: history, composer, Stop, retry, edit and fork, attachments."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from voxnb.clients.reply import plain
+from voxnb.clients.turn import Turn
+from voxnb.errors import ConversationError, ParameterError
+from voxnb.notebook.live import LiveText
+from voxnb.notebook.tab import Sent, Tab
+from voxnb.notebook.transcript import answer_html, facts, marks, parts_html, said_text, user_messages
+from voxnb.store.pages import ShownTurn
+
+if TYPE_CHECKING:
+    from voxnb.store.conversation import Conversation
+
+PAGE_TURNS: Final = 30
+MOST_TURNS: Final = 300
+"""Turns that a page shows at once; older ones are in the tables."""
+
+MOST_ATTACHED_BYTES: Final = 32 * 1024 * 1024
+
+
+class ChatTab(Tab):
+    """What was said, and saying more.
+
+    Args:
+        client: who asks.
+        talk: the conversation that is shown now.
+        go: shows another conversation.
+        poke: called, from any thread, when there is something new.
+    """
+
+    name = "chat"
+
+    def __init__(
+        self,
+        client: Any,
+        *,
+        talk: Callable[[], Conversation],
+        go: Callable[[Conversation], object],
+        poke: Callable[[], None],
+    ) -> None:
+        self._client, self._talk, self._go, self._poke = client, talk, go, poke
+        self._sent = Sent()
+        self._limit = PAGE_TURNS
+        self._running: list[tuple[Turn, LiveText]] = []
+        self._told: dict[str, Any] = {}
+        self._end_watch = client.watch_turns(self._on_turn)
+        self.verbs = {
+            "ask": self._ask,
+            "stop": self._stop,
+            "retry": lambda _message, _buffers: self._started(self._talk().retry(client=client)),
+            "edit": self._edit,
+            "earlier": self._earlier,
+        }
+
+    def close(self) -> None:
+        """Watch no more turns."""
+        self._end_watch()
+
+    # -- turns under way ----------------------------------------------------------------------
+
+    def _on_turn(self, turn: Turn) -> None:
+        self._running.append((turn, LiveText()))
+        turn.on_news(self._poke)
+        turn.stored.add_done_callback(lambda _: self._poke())
+        self._poke()
+
+    def _live(self) -> tuple[Turn, LiveText] | None:
+        """The oldest turn that is not stored yet; the others wait for it."""
+        self._running = [(turn, text) for turn, text in self._running if not turn.stored.done()]
+        return self._running[0] if self._running else None
+
+    def stop(self) -> None:
+        """Stop what runs; returns at once."""
+        for turn, _ in tuple(self._running):
+            turn.cancel()
+
+    # -- what is shown ------------------------------------------------------------------------
+
+    def compose(self, *, full: bool) -> Mapping[str, Any] | None:
+        """Turns that changed, and of the one under way what is new."""
+        live = self._live()
+        page = self._talk().page(limit=self._limit)
+        items = {turn.id: _item(turn) for turn in page.turns}
+        order = list(items)
+        told = {
+            "order": order,
+            "count": page.turn_count,
+            "busy": live is not None,
+            "more": page.turn_count > len(order),
+        }
+        news = self._sent.news(items, full=full)
+        out: dict[str, Any] = {}
+        if full or news or told != self._told:
+            self._told = told
+            out = {**told, "put": news}
+        if live is not None:
+            turn, text = live
+            so_far = turn.partial
+            text.show(so_far, "writing," if so_far else "waiting for the reply,")
+            out["live"] = {"turn": turn.id, **text.take(full=full)}
+            turn.on_news(self._poke)
+        return out or None
+
+    # -- what can be done ---------------------------------------------------------------------
+
+    def _ask(self, message: Mapping[str, Any], buffers: Sequence[bytes]) -> None:
+        self._say(self._talk(), _text(message), message.get("files") or (), buffers)
+
+    def _say(self, talk: Conversation, text: str, names: Sequence[Any], buffers: Sequence[bytes]) -> None:
+        if not text.strip() and not buffers:
+            raise ParameterError("there is nothing to say; write something, or attach a file", name="text")
+        if sum(map(len, buffers)) > MOST_ATTACHED_BYTES:
+            raise ParameterError(f"attachments have more than {MOST_ATTACHED_BYTES:,} bytes together", name="files")
+        with tempfile.TemporaryDirectory(prefix="voxnb-") as folder:
+            paths = [_written(Path(folder), n, names, data) for n, data in enumerate(buffers)]
+            self._started(talk.ask(text if text.strip() else None, attach=paths, client=self._client))
+
+    def _started(self, turn: Turn) -> None:
+        turn.mark_seen()  # what becomes of it is shown here
+
+    def _stop(self, _message: Mapping[str, Any], _buffers: Sequence[bytes]) -> None:
+        self.stop()
+
+    def _edit(self, message: Mapping[str, Any], buffers: Sequence[bytes]) -> str:
+        """Say something else in a turn's place: in a fork, so that both courses stay."""
+        talk = self._talk()
+        text = _text(message)
+        if not text.strip():
+            raise ParameterError("there is nothing to say; write something", name="text")
+        number = talk.number_of(message.get("turn"))
+        fork = talk.fork(at=number - 1)
+        self._go(fork)
+        self._say(fork, text, (), buffers)
+        return fork.name
+
+    def _earlier(self, _message: Mapping[str, Any], _buffers: Sequence[bytes]) -> None:
+        if self._limit >= MOST_TURNS:
+            raise ConversationError(
+                f"no more than {MOST_TURNS} turns are shown here; conversation.turns() has them all"
+            )
+        self._limit = min(MOST_TURNS, self._limit + PAGE_TURNS)
+
+
+def _item(turn: ShownTurn) -> dict[str, Any]:
+    said = user_messages(turn)
+    return {
+        "seq": turn.seq,
+        "state": turn.state,
+        "said": [{"role": str(m.get("role")), "text": said_text(m), "parts": parts_html(m)} for m in said],
+        "answer": answer_html(turn.messages) if turn.state not in ("queued", "running") else "",
+        "marks": marks(turn),
+        "facts": facts(turn),
+        "error": plain(turn.error) if turn.error and turn.error != "cancelled" else "",
+    }
+
+
+def _text(message: Mapping[str, Any]) -> str:
+    text = message.get("text")
+    return text if isinstance(text, str) else ""
+
+
+def _written(folder: Path, number: int, names: Sequence[Any], data: bytes) -> Path:
+    """A file as it came, under its own name: the model is told it."""
+    given = names[number] if number < len(names) else None
+    name = Path(str(given).replace("\\", "/")).name if given else ""
+    place = folder / str(number)
+    place.mkdir()
+    path = place / (name if name not in ("", ".", "..") else "pasted")
+    path.write_bytes(data)
+    return path
