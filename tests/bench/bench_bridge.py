@@ -1,0 +1,363 @@
+"""What a bridge between µ-law telephones and a realtime session costs, and how much later it makes the sound.
+
+Telephones and a realtime server that says back what it hears run in one process, pinned to the first core; the bridge
+under test runs in another, pinned to the second. The server answers each 20 ms packet with a delta of its own, which is
+four to twelve times harder than the service. Runs where voxnb is installed:
+
+    python tests/bench/bench_bridge.py
+    python tests/bench/bench_bridge.py --sessions 1 40 --seconds 5 --bridges relay passthrough
+    python tests/bench/bench_bridge.py --pipecat PYTHON          # an interpreter that has pipecat-ai
+    python tests/bench/bench_bridge.py --busy --sessions 1 5     # with a Python loop in the bridge's main thread
+
+Bridges: `relay` moves base64 from socket to socket with the same library and does nothing else; `passthrough` and
+`transcode` are `MediaServer` and `RealtimeAPIClient` at 8 kHz µ-law and at 24 kHz; `pipecat` is its Twilio serializer
+and realtime service at 24 kHz. They do not do the same: voxnb also keeps a ledger of what was heard and paces; pipecat
+also runs its pipeline; the relay does nothing of this.
+
+- ``round_ms``: from the sound at one telephone to the sound back at it, with the 20 ms of its packet; a tone's onset.
+- ``added_p99_ms``: what of it the bridge adds at worst, over every packet, without the packet's own 20 ms.
+- ``cpu_us``: processor time per pair of packets (one in, one out) of the bridge.
+- ``sessions_per_core``: sessions of 50 pairs per second that this leaves room for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import contextlib
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+from websockets.asyncio.client import connect
+from websockets.asyncio.server import serve
+
+FRAME_S = 0.02
+BURST_EVERY = 25  # packets: two bursts a second
+HERE = Path(__file__).resolve().parent
+
+
+# -- the far ends ---------------------------------------------------------------------------------
+
+
+class EchoServer:
+    """A realtime server that says back, packet by packet, what it hears."""
+
+    async def __call__(self, socket):
+        number = 0
+
+        async def say(kind, **fields):
+            nonlocal number
+            number += 1
+            await socket.send(json.dumps({"type": kind, "event_id": f"e{number}", **fields}))
+
+        session = {
+            "type": "realtime", "object": "realtime.session", "id": "sess_1", "model": "bench",
+            "output_modalities": ["audio"],
+            "audio": {
+                "input": {"format": {"type": "audio/pcm", "rate": 24000}, "turn_detection": None},
+                "output": {"format": {"type": "audio/pcm", "rate": 24000}, "voice": "alloy"},
+            },
+        }  # fmt: skip
+        await say("session.created", session=session)
+        speaking = False
+        item = {"id": "item_1", "object": "realtime.item", "type": "message", "role": "assistant", "content": []}
+        place = {"response_id": "resp_1", "item_id": "item_1", "output_index": 0, "content_index": 0}
+        with contextlib.suppress(Exception):
+            async for text in socket:
+                event = json.loads(text)
+                if event["type"] == "session.update":
+                    for side in ("input", "output"):
+                        session["audio"][side].update((event["session"].get("audio") or {}).get(side) or {})
+                    await say("session.updated", session=session)
+                elif event["type"] == "input_audio_buffer.append":
+                    if not speaking:
+                        speaking = True
+                        response = {
+                            "id": "resp_1", "object": "realtime.response", "status": "in_progress", "output": [],
+                            "conversation_id": "conv_1", "output_modalities": ["audio"],
+                        }  # fmt: skip
+                        await say("response.created", response=response)
+                        shown = {**item, "status": "in_progress"}
+                        await say("response.output_item.added", response_id="resp_1", output_index=0, item=shown)
+                        await say("conversation.item.added", previous_item_id=None, item=shown)
+                        await say("response.content_part.added", **place, part={"type": "audio", "transcript": ""})
+                    await say("response.output_audio.delta", **place, delta=event["audio"])
+
+
+class Phone:
+    """A telephone in Twilio's messages: 20 ms of near silence, and a tone twice a second."""
+
+    def __init__(self, url, number):
+        self.url, self.number = url, number
+        self.sent_at = []
+        self.bursts = []  # when one was sent
+        self.onsets = []  # when one was heard
+        self.frames_in = 0
+        self.quiet = base64.b64encode(b"\xff" * 160).decode()
+        tone = (16_000 * np.sin(2 * np.pi * 1000 * np.arange(160) / 8000)).astype("<i2").tobytes()
+        from voxnb.audio.g711 import encode
+
+        self.loud = base64.b64encode(encode(tone, "ulaw")).decode()
+
+    async def run(self, *, packets, start):
+        sid = f"MZ{self.number}"
+        async with connect(self.url, compression=None, max_size=None) as socket:
+            await socket.send(json.dumps({"event": "connected", "protocol": "Call", "version": "1.0.0"}))
+            media = {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1}
+            inner = {"streamSid": sid, "callSid": f"CA{self.number}", "accountSid": "AC", "tracks": ["inbound"],
+                     "customParameters": {}, "mediaFormat": media}  # fmt: skip
+            await socket.send(json.dumps({"event": "start", "sequenceNumber": "1", "streamSid": sid, "start": inner}))
+            reader = asyncio.ensure_future(self._read(socket, sid))
+            await start.wait()
+            await asyncio.sleep((self.number * 7919 % 20) / 1000)
+            due = time.perf_counter()
+            for n in range(packets):
+                due += FRAME_S
+                await asyncio.sleep(max(0.0, due - time.perf_counter()))
+                loud = n % BURST_EVERY == BURST_EVERY - 1
+                now = time.perf_counter()
+                self.sent_at.append(now)
+                if loud:
+                    self.bursts.append(now)
+                await socket.send(
+                    f'{{"event":"media","sequenceNumber":"{n + 2}","media":{{"track":"inbound","chunk":"{n + 1}",'
+                    f'"timestamp":"{n * 20}","payload":"{self.loud if loud else self.quiet}"}},"streamSid":"{sid}"}}'
+                )
+            await asyncio.sleep(0.5)
+            reader.cancel()
+
+    async def _read(self, socket, sid):
+        from voxnb.audio.g711 import decode
+
+        loud_before = False
+        async for text in socket:
+            event = json.loads(text)
+            if event["event"] == "mark":
+                await socket.send(json.dumps({"event": "mark", "streamSid": sid, "mark": event["mark"]}))
+            if event["event"] != "media":
+                continue
+            now = time.perf_counter()
+            data = base64.b64decode(event["media"]["payload"])
+            self.frames_in += len(data) / 160
+            samples = np.abs(np.frombuffer(decode(data, "ulaw"), "<i2").astype(np.int32))
+            loud = np.flatnonzero(samples > 6000)
+            if len(loud) and not loud_before:
+                self.onsets.append(now + loud[0] / 8000)
+            loud_before = bool(len(loud)) and loud[-1] > len(samples) - 12
+
+    def round_ms(self):
+        """Of each burst: from its sound to its return, with the packet that it had to fill first."""
+        out = []
+        heard = list(self.onsets)
+        for sent in self.bursts:
+            while heard and heard[0] < sent:
+                heard.pop(0)
+            if heard and heard[0] - sent < 0.5:
+                out.append((heard.pop(0) - sent + FRAME_S) * 1000)
+        return out
+
+
+async def measure(sessions, seconds, bridge, pid, *, settle_s):
+    """One run against a bridge that listens."""
+    start = asyncio.Event()
+    phones = [Phone(bridge, n) for n in range(sessions)]
+    packets = int(seconds / FRAME_S)
+    tasks = [asyncio.ensure_future(phone.run(packets=packets, start=start)) for phone in phones]
+    await asyncio.sleep(settle_s + sessions * 0.02)
+    before, own = processor_s(pid), time.process_time()
+    start.set()
+    await asyncio.gather(*tasks)
+    used, own = processor_s(pid) - before, time.process_time() - own
+    rounds = sorted(ms for phone in phones for ms in phone.round_ms())
+    frames = sum(phone.frames_in for phone in phones)
+    if not rounds or frames < 0.5 * sessions * packets:
+        return {"failed": f"{frames:.0f} of {sessions * packets} packets came back"}
+    pair_us = used * 1e6 / (sessions * packets)
+    return {
+        "round_ms": round(statistics.median(rounds), 1),
+        "round_p99_ms": round(rounds[int(len(rounds) * 0.99)], 1),
+        "added_p50_ms": round(statistics.median(rounds) - 20, 1),
+        "added_p99_ms": round(rounds[int(len(rounds) * 0.99)] - 20, 1),
+        "cpu_us": round(pair_us),
+        "sessions_per_core": round(1e6 / (pair_us * 50)),
+        "rss_mb": round(memory_mb(pid)),
+        "returned": round(frames / (sessions * packets), 3),
+        "peer_cpu": f"{own / seconds:.0%}",
+    }
+
+
+def processor_s(pid):
+    """Processor time of a process and of its children that live."""
+    total = 0.0
+    for one in family(pid):
+        with contextlib.suppress(OSError):
+            fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+            total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return total
+
+
+def family(pid):
+    """A process and its descendants."""
+    out = [pid]
+    for tasks in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            for child in tasks.read_text().split():
+                out += family(int(child))
+    return out
+
+
+def memory_mb(pid):
+    """Resident memory of a family."""
+    total = 0
+    for one in family(pid):
+        with contextlib.suppress(OSError, StopIteration):
+            lines = Path(f"/proc/{one}/status").read_text().splitlines()
+            total += int(next(line for line in lines if line.startswith("VmRSS")).split()[1])
+    return total / 1024
+
+
+# -- bridges --------------------------------------------------------------------------------------
+
+
+async def relay(upstream):
+    """The floor: the same library, base64 from socket to socket."""
+
+    async def call(phone):
+        async with connect(upstream, compression=None, max_size=None) as far:
+            g711 = {"format": {"type": "audio/pcmu"}}
+            await far.send(
+                json.dumps({"type": "session.update", "session": {"audio": {"input": g711, "output": g711}}})
+            )
+            sid = None
+
+            async def back():
+                async for text in far:
+                    event = json.loads(text)
+                    if event["type"] == "response.output_audio.delta":
+                        await phone.send(
+                            f'{{"event":"media","streamSid":"{sid}","media":{{"payload":"{event["delta"]}"}}}}'
+                        )
+
+            reader = asyncio.ensure_future(back())
+            try:
+                async for text in phone:
+                    event = json.loads(text)
+                    if event["event"] == "media":
+                        await far.send(f'{{"type":"input_audio_buffer.append","audio":"{event["media"]["payload"]}"}}')
+                    elif event["event"] == "start":
+                        sid = event["start"]["streamSid"]
+            finally:
+                reader.cancel()
+
+    server = await serve(call, "127.0.0.1", 0, compression=None)
+    print(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
+    await asyncio.Future()
+
+
+def voxnb_bridge(upstream, *, wide, busy):
+    """`MediaServer` and one `RealtimeAPIClient` per call."""
+    import voxnb
+    from voxnb.media import MediaServer, send_media_between
+
+    def answer(call):
+        session = {}
+        if wide:
+            pcm = {"format": {"type": "audio/pcm", "rate": 24000}}
+            session = {"audio": {"input": pcm, "output": pcm}}
+        client = voxnb.RealtimeAPIClient(base_url=upstream, api_key="sk-bench", session=session, barge_in=False)
+        send_media_between(call, client)
+        client.connect()
+        clients.append(client)
+
+    clients = []
+    server = MediaServer()
+    server.on_call(answer)
+    print(server.url, flush=True)
+    if busy:
+        number = 0
+        while True:
+            number = (number * 1_103_515_245 + 12_345) % (1 << 31)
+    threading.Event().wait()
+
+
+# -- the run --------------------------------------------------------------------------------------
+
+
+def command(name, upstream, options):
+    """How a bridge is started."""
+    if name == "pipecat":
+        return [options.pipecat, str(HERE / "bridge_pipecat.py"), upstream]
+    busy = ["--busy"] if options.busy else []
+    return [sys.executable, __file__, "--serve", name, "--upstream", upstream, *busy]
+
+
+async def bench(options):
+    """Every bridge at every number of sessions, in turns."""
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, cores[:1])
+    far = await serve(EchoServer(), "127.0.0.1", 0, compression=None, max_size=None)
+    upstream = f"ws://127.0.0.1:{far.sockets[0].getsockname()[1]}"
+    rows = []
+    for sessions in options.sessions:
+        for name in options.bridges:
+            runs = []
+            for _ in range(options.rounds):
+                process = await asyncio.create_subprocess_exec(
+                    *command(name, upstream, options),
+                    stdout=subprocess.PIPE,
+                    stderr=None if options.verbose else subprocess.DEVNULL,
+                    preexec_fn=lambda: os.sched_setaffinity(0, cores[-1:]),
+                    env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+                )
+                try:
+                    url = (await asyncio.wait_for(process.stdout.readline(), 60)).decode().strip()
+                    runs.append(await measure(sessions, options.seconds, url, process.pid, settle_s=options.settle))
+                finally:
+                    process.kill()
+                    await process.wait()
+            good = sorted((run for run in runs if "failed" not in run), key=lambda run: run["round_ms"])
+            row = {"bridge": name, "sessions": sessions, **(good[len(good) // 2] if good else runs[0])}
+            rows.append(row)
+            print(json.dumps(row), flush=True)
+    return rows
+
+
+def main():
+    """Run it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sessions", type=int, nargs="+", default=[1, 10, 40, 100])
+    parser.add_argument("--seconds", type=float, default=6)
+    parser.add_argument("--settle", type=float, default=2, help="seconds before the first packet")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--bridges", nargs="+", default=["relay", "passthrough", "transcode"])
+    parser.add_argument("--pipecat", metavar="PYTHON", help="an interpreter that has pipecat-ai")
+    parser.add_argument("--busy", action="store_true", help="a Python loop in the main thread of voxnb's bridges")
+    parser.add_argument("--verbose", action="store_true")
+    parser.add_argument("--serve")
+    parser.add_argument("--upstream")
+    options = parser.parse_args()
+    if options.serve == "relay":
+        asyncio.run(relay(options.upstream))
+    elif options.serve:
+        http = options.upstream.replace("ws://", "http://") + "/v1"
+        voxnb_bridge(http, wide=options.serve == "transcode", busy=options.busy)
+    else:
+        if options.pipecat:
+            options.bridges.append("pipecat")
+        versions = {name: importlib.metadata.version(name) for name in ("voxnb", "websockets", "numpy")}
+        print(json.dumps({"python": platform.python_version(), "cores": os.cpu_count(), **versions}))
+        asyncio.run(bench(options))
+
+
+if __name__ == "__main__":
+    main()
