@@ -12,6 +12,7 @@ Source: VoxEngine's `WebSocketMediaStarted` and `WebSocketMediaEnded`, `WebSocke
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -111,5 +112,14 @@ def is_quiet(data: bytes, form: AudioFormat, /, *, peak: int = QUIET_PEAK) -> bo
     """
     if not data:
         return True
-    samples = np.frombuffer(decode(data, form.coding) if form.is_g711 else data, "<i2")
+    if form.is_g711:
+        return not data.translate(None, _quiet_bytes(form.coding, peak))
+    samples = np.frombuffer(data, "<i2")
     return bool(int(samples.max()) <= peak and int(samples.min()) >= -peak)
+
+
+@lru_cache(maxsize=16)
+def _quiet_bytes(law: str, peak: int) -> bytes:
+    """The bytes of a law that are no louder than `peak`."""
+    values = np.frombuffer(decode(bytes(range(256)), law), "<i2").astype(np.int32)
+    return bytes(np.flatnonzero(np.abs(values) <= peak).tolist())
