@@ -14,7 +14,9 @@ FOREIGN = ("OPENAI_", "AZURE_OPENAI_", "VOXNB_")
 KEPT = frozenset({"VOXNB_LOCAL_MODEL"})
 
 # A shared machine has slow moments: examples have no deadline, whole tests have one (`timeout` in pyproject.toml).
-settings.register_profile("voxnb", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.register_profile(
+    "voxnb", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much], print_blob=True
+)
 settings.register_profile("ci", settings.get_profile("voxnb"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "voxnb")
 

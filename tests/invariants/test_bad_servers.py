@@ -111,6 +111,37 @@ def test_a_rate_limit_of_minutes_is_told_at_once():
         assert_unharmed(server, chat, state="failed")
 
 
+def test_an_error_inside_an_answer_is_not_given_a_status_that_nobody_sent():
+    told = {"error": {"message": "boom", "code": "x"}}
+    for reply in (Status(200, body=told), Chunks([chunk("Wel"), told])):
+        with talking(in_turn("Well.", reply)) as (_, chat):
+            chat.ask("One").result(WAIT_S)
+            with pytest.raises(errors.APIError, match="told inside an answer") as caught:
+                chat.ask("Two").result(WAIT_S)
+            assert "boom" in str(caught.value)
+            assert "HTTP" not in str(caught.value)
+
+
+def test_too_long_by_a_count_that_cannot_be_of_this_request_is_told_and_not_believed():
+    words = "This model's maximum context length is 8192 tokens. However, your messages resulted in 90000 tokens."
+    refusal = Status(400, body={"error": {"message": words, "code": "context_length_exceeded"}})
+    with talking(in_turn("Well.", refusal, "Fine.")) as (server, chat):
+        chat.ask("One").result(WAIT_S)
+        with pytest.raises(errors.APIStatusError, match="90,000 tokens, room for 8,192"):
+            chat.ask("Two").result(WAIT_S)
+        assert chat.ask("Three").result(WAIT_S).text == "Fine."
+        assert len(chats(server)) == 3
+        assert chat.store.verify()
+
+
+def test_a_rate_limit_of_hours_says_how_long():
+    with (
+        talking(Status(429, headers={"Retry-After": "3600"})) as (_, chat),
+        pytest.raises(errors.RateLimitError, match="in 3,600 s"),
+    ):
+        chat.ask("One").result(WAIT_S)
+
+
 def test_a_used_up_quota_is_not_asked_again():
     body = {"error": {"message": "You exceeded your current quota", "code": "insufficient_quota", "type": "x"}}
     with talking(in_turn("Well.", Status(429, headers=AT_ONCE, body=body), "Well.")) as (server, chat):

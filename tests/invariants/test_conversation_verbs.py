@@ -791,6 +791,25 @@ def test_the_request_of_a_summary_is_called_by_its_name():
         assert "summary 1, as its model was asked" in plan._repr_html_()
 
 
+def test_the_request_of_a_summary_is_rebuilt_as_it_was_sent():
+    with talking() as (server, chat):
+        say(chat, *range(1, 16))
+        asked = folds(server)
+        assert len(asked) >= 2
+        for n, request in enumerate(asked):
+            assert chat.conversation.explain(chat.conversation.summary(n)).messages == request.messages
+
+
+@pytest.mark.parametrize("name", [5, None, b"x"])
+def test_a_name_that_is_none_is_refused(name):
+    with talking("Well.") as (_, chat):
+        chat.ask("One").result(WAIT_S)
+        with pytest.raises(errors.ConversationError, match="expected a str"):
+            chat.conversation.rename(name)
+        with pytest.raises(errors.UnknownConversationError, match="no conversation"):
+            chat.store[name]
+
+
 def test_what_else_a_reply_says_is_in_the_table_of_messages():
     replies = [{"refusal": "I will not."}, {"content": "Well.", "reasoning_content": "Hm, hm."}]
     with talking(scripted(in_turn(*replies))) as (_, chat):

@@ -111,6 +111,22 @@ def test_a_bad_summary_is_an_event_and_a_warning_and_nothing_else(what, monkeypa
         assert chat.store.verify()
 
 
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        ({"refusal": "I will not."}, "refused: I will not."),
+        ({"tool_calls": [{"id": "a", "name": "look"}]}, "called a tool instead of writing"),
+        (" ", "wrote nothing"),
+    ],
+)
+def test_a_fold_that_failed_says_what_came_instead(reply, said):
+    with talking(scripted(fold=reply)) as (_, chat):
+        warnings = [w for r in say(chat, *range(1, 9)) for w in r.warnings]
+        assert any(said in w for w in warnings)
+        assert "See conversation.events()" in warnings[0]
+        assert said in " ".join(chat.conversation.events()["payload"])
+
+
 def test_each_cause_is_told_once_and_the_next_one_too():
     replies = in_turn(Status(401), Status(401), Status(404), "", "", Status(401))
     with talking(scripted(fold=replies), policy=small(window_tokens=4_000)) as (_, chat):

@@ -59,6 +59,10 @@ class Kernel:
             if due and interrupted is None and time.monotonic() - counted_from > interrupt_after_s:
                 interrupted = time.monotonic()
                 self.manager.interrupt_kernel()
+            if interrupted is not None and "Exception ignored" in cell.stderr and "KeyboardInterrupt" in cell.stderr:
+                # It came in the middle of a destructor, where Python drops it: a person presses Stop again.
+                cell.stderr, interrupted = "", time.monotonic()
+                self.manager.interrupt_kernel()
             try:
                 message = self.client.get_iopub_msg(timeout=0.02)
             except queue.Empty:

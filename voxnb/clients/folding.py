@@ -230,7 +230,7 @@ class Folder:
         key = f"{getattr(why, 'reason', '')} {type(why).__name__} {getattr(why, 'status_code', '')}"
         self.warnings.setdefault(
             key,
-            f"folding failed ({error}){VERBATIM}. See conversation.calls() and summary_model.",
+            f"folding failed ({error}){VERBATIM}. See conversation.events(), conversation.calls() and summary_model.",
         )
 
     def _warn_extract(self, uid: str) -> None:
@@ -272,18 +272,26 @@ class Folder:
             (s.text for t in reversed(job.fold.turns) for s in reversed(t.messages) if s.role == "user"), ""
         )
         quality, text = "full", previous
+        mark = secrets.token_hex(4)  # one for the request and for the summary, so that both can be rebuilt
         flags: list[str] = []
         request: dict[str, Any] = {}
         for lines in memory.chunks(memory.transcript(job.fold.turns), limit_tokens=room, count=count):
             accepted, request = await self._ask(
-                writer, prompt.text, lines, previous=text, last_user=last_user, planner=planner, calls=calls
+                writer,
+                prompt.text,
+                lines,
+                previous=text,
+                last_user=last_user,
+                planner=planner,
+                calls=calls,
+                # The embedded model is so small that it copies the marks into its summary.
+                mark="" if writer.client.endpoint.is_local else mark,
             )
             text = accepted.text
             quality = "cut" if "cut" in (quality, accepted.quality) else "full"
             flags += [flag for flag in accepted.flags if flag not in flags]
         if not text:
             raise SummaryError("the turns to fold say nothing", reason="empty")
-        mark = secrets.token_hex(4)
         counted = planner.fenced_counts(text, mark=mark, last_seq=job.fold.last_seq)
         return Written(
             text=text,
@@ -305,18 +313,21 @@ class Folder:
 
     async def _ask(
         self, writer: SummaryWriter, prompt: str, lines: str, *, previous: str | None, last_user: str,
-        planner: Planner, calls: list[CallRecord],
+        planner: Planner, calls: list[CallRecord], mark: str,
     ) -> tuple[memory.Accepted, dict[str, Any]]:  # fmt: skip
         """One chunk: ask, check, and ask once more with more room where the answer was cut or empty."""
         limits, count = planner.limits, planner.measure.count
-        # The embedded model is so small that it copies the marks into its summary.
-        mark = "" if writer.client.endpoint.is_local else secrets.token_hex(4)
         messages = memory.request_messages(prompt, previous=previous, lines=lines, mark=mark)
         replaced = count(lines) + count(previous or "")
         for attempt in (1, MORE_ROOM):
             body = writer.body(messages, max_tokens=attempt * limits.summary_max_tokens)
             answer = await writer.ask(body, purpose="fold", calls=calls)
             cut = answer.finish_reason == "length"
+            message = answer.message or {}
+            instead = message.get("refusal") or message.get("tool_calls")
+            if instead and not answer.text.strip():
+                did = "refused" if message.get("refusal") else "called a tool instead of writing"
+                raise SummaryError(f"the summary model {did}: {str(instead)[:200]}", reason="empty", text=str(instead))
             if attempt == 1 and (cut or not answer.text.strip()):
                 continue
             accepted = memory.accept(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from voxnb.errors import APIError, BudgetError
 from voxnb.memory import tokens
-from voxnb.memory.calibration import MARGIN, Calibration, RequestCounts, kind_of
+from voxnb.memory.calibration import MARGIN, MOST, Calibration, RequestCounts, kind_of
 from voxnb.memory.plan import Layout
 from voxnb.memory.policy import DEFAULT_WINDOW_TOKENS, Limits
 from voxnb.memory.window import known_input_limit, known_window
@@ -88,6 +88,8 @@ class Knowledge:
         believed = self.learn(layout, model=model, reported_tokens=sent) is not None
         # Where our counts do not follow the server's, the limit is told in ours: less than what was too much.
         ours = layout.total_tokens + layout.limits.reserve_output_tokens
+        if sent and sent > MOST * ours and not believed:
+            return None  # no count of this request: what the server says stands, and teaches nothing
         if sent and limit and not believed:
             limit = int(limit * min(1.0, layout.total_tokens / sent))
         elif limit is None or (sent is None and limit > ours * BELIEVED_SHARE):

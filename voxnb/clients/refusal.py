@@ -105,6 +105,7 @@ def refusal(
     url: str = "",
     model: str | None = None,
     secrets: Iterable[str] = (),
+    said: str | None = None,
 ) -> APIStatusError:
     """The error for an HTTP status of 300 and above.
 
@@ -116,6 +117,7 @@ def refusal(
         url: what was asked.
         model: the request's model.
         secrets: texts that are removed wherever they stand.
+        said: how it was told, where not by the status.
     """
     hidden = tuple(secrets)
     found = hide(_inner(body), hidden)
@@ -134,7 +136,11 @@ def refusal(
         facts["context_limit_tokens"], facts["context_sent_tokens"] = overflow
         text = _overflow_text(endpoint, model, overflow)
     else:
-        text = _status_text(status_code, endpoint=endpoint, url=url, model=model, code=facts["code"])
+        status = said or f"HTTP {status_code}"
+        wait_s = facts["retry_after_s"]
+        text = _status_text(
+            status_code, status=status, endpoint=endpoint, url=url, model=model, code=facts["code"], wait_s=wait_s
+        )
     return status_error(status_code)(f"{text}: {told}" if told else text, **facts)
 
 
@@ -155,13 +161,14 @@ def payload_refusal(
     inner = _inner(payload)
     facts = inner if isinstance(inner, Mapping) else {}
     status_code = next((s for k in ("code", "status", "status_code") if (s := _status(facts.get(k)))), None)
+    said = "told inside an answer" if status_code is None else f"error {status_code} inside an answer"
     if status_code is None:
         status_code = next(
             (_STATUS_OF_TYPE[t] for k in ("type", "code") if (t := facts.get(k)) in _STATUS_OF_TYPE), 500
         )
         if _overflow(inner, 400) is not None:
             status_code = 400
-    return refusal(status_code, body=payload, headers={}, endpoint=endpoint, model=model, secrets=secrets)
+    return refusal(status_code, body=payload, headers={}, endpoint=endpoint, model=model, secrets=secrets, said=said)
 
 
 def _status(value: Any) -> int | None:
@@ -239,8 +246,11 @@ def _overflow_text(endpoint: Endpoint, model: str | None, overflow: tuple[int | 
     return f"{endpoint.host} refused a request that is too long for {model or 'the model'}{numbers}"
 
 
-def _status_text(status_code: int, *, endpoint: Endpoint, url: str, model: str | None, code: str | None) -> str:
-    host, status = endpoint.host, f"HTTP {status_code}"
+def _status_text(
+    status_code: int, *, status: str, endpoint: Endpoint, url: str, model: str | None, code: str | None,
+    wait_s: float | None,
+) -> str:  # fmt: skip
+    host = endpoint.host
     if status_code == 401:
         if endpoint.key_source:
             return f"{host} refused the key from {endpoint.key_source} ({status}); check that it belongs to this server"
@@ -258,6 +268,8 @@ def _status_text(status_code: int, *, endpoint: Endpoint, url: str, model: str |
     if status_code == 429:
         if code == "insufficient_quota":
             return f"the quota at {host} is used up ({status}); repeating does not help, check the plan and its billing"
+        if wait_s is not None and wait_s > LONGEST_RETRY_AFTER_S:
+            return f"{host} limits the rate ({status}); it asks to come again in {wait_s:,.0f} s, too long to wait here"
         return f"{host} limits the rate ({status}); wait, lower max_parallel, or raise max_retries"
     if 300 <= status_code < 400:
         return f"{host} sent the request elsewhere ({status}); write the address it moved to as base_url"

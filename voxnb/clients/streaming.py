@@ -113,7 +113,10 @@ class Streaming:
             raise self._error(self.reader.error)
         if not (done or self.reader.complete):
             raise APIConnectionError(
-                f"{self.client.host} ended its answer before it was complete", host=self.client.host, unfinished=True
+                f"{self.client.host} ended its answer before it was complete; ask again with conversation.retry(), and if it "
+                "goes on, look whether base_url is an OpenAI-style server",
+                host=self.client.host,
+                unfinished=True,
             )
         if not self.reader.choices:
             raise APIResponseValidationError(

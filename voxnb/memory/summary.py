@@ -242,7 +242,9 @@ def accept(
         quality = "cut"
     text = text.strip()
     if repeating and (nothing_else or not text):
-        raise SummaryError("the summary model repeated one line until its limit", reason="repeating", text=answer)
+        raise SummaryError(
+            "the summary model repeated itself and said next to nothing else", reason="repeating", text=answer
+        )
     if not text:
         raise SummaryError(
             f"the summary has no whole sentence within {max_tokens:,} tokens; "

@@ -120,6 +120,10 @@ class ContextStore(StoreTables):
         """
         from voxnb.store.conversation import Conversation
 
+        if not isinstance(name, str):
+            raise UnknownConversationError(
+                f"there is no conversation {name!r}: name it by its name or id, or take latest()", name=str(name)
+            )
         with self.database.reader() as c:
             row = ledger.need(c, name)
         return Conversation(self, uid=row.uid, name=row.name)

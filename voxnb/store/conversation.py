@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from voxnb.errors import ConversationError, UnknownConversationError
 from voxnb.messages import parse_messages, split_instructions
-from voxnb.store import erase, explain, folding, history, ledger, naming, paths, pins, receipt, redact
+from voxnb.store import erase, explain, folding, history, ledger, naming, pins, receipt, redact
 from voxnb.store.conversation_tables import ConversationTables
 from voxnb.store.ids import new_id
 from voxnb.store.rows import ConversationRow
@@ -143,16 +143,10 @@ class Conversation(ConversationTables):
         )
 
     def _explain_summary(self, summary: Summary) -> Plan:
-        planner = self._planner()
         with self.store.database.snapshot() as c:
-            turns = [
-                paths.whole_turn(c, turn)
-                for (turn,) in c.execute(
-                    "SELECT turn FROM coverage WHERE summary = ? ORDER BY seq", (summary.row_id,)
-                ).fetchall()
-            ]
+            shown = explain.shown(c, summary.row_id)
         previous = summary.previous
-        return planner.explain_summary(summary, turns, previous.text if previous else None)
+        return self._planner().explain_summary(summary, shown, previous.text if previous else None)
 
     def summary(self, n: int = -1, /) -> Summary | None:
         """The n-th summary of the current chain; -1 is the one that is sent. None if nothing was folded."""
@@ -293,6 +287,8 @@ class Conversation(ConversationTables):
         Raises:
             ConversationError: the name is taken or empty.
         """
+        if not isinstance(name, str):
+            raise ConversationError(f"the name is {name!r} ({type(name).__name__}), expected a str")
         if not name.strip():
             raise ConversationError("a conversation's name cannot be empty")
 

@@ -158,3 +158,28 @@ def last_call(c: sqlite3.Connection, turn_id: int) -> int | None:
         "SELECT id FROM call WHERE turn = ? AND plan IS NOT NULL ORDER BY id DESC LIMIT 1", (turn_id,)
     ).fetchone()
     return None if row is None else int(row[0])
+
+
+class Shown(NamedTuple):
+    """What a summary was made from.
+
+    Attributes:
+        turns: those that its model was newly shown.
+        mark: the fence round them.
+        requests: how many it took; long stretches are shown in pieces.
+    """
+
+    turns: list[PastTurn]
+    mark: str
+    requests: int
+
+
+def shown(c: sqlite3.Connection, summary: int) -> Shown:
+    """What the model of a summary was shown, by the summary's row."""
+    covered = c.execute("SELECT turn FROM coverage WHERE summary = ? ORDER BY seq", (summary,)).fetchall()
+    mark, conversation = c.execute("SELECT mark, conversation FROM summary WHERE id = ?", (summary,)).fetchone()
+    hosts = c.execute(
+        "SELECT base_url_host FROM call WHERE conversation = ? AND summary = ?", (conversation, summary)
+    ).fetchall()
+    # The embedded model is asked without marks.
+    return Shown([paths.whole_turn(c, turn) for (turn,) in covered], "" if ("local",) in hosts else mark, len(hosts))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from voxnb.errors import MessageError
 from voxnb.memory import plan, summary, tokens, window
@@ -16,6 +16,9 @@ from voxnb.messages import Message, digest, group_turns, unpaired
 from voxnb.runtime import encodings
 from voxnb.store.rows import Counted
 from voxnb.store.views import Plan, Summary
+
+if TYPE_CHECKING:
+    from voxnb.store.explain import Shown
 
 ONE_SYSTEM_MESSAGE: Final = ("gemma", "mistral", "mixtral", "codestral")
 """Model families whose chat template takes system text only at the start, if at all."""
@@ -133,17 +136,18 @@ class Planner:
         current = tail.pop()._replace(state="running")
         return replace(snapshot, tail=tuple(tail), current=current)
 
-    def explain_summary(self, made: Summary, turns: Sequence[PastTurn], previous: str | None) -> Plan:
+    def explain_summary(self, made: Summary, shown: Shown, previous: str | None) -> Plan:
         """What the summary model was shown."""
-        lines = "\n".join(summary.transcript(turns))
-        mark = made.id[-8:]
-        messages = summary.request_messages(made.prompt or "", previous=previous, lines=lines, mark=mark)
+        lines = "\n".join(summary.transcript(shown.turns))
+        messages = summary.request_messages(made.prompt or "", previous=previous, lines=lines, mark=shown.mark)
         items = tuple(
             plan.Item("summary request", None, dict(m), self.measure.text_message(m["role"], m["content"]).tokens, why)
             for m, why in zip(messages, ("summary prompt", "previous summary and messages"), strict=True)
         )
         counts = {"summary": sum(item.tokens for item in items)}
-        title = f"summary {made.round}, as its model was asked"
+        title = f"summary {made.round}, as its model was asked" + (
+            f" in {shown.requests} requests" if shown.requests > 1 else ""
+        )
         return Plan(Layout(items, (), counts, NO_LIMITS), made.request, title=title)
 
     def fenced_counts(self, text: str, *, mark: str, last_seq: int) -> Counted:
