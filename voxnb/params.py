@@ -113,7 +113,8 @@ class ChatParameters:
         instructions: the conversation's instructions, sent first with every request.
         store: a `ContextStore` or a path.
         conversation: name or id.
-        if_exists: ``append``, ``reuse`` or ``fail``.
+        if_exists: ``append``; ``reuse``: requests that equal the stored ones, in order, and retries of them are answered
+            from the store (other verbs do what they say each time); ``fail``.
         policy: a `ContextPolicy`.
         summary_request: merged into every request to the summary model.
         summary_client: another client that writes the summaries.

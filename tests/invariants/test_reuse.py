@@ -300,3 +300,44 @@ def test_exactly_the_common_beginning_is_repeated(first, second):
         kept = second if common < len(second) else first
         assert [t[0][1] for t in spoken(store, "iris")] == kept
         assert store.verify()
+
+
+def test_a_notebook_with_retries_runs_again_without_a_call_and_a_new_retry_is_one(server, path):
+    def cells(chat):
+        run(chat, "One", "Two")
+        again = [chat.conversation.retry().result(WAIT_S) for _ in range(2)]
+        return [*again, *run(chat, "Three")]
+
+    with notebook(server, path) as chat:
+        first = cells(chat)
+        before = everything(chat.store)
+    asked = len(server.requests)
+    for _ in range(2):
+        with notebook(server, path) as chat:
+            second = cells(chat)
+            assert everything(chat.store) == before
+        assert len(server.requests) == asked
+        assert [r.text for r in second] == [first[1].text, *(r.text for r in first[1:])]
+        assert [r.reused for r in second] == [True] * 3
+    with notebook(server, path) as chat:
+        cells(chat)
+        fresh = chat.conversation.retry().result(WAIT_S)
+        assert not fresh.reused
+        assert len(chat.conversation) == 3
+    assert len(server.requests) == asked + 1
+
+
+def test_a_failed_turn_that_was_retried_runs_again_without_a_call(path):
+    broken = [REFUSED, "Well.", "Fine."]
+    with testing.server(lambda r: broken.pop(0) if broken else "More.") as server:
+        for _ in range(3):
+            with notebook(server, path) as chat:
+                turn = chat.ask("One")
+                if len(chat.store.turns()) <= 1 and broken:
+                    with pytest.raises(APIError):
+                        turn.result(WAIT_S)
+                else:
+                    turn.result(WAIT_S)
+                assert chat.conversation.retry().result(WAIT_S).text == "Well."
+                assert chat.ask("Two").result(WAIT_S).text == "Fine."
+        assert len(server.requests) == 3

@@ -90,6 +90,7 @@ class TextClient(Client):
         """The store and the conversation, if there is a memory."""
         self._store: ContextStore | None = None
         self.reuse_cursor: tuple[int, int] | None = None
+        self._retries_replayed: dict[int, int] = {}
         self.must_be_new = p.if_exists == "fail"
         if not p.store_context:
             for name in ("conversation", "store"):

@@ -74,6 +74,14 @@ class SpeakingClient(TextClient):
         self._check_store(conversation)
         row = conversation.row()
         with conversation.store.database.snapshot() as c:
+            replayed = self.reuse_cursor if conversation.client is self else None
+            if replayed is not None and replayed[0] > 0 and replayed[1] == 0:
+                known = explain.retried(c, row, replayed[0])
+                if known is not None and known.times > self._retries_replayed.get(replayed[0], 0):
+                    # The cell runs again: the stored turn is what its retry gave.
+                    self._retries_replayed[replayed[0]] = self._retries_replayed.get(replayed[0], 0) + 1
+                    self.reuse_cursor = (replayed[0] - 1, 0)
+                    return self._ask(parse_messages(known.messages), known.body, conversation=conversation)
             last = explain.asked_last(c, row)
         if conversation.client is not self:
             last.body["model"] = self._model() or last.body.get("model")

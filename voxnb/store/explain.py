@@ -19,7 +19,7 @@ from voxnb.memory.plan import Layout, PastTurn, Snapshot, assemble
 from voxnb.memory.policy import NO_LIMITS
 from voxnb.store import journal, ledger, paths, pins
 from voxnb.store.request import request_hash
-from voxnb.store.rows import ConversationRow
+from voxnb.store.rows import ConversationRow, TurnRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +117,13 @@ class Asked(NamedTuple):
         turn_id: row of the turn.
         messages: what it said and was not the model's last answer.
         body: of its newest request without the messages; empty where there was none.
+        times: how often the same was asked before it at its place.
     """
 
     turn_id: int
     messages: list[dict[str, Any]]
     body: dict[str, Any]
+    times: int = 0
 
 
 def asked_last(c: sqlite3.Connection, row: ConversationRow) -> Asked:
@@ -133,6 +135,24 @@ def asked_last(c: sqlite3.Connection, row: ConversationRow) -> Asked:
     last = paths.turn_at(c, row.branch, row.last_seq) if row.last_seq else None
     if last is None:
         raise ConversationError(f"{row.name!r} has no turn to ask again")
+    return _asked(c, row, last)
+
+
+def retried(c: sqlite3.Connection, row: ConversationRow, seq: int) -> Asked | None:
+    """A turn that stands where the same was asked before, or None."""
+    turn = paths.turn_at(c, row.branch, seq)
+    if turn is None or turn.state != "complete":
+        return None
+    (times,) = c.execute(
+        "SELECT count(*) FROM branch b JOIN turn t ON t.branch = b.id AND t.seq = :seq AND t.id < :turn "
+        "JOIN message m ON m.turn = t.id AND m.position = 0 WHERE b.conversation = :conversation "
+        "AND m.hash = (SELECT hash FROM message WHERE turn = :turn AND position = 0)",
+        {"seq": seq, "turn": turn.id, "conversation": row.id},
+    ).fetchone()
+    return _asked(c, row, turn)._replace(times=times) if times else None
+
+
+def _asked(c: sqlite3.Connection, row: ConversationRow, last: TurnRow) -> Asked:
     journal.check_not_redacted(row, last)
     said = list(paths.whole_turn(c, last.id).messages)
     while said and said[-1].role == "assistant":
