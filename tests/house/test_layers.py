@@ -25,6 +25,7 @@ UPWARD = {
     "chat_widget": "voxnb.notebook.chat_widget:ChatWidget",
     "event_table": "voxnb.store.tables:event_table",
     "local": "voxnb.local.model:serve_default",
+    "local_voice": "voxnb.local.voice:serve_default",
     "safe_html": "voxnb.notebook.render:markdown_html",
     "show_turn": "voxnb.notebook.show:show_turn",
     "show_reply": "voxnb.notebook.render:reply_html",

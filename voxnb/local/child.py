@@ -1,4 +1,4 @@
-"""The process of the embedded model: llama.cpp's server, until its standard input closes.
+"""A process of the embedded model: llama.cpp's server, or another of ours, until its standard input closes.
 
 In a process of its own, because inside a kernel's process it crashes at exit. It ends
 when its standard input closes, which the system does even for a parent that was
@@ -7,13 +7,14 @@ killed, so it outlives nobody (while it loads it cannot look: then it ends when 
 Run by path, not as a module, so that it needs nothing of what the parent has done to find voxnb. It reads one line of
 JSON (path, name, n_ctx_tokens, slots, threads, port, api_key, sampling, log, log_bytes, sys_path), which keeps the key
 out of the process list, and answers with one line of JSON (port, n_ctx_tokens, slots). The rest of what it says goes to the log, which is its
-standard error.
+standard error. Another server is named by ``serve``, as ``module:function``: it gets the settings and returns the facts.
 """
 
 from __future__ import annotations
 
 import contextlib
 import http.client
+import importlib
 import json
 import os
 import signal
@@ -30,6 +31,8 @@ HTTP_THREADS: Final = 32
 """A connection holds one, idle ones too: fewer would let a client's pool lock out the next client."""
 
 LOG_LOOK_S: Final = 2.0
+
+_server: Any = None
 
 
 def serve(settings: dict[str, Any]) -> Any:
@@ -94,13 +97,25 @@ def main() -> NoReturn:
     threading.Thread(target=_end_with_stdin, args=(log,), daemon=True).start()
     threading.Thread(target=_bound_log, args=(log, settings["log_bytes"]), daemon=True).start()
     try:
-        server = serve(settings)
+        told = _other(settings) if settings.get("serve") else _llama(settings)
     except (RuntimeError, ImportError) as error:  # its reasons are in the log already; a traceback would push them out
         sys.exit(f"{type(error).__name__}: {error}")
-    os.write(answer, json.dumps(facts(server.listening_address, settings["api_key"])).encode() + b"\n")
+    os.write(answer, json.dumps(told).encode() + b"\n")
     os.close(answer)
     while True:  # the server has threads of its own
         time.sleep(3_600)
+
+
+def _llama(settings: dict[str, Any]) -> dict[str, Any]:
+    global _server  # noqa: PLW0603 - it serves for as long as somebody holds it
+    _server = serve(settings)
+    return facts(_server.listening_address, settings["api_key"])
+
+
+def _other(settings: dict[str, Any]) -> dict[str, Any]:
+    module, _, name = settings["serve"].partition(":")
+    told: dict[str, Any] = getattr(importlib.import_module(module), name)(settings)
+    return told
 
 
 def _line(fd: int) -> bytes:

@@ -127,7 +127,7 @@ class Model:
         """As new; also in a forked copy, where the run is the parent's and locks may be held by threads that are not there."""
         self._port = 0
         self._deaths: list[float] = []
-        self._run: Run | None = None
+        self._run: Run[Settings] | None = None
         self._failure: LocalModelError | None = None
         self._starting = threading.Lock()
         # Held for moments only: the thread that sees the server die takes it too.
@@ -176,7 +176,7 @@ class Model:
 
     # -- its life ---------------------------------------------------------------------------------
 
-    def start(self) -> Run:
+    def start(self) -> Run[Settings]:
         """Start the server if it does not run, fetching the weights if need be; returns when it answers.
 
         Returns:
@@ -198,7 +198,7 @@ class Model:
                     self._remove_hook = self._remove_hook or loop.at_exit(self.close)
             return self._ready()
 
-    def _ready(self) -> Run:
+    def _ready(self) -> Run[Settings]:
         deadline = time.monotonic() + START_S
         while True:
             with self._lock:
@@ -231,7 +231,7 @@ class Model:
             sampling=sampling if self._own is None else {},
         )
 
-    def _ended(self, run: Run) -> None:
+    def _ended(self, run: Run[Settings]) -> None:
         """A process has ended; called from the thread that followed it."""
         with self._lock:
             if run is not self._run:

@@ -19,7 +19,7 @@ import weakref
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
 from voxnb.errors import LocalModelError
 from voxnb.local import child, weights
@@ -35,9 +35,22 @@ SHOWN_LINES: Final = 12
 STOP_S: Final = 2.0
 
 
+class Started(Protocol):
+    """What a run is started with: a dataclass of plain values.
+
+    Attributes:
+        port: 0 for a free one.
+    """
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def port(self) -> int: ...  # noqa: D102 - see the class
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What a run is started with.
+    """What llama.cpp's server is started with.
 
     Attributes:
         path: the GGUF file.
@@ -60,12 +73,16 @@ class Settings:
     sampling: dict[str, float] = field(default_factory=dict)
 
 
-class Run:
+S = TypeVar("S", bound=Started)
+
+
+class Run(Generic[S]):
     """A child process, from its start to its end; it may be ready, or have ended, at any time.
 
     Args:
         settings: what it is started with.
         on_end: called from another thread when it has ended, however it did.
+        what: its name in errors.
 
     Attributes:
         settings: as given.
@@ -78,8 +95,9 @@ class Run:
         LocalModelError: no process can be started.
     """
 
-    def __init__(self, settings: Settings, *, on_end: Callable[[Run], None]) -> None:
+    def __init__(self, settings: S, *, on_end: Callable[[Run[S]], None], what: str = "embedded model") -> None:
         self.settings = settings
+        self._what = what
         self.settled, self.ended = threading.Event(), threading.Event()
         self.facts: dict[str, int] = {}
         self._on_end = on_end
@@ -88,13 +106,13 @@ class Run:
         try:
             self._start(settings, log_fd=fd)
         except OSError as error:
-            raise LocalModelError(f"the embedded model's process could not be started ({error})") from error
+            raise LocalModelError(f"the {what}'s process could not be started ({error})") from error
         finally:
             os.close(fd)
         _runs.add(self)
         threading.Thread(target=self._follow, name="voxnb-local", daemon=True).start()
 
-    def _start(self, settings: Settings, *, log_fd: int) -> None:
+    def _start(self, settings: S, *, log_fd: int) -> None:
         if not sys.executable:
             raise LocalModelError("this Python does not know its own program (sys.executable is empty)")
         theirs, self._lifeline = os.pipe()
@@ -188,7 +206,7 @@ class Run:
         how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
         what = "ended" if self.facts else "did not start"
         return LocalModelError(
-            f"the embedded model's server {what} ({how}, {path!r}); its log {str(self.log)!r} ends:\n{self._last_words()}",
+            f"the {self._what}'s server {what} ({how}, {path!r}); its log {str(self.log)!r} ends:\n{self._last_words()}",
             exit_code=code,
             log=str(self.log),
         )
@@ -201,8 +219,8 @@ class Run:
         return "\n".join(lines[-SHOWN_LINES:]) or "(the log is empty)"
 
 
-_runs: weakref.WeakSet[Run] = weakref.WeakSet()
-_disowned: list[Run] = []
+_runs: weakref.WeakSet[Run[Any]] = weakref.WeakSet()
+_disowned: list[Run[Any]] = []
 
 
 def _after_fork() -> None:

@@ -317,6 +317,8 @@ class Connection(asyncio.Protocol):
         self._session.supply(response_id, parts, now_s=self._server.clock(), is_last=is_last)
         if is_last:
             self._thinking.pop(response_id, None)
+        elif not self._session.is_open(response_id):  # cancelled: nobody waits for the rest
+            self._thinking[response_id].set()
         self._run()
         self._flush()
         self._schedule()

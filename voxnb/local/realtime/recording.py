@@ -29,7 +29,8 @@ class Recording:
         is_open: whether the connection stands.
     """
 
-    def __init__(self, kind: str, query: Mapping[str, str]) -> None:
+    def __init__(self, kind: str, query: Mapping[str, str], *, most_events: int = MOST_EVENTS) -> None:
+        self._most_events = most_events
         self.kind, self.query = kind, query
         self.received: list[dict[str, Any]] = []
         self.sent: list[dict[str, Any]] = []
@@ -46,6 +47,8 @@ class Recording:
 
     def took(self, message: bytes, /) -> None:
         """Note a message of the client."""
+        if not self._most_events:
+            return
         try:
             event = json.loads(message)
         except ValueError:
@@ -56,18 +59,20 @@ class Recording:
             event["audio"] = f"<{len(event['audio'])} base64 characters>"
         with self._changed:
             self.received_count += 1
-            if len(self.received) < MOST_EVENTS:
+            if len(self.received) < self._most_events:
                 self.received.append(event)
             self._changed.notify_all()
 
     def sent_event(self, event: Mapping[str, Any], /) -> None:
         """Note and check an event of the server."""
+        if not self._most_events:
+            return
         self._order.feed(event)
         kept = dict(event)
         if kept["type"] == "response.output_audio.delta":
             kept["delta"] = f"<{len(kept['delta'])} base64 characters>"
         with self._changed:
-            if len(self.sent) < MOST_EVENTS:
+            if len(self.sent) < self._most_events:
                 self.sent.append(kept)
             self._changed.notify_all()
 

@@ -19,7 +19,7 @@ from voxnb.errors import NotSupportedError
 from voxnb.local.realtime.answer import Ended
 from voxnb.local.realtime.brain import Brain, Echo
 from voxnb.local.realtime.manner import Manner
-from voxnb.local.realtime.recording import Recording
+from voxnb.local.realtime.recording import MOST_EVENTS, Recording
 from voxnb.local.realtime.session import Session
 
 Refused: TypeAlias = "int | tuple[int, Mapping[str, str], str] | None"
@@ -43,9 +43,13 @@ class RealtimeServer:
         handshakes: what the first connections are answered with, one after the other.
         seed: of the ids and of chance, so that two runs have the same.
         listen: False for a server that only gets its connections by `adopt`.
+        port: of 127.0.0.1; default a free one.
+        most_sessions: more at once are refused with 429; None for any number.
+        keeps: False for a server that lives long: recordings are then empty and not kept.
 
     Attributes:
         api_key: as given.
+        port: where it listens; 0 where it does not.
         sessions: the recordings of all connections, in order.
         errors: exceptions of the brain; the client got a failed response.
 
@@ -69,6 +73,9 @@ class RealtimeServer:
         handshakes: Iterable[Refused] = (),
         seed: int | None = None,
         listen: bool = True,
+        port: int = 0,
+        most_sessions: int | None = None,
+        keeps: bool = True,
     ) -> None:
         self._new_connection = _connection_class()
         self.brain: Brain = brain or Echo()
@@ -81,6 +88,8 @@ class RealtimeServer:
         self._lock = threading.Lock()
         self.sessions: list[Recording] = []
         self.errors: list[BaseException] = []
+        self._most_sessions = most_sessions
+        self._keeps = keeps
         self._open: set[Any] = set()
         self._all_left = asyncio.Event()
         self._all_left.set()
@@ -89,10 +98,10 @@ class RealtimeServer:
         self._server: asyncio.Server | None = None
         self._is_serving = threading.Event()
         self.loop = asyncio.SelectorEventLoop()
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024) if listen else None
-        port = self._listener.getsockname()[1] if self._listener is not None else 0
-        self._origin = f"http://127.0.0.1:{port}"
-        self._thread = threading.Thread(target=self._serve, name=f"voxnb-realtime-{port}", daemon=True)
+        self._listener = socket.create_server(("127.0.0.1", port), backlog=1024) if listen else None
+        self.port = self._listener.getsockname()[1] if self._listener is not None else 0
+        self._origin = f"http://127.0.0.1:{self.port}"
+        self._thread = threading.Thread(target=self._serve, name=f"voxnb-realtime-{self.port}", daemon=True)
         self._thread.start()
         self._is_serving.wait()
         atexit.register(self.close)
@@ -147,6 +156,8 @@ class RealtimeServer:
             return _refusal(404, f"Invalid URL (GET {path})")
         if self._require_key and _key(headers, query) != self.api_key:
             return _refusal(401, "Incorrect API key provided.", code="invalid_api_key")
+        if self._most_sessions is not None and len(self._open) > self._most_sessions:
+            return _refusal(429, f"Only {self._most_sessions} sessions can be open at once.")
         model, intent = query.get("model"), query.get("intent")
         if not model and intent != "transcription":
             return _refusal(400, "You must provide a model parameter.", code="missing_model")
@@ -165,9 +176,10 @@ class RealtimeServer:
 
     def record(self, kind: str, query: Mapping[str, str]) -> Recording:
         """A new recording."""
-        recording = Recording(kind, query)
-        with self._lock:
-            self.sessions.append(recording)
+        recording = Recording(kind, query, most_events=MOST_EVENTS if self._keeps else 0)
+        if self._keeps:
+            with self._lock:
+                self.sessions.append(recording)
         return recording
 
     def new_id(self, prefix: str, /) -> str:
@@ -184,7 +196,8 @@ class RealtimeServer:
         Returns:
             What the client gets to see.
         """
-        self.errors.append(error)
+        if self._keeps:
+            self.errors.append(error)
         return Ended(message=f"the scripted reply failed: {type(error).__name__}: {error}")
 
     def arrived(self, connection: Any) -> None:

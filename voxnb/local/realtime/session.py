@@ -164,6 +164,10 @@ class Session:
             response.fed()
         self.tick(now_s)
 
+    def is_open(self, response_id: str, /) -> bool:
+        """Whether a response still takes parts."""
+        return response_id in self._responses
+
     def transcribed(self, item_id: str, text: str | None, /, *, now_s: float, failure: str = "") -> None:
         """Take what was understood of a user's speech.
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from voxnb.audio.formats import PCM_24K, AudioFormat
@@ -55,6 +55,23 @@ class View:
             if item.get("role") == "user":
                 return text_of(item)
         return ""
+
+    def with_transcripts(self, known: Callable[[str], str | None]) -> View:
+        """The same view, in which speech that nobody wrote down says what is known of it.
+
+        Args:
+            known: item id → what was said, or None.
+        """
+        items: list[Mapping[str, Any]] = []
+        for item in self.items:
+            parts = item.get("content") or ()
+            if item.get("role") == "user" and any(p.get("type") == "input_audio" for p in parts) and not text_of(item):
+                said = known(item["id"])
+                if said:
+                    items.append({**item, "content": [{"type": "input_audio", "transcript": said}]})
+                    continue
+            items.append(item)
+        return replace(self, items=items)
 
     @property
     def messages(self) -> list[dict[str, Any]]:
