@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import importlib
 import json
 import os
+import pkgutil
 import signal
 import sys
 import threading
@@ -113,8 +113,7 @@ def _llama(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _other(settings: dict[str, Any]) -> dict[str, Any]:
-    module, _, name = settings["serve"].partition(":")
-    told: dict[str, Any] = getattr(importlib.import_module(module), name)(settings)
+    told: dict[str, Any] = pkgutil.resolve_name(settings["serve"])(settings)
     return told
 
 
