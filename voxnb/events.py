@@ -10,13 +10,28 @@ Source: VoxEngine typings, July 2026; OpenAI SDK event types.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any, Final
+from enum import EnumType, StrEnum
+from typing import TYPE_CHECKING, Any, Final
 
 
-class EventNamespace(StrEnum):
+class _Named(EnumType):
+    """Enumerations of which a wrong name is told the nearest."""
+
+    if not TYPE_CHECKING:  # else every misspelt name would pass type checkers as Any
+
+        def __getattr__(cls, name: str) -> Any:
+            if name.startswith("_"):
+                raise AttributeError(name)
+            names = [*cls.__members__]
+            near = difflib.get_close_matches(name, names, n=1)
+            meant = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(names)}"
+            raise AttributeError(f"{cls.__name__} has no {name!r}{meant}")
+
+
+class EventNamespace(StrEnum, metaclass=_Named):
     """Base of the namespaces; a constant is its string value."""
 
     @property

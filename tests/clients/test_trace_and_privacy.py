@@ -168,3 +168,14 @@ def test_a_fold_that_fails_is_counted():
         assert (
             chat.statistics().folds_failed == len(chat.store.events().query("name.str.endswith('SummaryFailed')")) > 0
         )
+
+
+def test_a_private_client_takes_no_summary_client_that_is_not(tmp_path):
+    with testing.server("Well.") as server:
+        given = {"base_url": server.base_url, "api_key": "k", "model": "m"}
+        with (
+            voxnb.ChatCompletionsAPIClient(**given, trace=True) as teller,
+            pytest.raises(errors.ParameterError, match="summary_client") as caught,
+        ):
+            voxnb.ChatCompletionsAPIClient(**given, privacy=True, store_context=True, summary_client=teller)
+        assert caught.value.name == "summary_client"

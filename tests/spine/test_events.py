@@ -296,3 +296,13 @@ def test_the_repr_of_an_event_stays_short():
     event = make_event({"delta": "x" * 1000})
     assert len(repr(event)) < 200
     assert repr(make_event({"delta": "Hi"})) == "<Event OpenAI.ChatCompletionsAPI.ContentDelta {'delta': 'Hi'}>"
+
+
+def test_a_wrong_name_is_told_the_nearest():
+    for namespace, name, meant in (
+        (events.RealtimeAPIEvents, "ResponseAudioTranscriptDone", "ResponseOutputAudioTranscriptDone"),
+        (events.ChatCompletionsAPIEvents, "ContentDeltas", "ContentDelta"),
+    ):
+        with pytest.raises(AttributeError, match=f"did you mean '{meant}'"):
+            getattr(namespace, name)
+    assert not hasattr(events.Events, "anything_else")

@@ -185,7 +185,7 @@ class TestEnd:
         assert names(events) == ["Chunk"]
         assert reader.message["content"] == "a"
 
-    @pytest.mark.parametrize("raw", [{"type": "ping"}, {"event": "x", "data": {"a": [1]}}, {}])
+    @pytest.mark.parametrize("raw", [{"type": "ping"}, {"event": "x", "data": {"a": [1]}}, {}, {"object": "x.y"}])
     def test_what_is_no_chunk_is_unknown_with_what_was_sent(self, raw):
         reader, events = read(chunk({"content": "a"}), raw, chunk({"content": "b"}, finish="stop"), wanted=ALL)
         assert [payload for name, payload in events if name == Names.Unknown.value] == [raw]

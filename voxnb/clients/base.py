@@ -70,6 +70,7 @@ class Client:
         "on",
         "remove_event_listener",
         "statistics",
+        "trace",
         "wait_for",
         "web_socket_id",
     )

@@ -69,6 +69,11 @@ class TextClient(Client):
                 f"summary_client is {type(p.summary_client).__name__}, expected a client of voxnb",
                 name="summary_client",
             )
+        if p.privacy and p.summary_client is not None and not p.summary_client.private:
+            raise ParameterError(
+                "privacy=True, and the summary_client logs and traces what it is told; make it with privacy=True too",
+                name="summary_client",
+            )
         super().__init__(p)
         self._watchers: list[Callable[[Turn], object]] = []
         self.default_model: str | None = self.served.name if self.served else None

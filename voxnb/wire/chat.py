@@ -21,7 +21,7 @@ from collections.abc import Container, Mapping
 from typing import Any, Final, TypeAlias
 
 from voxnb.events import ChatCompletionsAPIEvents as Names
-from voxnb.wire.choice import Choice, ToolCall, copied, decoded, expect
+from voxnb.wire.choice import Choice, ToolCall, copied, decoded, expect, is_other
 
 Events: TypeAlias = list[tuple[str, dict[str, Any]]]
 """Pairs of an event name (a value of `ChatCompletionsAPIEvents`) and its payload."""
@@ -41,7 +41,7 @@ _LOGPROBS: Final = (
     ("refusal", Names.LogProbsRefusalDelta.value, Names.LogProbsRefusalDone.value),
 )
 _SAYS: Final = frozenset({"choices", "usage", "id", "object"})
-"""A chunk has one of these; what has none is `Unknown`."""
+"""A chunk has one of these; what has none is `Unknown`, and so is what says to be something else."""
 
 _JSON_FORMATS: Final = ("json_object", "json_schema")
 
@@ -231,7 +231,7 @@ class ChatReader:
         events: Events = []
         if failed and not choices:
             return events
-        if not _SAYS.intersection(chunk):  # a ping, or something that some server adds
+        if not _SAYS.intersection(chunk) or is_other(chunk):  # a ping, or something that some server adds
             return [(UNKNOWN, copied(chunk))] if UNKNOWN in self.wanted else events
         if CHUNK in self.wanted:
             events.append((CHUNK, copied(chunk)))

@@ -265,3 +265,10 @@ class Choice:
         message = self.message(answer_id)
         logprobs = copied(self.logprobs)
         return {"index": self.index, "message": message, "logprobs": logprobs, "finish_reason": self.finish_reason}
+
+
+def is_other(chunk: Mapping[str, Any]) -> bool:
+    """Whether a payload without an answer in it names itself something else than a chat completion."""
+    kind = chunk.get("object")
+    other = isinstance(kind, str) and kind != "" and not kind.startswith("chat.completion")
+    return other and not ("choices" in chunk or "usage" in chunk)

@@ -23,6 +23,7 @@ from tests.store.builder import NOON, Builder
 from voxnb.errors import ParameterError, StoreError, StoreFullError, UnknownConversationError
 from voxnb.messages import canonical
 from voxnb.store import tables
+from voxnb.store.context_store import ContextStore
 from voxnb.store.database import Database
 from voxnb.store.exporting.contents import lines
 from voxnb.store.exporting.export import export
@@ -550,3 +551,13 @@ def test_an_interrupt_leaves_no_file(tmp_path, monkeypatch):
         export_conversation(store, a, tmp_path / "a.md")
     store.close()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_table_reports_what_messages_say_beside_its_columns(tmp_path, suffix):
+    items = [{"type": "web_search_call", "id": "ws_1", "status": "completed"}]
+    with ContextStore(":memory:") as store:
+        said = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "items": items}]
+        talk = store.append("a", said)
+        report = talk.export(tmp_path / f"a.{suffix}")
+    assert "the key 'items' of messages" in str(report)

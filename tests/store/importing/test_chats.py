@@ -403,3 +403,13 @@ def test_calls_that_nobody_answered_before_the_talk_went_on_are_a_cut_off_turn_a
         assert turns["error"].to_list()[0] == "tool calls that have no result"
     assert store["b"].plan("and?").messages == store["a"].plan("and?").messages
     assert store.verify()
+
+
+@pytest.mark.parametrize("tail", ['1,assistant,"The answer is 42, but you mus', '1,assistant,"a\n2,user,b\n3,user,c\n'])
+def test_a_table_that_ends_inside_a_field_says_so(store, tmp_path, tail):
+    (tmp_path / "t.csv").write_text("conversation,role,content\n1,user,hello\n" + tail)
+    report = store.import_conversations(tmp_path / "t.csv")
+    assert report.messages == 2
+    assert store.messages()["content"].iloc[-1] == tail.partition('"')[2]
+    assert "a quoted field that never ends" in str(report)
+    assert "from line 3" in str(report)

@@ -12,12 +12,22 @@ from voxnb.store import ledger, tables
 from voxnb.store.columns import MESSAGES
 from voxnb.store.exporting.sink import Sink
 from voxnb.store.frames import frame
+from voxnb.store.paths import PATH
+from voxnb.store.schema import MAX_SEQ
 
 if TYPE_CHECKING:
     import pandas as pd
 
 ROWS: Final = 10_000
 NO_PLACE: Final = "states, models and costs of turns, titles and metadata: the format has no place for them"
+
+
+OTHER_KEYS: Final = (
+    f"SELECT k.key, count(*) {PATH.replace(' WHERE ', ' JOIN message m ON m.turn = t.id JOIN json_each(m.extra) k WHERE ')} "
+    "AND m.extra IS NOT NULL AND k.value IS NOT NULL AND k.key NOT IN ('content', 'name', 'tool_calls', 'tool_call_id', "
+    "'refusal', 'reasoning_content') GROUP BY k.key ORDER BY k.key"
+)
+"""What messages say beside what the table has columns for."""
 
 
 class _Table(Sink):
@@ -33,7 +43,10 @@ class _Table(Sink):
     def add(self, c: sqlite3.Connection, conversation: int, name: str) -> None:
         """Take one conversation's rows; a DataFrame of few rows costs as much as one of thousands."""
         self.remarks.add(NO_PLACE)
-        self.turns += ledger.by_id(c, conversation).last_seq  # raises where it was deleted meanwhile
+        row = ledger.by_id(c, conversation)  # raises where it was deleted meanwhile
+        self.turns += row.last_seq
+        for key, count in c.execute(OTHER_KEYS, {"branch": row.branch, "low": 1, "high": MAX_SEQ}):
+            self.remarks.add(f"the key {key!r} of messages: there is no column for it", name, count=count)
         with closing(c.execute(self._sql, {"conversation": conversation})) as cursor:
             for row in cursor:
                 self.messages += 1

@@ -58,6 +58,9 @@ def _csv_rows(file: IO[bytes], reading: Reading, columns: Names) -> Iterator[tup
             return
         if not row:
             continue
+        if source.ended:  # it was read for the end of a quoted field, and there is none
+            what = "a quoted field that never ends: the file is cut off, or a quotation mark is missing"
+            reading.remarks.add(what, f"from {place} to the end")
         if len(row) != len(names):
             reading.skipped.add("rows with another number of fields", f"{place}: {len(row)}, expected {len(names)}")
             continue
@@ -70,12 +73,17 @@ class _Lines:
     def __init__(self, file: IO[bytes], reading: Reading) -> None:
         self._lines = whole_lines(file, reading)
         self.number = 0
+        self.ended = False
 
     def __iter__(self) -> _Lines:
         return self
 
     def __next__(self) -> str:
-        self.number, line = next(self._lines)
+        try:
+            self.number, line = next(self._lines)
+        except StopIteration:
+            self.ended = True
+            raise
         return line.decode("utf-8", "surrogateescape").replace("\0", "\ufffd")
 
 
