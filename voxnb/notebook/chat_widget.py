@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from voxnb.errors import ParameterError, VoxnbError
 from voxnb.events import WebSocketEvents
 from voxnb.notebook.chat_tab import PAGE_TURNS, ChatTab
+from voxnb.notebook.context_tab import ContextTab
 from voxnb.notebook.panel import Panel, module
 from voxnb.notebook.tab import Tab, Verb
 from voxnb.notebook.transcript import page_html
@@ -28,7 +29,7 @@ class ChatWidget(Panel):
         conversation: what is shown: the client's own, or a fork of it.
     """
 
-    _esm = module("parts.js", "chat_tab.js", "chat.js")
+    _esm = module("parts.js", "chat_tab.js", "context_tab.js", "chat.js")
     TITLE: ClassVar[str] = "a conversation"
 
     def __init__(self, client: Any) -> None:
@@ -37,7 +38,10 @@ class ChatWidget(Panel):
         self._stamp: tuple[int, int] | None = None
         self._notice = ""
         self._chat = ChatTab(client, talk=lambda: self.conversation, go=self.go, poke=self._poke)
-        self._tabs: tuple[Tab, ...] = (self._chat,)
+        self._tabs: tuple[Tab, ...] = (
+            self._chat,
+            ContextTab(client, talk=lambda: self.conversation, poke=self._poke),
+        )
         self._seen_tabs = {self._chat.name}
         self._head: Mapping[str, Any] = {}
         self._verbs: dict[str, Verb] = {"show": self._show, "open": self._open}

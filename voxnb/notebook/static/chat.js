@@ -1,6 +1,6 @@
 // A conversation in tabs over one comm.
 
-const TABS = [chatTab];
+const TABS = [chatTab, contextTab];
 
 export default {
   render({ model, el }) {

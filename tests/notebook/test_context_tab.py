@@ -1,0 +1,75 @@
+"""The Context tab, with a page played by hand."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import voxnb
+from tests.notebook.pages import Page
+from voxnb import testing
+from voxnb.notebook.context_tab import word_diff
+
+POLICY = voxnb.ContextPolicy(window_tokens=1400, fold_at_tokens=900, keep_last_turns=1, summary_max_tokens=100)
+
+
+def answer(request):
+    return "A summary." if "summary" in str(request.messages[0]).lower() else "Noted, " + "some more words " * 12
+
+
+@pytest.fixture
+def chat():
+    with testing.server(answer) as server:
+        with voxnb.chat("m", base_url=server.base_url, api_key="k", store=":memory:", policy=POLICY) as made:
+            for n in range(4):
+                made.ask(f"Question {n} about the iris data").result()
+            yield made
+
+
+@pytest.fixture
+def page(chat):
+    widget = chat.widget()
+    page = Page(widget)
+    page.ask("show", tab="context")
+    yield page.until(lambda p: "context" in p.sections)
+    widget.close()
+
+
+def test_the_bar_is_the_plans_own_numbers(chat, page):
+    bar, plan = page.sections["context"]["bar"], chat.conversation.plan()
+    assert bar["total"] == plan.total_tokens == sum(bar["tokens"].values())
+    assert (bar["window"], bar["fold_at"]) == (1400, 900)
+    assert bar["reducible"] == plan.tokens["summary"] + plan.tokens["tail"]
+    assert bar["fold_mark"] == bar["total"] - bar["reducible"] + 900
+
+
+def test_turns_are_pinned_folded_and_unfolded_and_the_page_sees_it(chat, page):
+    def places(p):
+        return [turn["place"] for turn in p.sections["context"]["turns"]]
+
+    page.ask("context.pin", turn=1)
+    page.until(lambda p: places(p)[0] == "pinned")
+    page.ask("context.fold", turn=2)
+    page.until(lambda p: places(p) == ["pinned", "covered", "verbatim", "verbatim"])
+    page.until(lambda p: p.sections["context"]["note"] == "")
+    (made,) = page.sections["context"]["chain"]
+    assert (made["turns"], made["text"]) == ([1, 2], "A summary.")
+    page.ask("context.unfold")
+    page.until(lambda p: places(p)[1] == "verbatim" and p.sections["context"]["chain"] == [])
+    assert page.ask("context.unpin", turn=1)["value"] is True
+
+
+def test_a_past_request_and_a_dry_run_are_told_message_by_message(chat, page):
+    past = page.ask("context.explain", turn=2)["value"]
+    assert past["exact"] is True
+    assert [item["role"] for item in past["items"]] == ["user", "assistant", "user"]
+    tried = page.ask("context.try", text="What of virginica?")["value"]
+    assert (tried["exact"], tried["items"][-1]["text"]) == (None, "What of virginica?")
+    assert len(chat.conversation) == 4
+    assert "error" in page.ask("context.explain", turn=99)
+
+
+@given(st.text("ab \n.", max_size=40), st.text("ab \n.", max_size=40))
+def test_a_word_diff_holds_both_texts(before, after):
+    pieces = word_diff(before, after)
+    assert "".join(text for kind, text in pieces if kind != "new") == before
+    assert "".join(text for kind, text in pieces if kind != "gone") == after
