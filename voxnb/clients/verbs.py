@@ -26,7 +26,7 @@ class SpeakingClient(TextClient):
         """A panel of the conversation for notebooks: as a cell's last line, or ``display(chat.widget())``.
 
         Tabs: *Chat* (history, composer, Stop, retry, edit and fork, attachments) and *Context* (what would be sent
-        next, every past request, the summaries and what they changed). Works by keyboard, and while cells run.
+        next, every past request, the summaries and what they changed). Works by keyboard.
         Where no widgets are, it is the conversation as text; ``close()`` leaves that in the notebook.
 
         Returns:
