@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Mapping, Sequence
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final
 
 from voxnb.clients.chat import ChatCompletionsAPIClient
-from voxnb.errors import SummaryError
+from voxnb.errors import StoreError, SummaryError
 from voxnb.memory.policy import ContextPolicy
 from voxnb.messages import parse_messages
 from voxnb.params import DEFAULT_REALTIME_URL, RealtimeParameters
 from voxnb.store import ledger
+from voxnb.store.media import MediaRow, add_media
 from voxnb.store.planner import Planner
 from voxnb.store.rows import ConversationRow
 
@@ -46,6 +48,7 @@ class CallMemory(ChatCompletionsAPIClient):
         base_url = None if p.base_url == DEFAULT_REALTIME_URL else p.base_url
         policy = ContextPolicy(window_tokens=WINDOW_TOKENS) if p.policy is None else p.policy
         super().__init__(given, base_url=base_url, store_context=True, policy=policy)
+        self._media: list[MediaRow] = []
         self._unused, self.dispatcher, self.counters = self.dispatcher, owner.dispatcher, owner.counters
 
     def _open(self) -> None:
@@ -54,6 +57,7 @@ class CallMemory(ChatCompletionsAPIClient):
     async def end(self) -> None:
         """Let running folds end, store what could not be stored, close the connection to the summary model."""
         self._closing = True
+        await self._write_media()
         await self._stop()
         await self.transport.aclose()
         self._unused.close()
@@ -113,6 +117,18 @@ class CallMemory(ChatCompletionsAPIClient):
         task = asyncio.ensure_future(self.folder.in_background(row, planner, context=Context()))
         self._folds.add(task)
         task.add_done_callback(self._folds.discard)
+
+    def keep_media(self, row: MediaRow) -> None:
+        """A stream has ended; it is written once the conversation is there."""
+        self._media.append(row)
+
+    async def _write_media(self) -> None:
+        rows, conversation, now = self._media, self.row(), time.time()
+        if conversation is None or not rows:
+            return
+        self._media = []
+        with contextlib.suppress(StoreError):  # no room: the turns matter, and told of it
+            await self.write(lambda c: [add_media(c, row, conversation=conversation.id, now=now) for row in rows])
 
 
 def _text(messages: Sequence[Any]) -> str:

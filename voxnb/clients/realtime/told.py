@@ -16,8 +16,11 @@ from voxnb.clients.realtime.tooling import CallTools
 from voxnb.clients.realtime.voice import VoiceUnit
 from voxnb.errors import APIError, APIStatusError, RemoteProtocolError
 from voxnb.events import WIRE_TYPES, Events, RealtimeAPIEvents, SessionEvents, WebSocketEvents
+from voxnb.media.stream import Stream
+from voxnb.media.unit import MediaUnit
 from voxnb.params import RealtimeAPIClientType
 from voxnb.runtime.stats import CallFacts
+from voxnb.store.media import MediaRow
 from voxnb.wire.realtime.heir import RESTORED, begin_with
 from voxnb.wire.realtime.item import Item
 from voxnb.wire.realtime.replay import items_of, messages_of
@@ -191,6 +194,32 @@ class Told(VoiceUnit, Client):
         if self._scribe is not None:
             self._scribe.heard(item, heard_ms)
         self._keeper.moved()
+
+    def _fed(self, stream: Stream) -> None:
+        super()._fed(stream)
+        self._keep_stream(stream, direction="out", unit=stream.target)
+
+    def _closed(self, stream: Stream) -> None:
+        super()._closed(stream)
+        self._keep_stream(stream, direction="in", unit=stream.source)
+
+    def _keep_stream(self, stream: Stream, *, direction: str, unit: MediaUnit) -> None:
+        """A stream has ended: it becomes a row of the store's media table."""
+        memory, told = self._memory, stream.statistics()
+        if memory is None or not told["frames"]:
+            return
+        path = getattr(unit, "path", None)
+        memory.keep_media(
+            MediaRow(
+                direction=direction,
+                tag=stream.tag or None,
+                encoding=told["encoding"],
+                sample_rate_hz=told["rate_hz"],
+                duration_ms=told["duration_ms"],
+                size_bytes=told["size_bytes"],
+                path=None if path is None else str(path),
+            )
+        )
 
     def _media_started(self, facts: dict[str, Any]) -> None:
         self.emit(Events.WebSocketMediaStarted.value, facts, context=None)
