@@ -53,7 +53,24 @@ def _open(kind: str, **options: Any) -> Any:
     return device
 
 
-class Speaker(MediaUnit):
+class _OnDevice(MediaUnit):
+    """What a speaker and a microphone share: a device that is open until `close`."""
+
+    form: AudioFormat
+    _device: Any
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}, {self.form}>"
+
+    def close(self) -> None:
+        """Let go of the device; closing twice does no harm."""
+        self._clock.call_soon(self._end_media)
+        device, self._device = self._device, None
+        if device is not None:
+            device.close()
+
+
+class Speaker(_OnDevice):
     """Plays what is sent to it on a loudspeaker; several streams are added.
 
     Args:
@@ -86,16 +103,6 @@ class Speaker(MediaUnit):
             latency="low",
             callback=self._play,
         )
-
-    def __repr__(self) -> str:
-        return f"<Speaker, {self.form}>"
-
-    def close(self) -> None:
-        """Fall silent and let go of the device; closing twice does no harm."""
-        self._clock.call_soon(self._end_media)
-        device, self._device = self._device, None
-        if device is not None:
-            device.close()
 
     def _takes(self, offered: AudioFormat, wanted: AudioFormat | None) -> AudioFormat:
         return self.form
@@ -189,7 +196,7 @@ def _mixed(pieces: list[bytes], *, size_bytes: int) -> bytes:
     return np.clip(total, -32_768, 32_767).astype("<i2").tobytes()
 
 
-class Microphone(MediaUnit):
+class Microphone(_OnDevice):
     """A microphone as a source; it is open while somebody hears it.
 
     Args:
@@ -218,16 +225,6 @@ class Microphone(MediaUnit):
             latency="low",
             callback=self._listen_in,
         )
-
-    def __repr__(self) -> str:
-        return f"<Microphone, {self.form}>"
-
-    def close(self) -> None:
-        """Let go of the device; closing twice does no harm."""
-        self._clock.call_soon(self._end_media)
-        device, self._device = self._device, None
-        if device is not None:
-            device.close()
 
     def _offers(self, wanted: AudioFormat | None) -> AudioFormat:
         return self.form
