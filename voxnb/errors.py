@@ -144,13 +144,7 @@ class APIError(VoxnbError):
 
 
 class APIConnectionError(APIError):
-    """No answer came: refused, unreachable, or cut before the first token.
-
-    Attributes:
-        unfinished: the server ended its answer without saying that it was complete.
-    """
-
-    unfinished: bool = False
+    """No answer came: refused, unreachable, or cut before it began."""
 
 
 class APITimeoutError(APIConnectionError):
@@ -158,10 +152,10 @@ class APITimeoutError(APIConnectionError):
 
 
 class StreamBrokenError(APIConnectionError):
-    """The answer stopped half way; what had come is kept.
+    """The answer stopped half way; what had come is kept. Repeated only as long as nothing had come.
 
     Attributes:
-        reply: the partial `Reply`, or None where no text had come.
+        reply: the `Reply` as far as it had come; its text is "" where nothing had.
     """
 
     reply: Any = None

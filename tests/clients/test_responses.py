@@ -372,6 +372,43 @@ def test_half_an_answer_is_kept_and_never_asked_for_again():
     assert "cut off here" in str(inputs(server)[1][1])
 
 
+def streamed(response, *, text="Hi."):
+    """The events of a text and the end that the service gives it."""
+    where = {"output_index": 0, "content_index": 0, "item_id": "m"}
+    return [
+        {"type": "response.created", "response": {"id": "resp_1", "status": "in_progress", "output": []}},
+        {"type": "response.output_text.delta", **where, "delta": text},
+        {"type": "response.completed", "response": {"id": "resp_1", "status": "completed", **response}},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("end", "more", "words"),
+    [
+        ({"usage": [1]}, [], "usage that is none and was passed over: [1]"),
+        ({"output": "no"}, [], "output that is none and was passed over: 'no'"),
+        ({"output": [3]}, [], "output that is none"),
+        ({}, [{"type": 3}], "something after the end of the reply"),
+        ({}, [{"type": "response.output_text.delta", "output_index": -1, "delta": "x"}], "output_index"),
+    ],
+)
+def test_what_cannot_be_read_at_the_end_loses_no_reply(end, more, words):
+    with testing.server([[*streamed(end), *more], "Well."]) as server, client(server) as chat:
+        reply = chat.ask("a").result(WAIT_S)
+        assert (reply.text, reply.finish_reason) == ("Hi.", "stop")
+        assert words in reply.warnings[0]
+        assert chat.ask("b").result(WAIT_S).warnings == ()
+        assert list(chat.conversation.turns()["state"].astype(str)) == ["complete", "complete"]
+        assert chat.store.verify()
+
+
+def test_a_place_below_0_is_no_place():
+    wrong = [{"type": "response.output_text.delta", "output_index": -1, "content_index": 0, "delta": "x"}]
+    with testing.server([wrong]) as server, client(server) as chat:
+        with pytest.raises(errors.APIResponseValidationError, match="output_index of a response's event is -1"):
+            chat.ask("a").result(WAIT_S)
+
+
 def test_a_cancelled_answer_keeps_what_had_come():
     with testing.server(Hang(after_events=6, reply="One two three four.")) as server, client(server) as chat:
         turn = chat.ask("a")

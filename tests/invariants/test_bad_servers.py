@@ -230,6 +230,102 @@ def test_half_an_answer_is_kept_and_never_asked_for_again(what):
     assert [m["content"] for m in chats(server)[2].messages][3] == "One two three [the reply was cut off here]"
 
 
+WHOLE = [chunk("One two"), chunk(" three"), chunk(finish="stop")]
+AFTER_THE_END = {
+    "usage that is none": ({**chunk(), "choices": [], "usage": [1]}, "usage that is none and was passed over: [1]"),
+    "choices that are none": ({**chunk(), "choices": "x"}, "after the end of the reply (choices"),
+    "a negative index": ({"id": "x", "choices": [{"index": -1, "delta": {}}]}, "is -1"),
+    "a text that is none": (chunk(5), "content of a chat chunk"),
+    "half a chunk": (b'data: {"id": "x", "cho\n\n', "after the end of the reply"),
+    "half a chunk and no empty line": (b'data: {"id": "x", "cho', "after the end of the reply"),
+    "a page": (b"data: <html>\n\n", "'<html>'"),
+}
+
+
+@pytest.mark.parametrize("what", AFTER_THE_END)
+@pytest.mark.parametrize("done", [True, False], ids=["[DONE]", "no [DONE]"])
+def test_what_cannot_be_read_after_the_end_loses_no_reply(what, done):
+    broken, words = AFTER_THE_END[what]
+    with talking(in_turn(Chunks([*WHOLE, broken], done=done), "Well.")) as (server, chat):
+        turn = chat.ask("One")
+        reply = turn.result(WAIT_S)
+        assert (reply.text, reply.finish_reason, turn.state) == ("One two three", "stop", "complete")
+        [warning] = reply.warnings
+        assert words in warning
+        assert chat.ask("Two").result(WAIT_S).warnings == ()
+        assert list(chat.store.turns()["state"].astype(str)) == ["complete", "complete"]
+        assert chat.store.verify()
+    assert len(chats(server)) == 2
+
+
+def test_a_connection_that_breaks_after_the_end_loses_no_reply():
+    broken = Drop(after_events=3, reply=Chunks([*WHOLE, {**chunk(), "choices": [], "usage": {}}]))
+    with talking(in_turn(broken, "Well.")) as (server, chat):
+        reply = chat.ask("One").result(WAIT_S)
+        assert (reply.text, reply.finish_reason) == ("One two three", "stop")
+        assert "after the end of the reply the answer of" in reply.warnings[0]
+        assert chat.store.verify()
+    assert len(chats(server)) == 1
+
+
+def test_without_a_memory_it_is_the_same():
+    broken = Chunks([*WHOLE, {**chunk(), "choices": [], "usage": [1]}])
+    with testing.server(broken) as server:
+        given = {"base_url": server.base_url, "api_key": server.api_key, "model": MODEL}
+        with voxnb.ChatCompletionsAPIClient(given) as bare:
+            reply = bare.ask("One").result(WAIT_S)
+    assert (reply.text, len(reply.warnings)) == ("One two three", 1)
+
+
+def test_an_answer_that_has_no_first_choice_is_none():
+    other = {**chunk("Hm."), "choices": [{"index": 1, "delta": {"content": "Hm."}, "finish_reason": "stop"}]}
+    with talking(in_turn("Well.", Chunks([other]), "Well.")) as (server, chat):
+        chat.ask("One").result(WAIT_S)
+        with pytest.raises(errors.APIResponseValidationError):
+            chat.ask("Two").result(WAIT_S)
+        assert_unharmed(server, chat, state="failed")
+
+
+NO_TEXT = {
+    "in the first bytes": Drop(after_bytes=10),
+    "in the first event": Drop(after_bytes=80, reset=True),
+    "after the first event": Drop(after_events=1),
+    "an end that is none": Chunks([chunk(role="assistant")], done=False),
+}
+
+
+@pytest.mark.parametrize("what", NO_TEXT)
+def test_an_answer_that_always_breaks_before_its_text_is_told_like_one_that_breaks_after_it(what):
+    with talking(in_turn("Well.", *[NO_TEXT[what]] * 3, "Well.")) as (server, chat):
+        chat.ask("One").result(WAIT_S)
+        turn = chat.ask("Two")
+        with pytest.raises(errors.StreamBrokenError) as caught:
+            turn.result(WAIT_S)
+        error = caught.value
+        assert (error.retries, len(chats(server))) == (2, 4)
+        assert (error.reply.text, error.reply.turn, error.reply.says_something) == ("", turn.id, False)
+        assert "(after 2 retries); no text had come" in str(error)
+        assert turn.state == "failed"
+        assert_unharmed(server, chat, state="failed")
+
+
+def test_repeats_of_both_kinds_are_counted_together():
+    with talking(in_turn("Well.", Drop(), Drop(after_events=1), Drop(), "Well.")) as (server, chat):
+        chat.ask("One").result(WAIT_S)
+        with pytest.raises(errors.APIConnectionError, match=r"\(after 2 retries\)") as caught:
+            chat.ask("Two").result(WAIT_S)
+        assert (caught.value.retries, len(chats(server))) == (2, 4)
+
+
+def test_a_rate_limit_told_inside_an_answer_is_waited_for_too():
+    limit = {"error": {"message": "Rate limit reached.", "type": "requests", "code": "rate_limit_exceeded"}}
+    with talking(in_turn("Well.", Chunks([limit]), "Well.")) as (server, chat):
+        chat.ask("One").result(WAIT_S)
+        assert chat.ask("Two").result(WAIT_S).text == "Well."
+        assert list(chat.store.calls()["retries"]) == [0, 1]
+    assert len(chats(server)) == 3
+
+
 def test_half_a_tool_call_is_not_kept():
     call = {"tool_calls": [{"id": "a", "name": "look", "arguments": {"where": "everywhere, " * 9}}]}
     with talking(in_turn("Well.", Drop(after_events=5, reply=call), "Well.")) as (server, chat):

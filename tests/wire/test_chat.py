@@ -476,6 +476,32 @@ GARBAGE = JSON | st.builds(lambda d: {"choices": [{"index": 0, "delta": d}]}, JS
 GARBAGE |= st.builds(lambda c: {"choices": [{"index": 0, "delta": {"tool_calls": [c]}}]}, JSON)
 
 
+class TestWhatNoAnswerNeeds:
+    """Usage and token probabilities of the wrong form: the answer is whole without them, and it is said once."""
+
+    @pytest.mark.parametrize("usage", [[1], "12", 3, [], True], ids=repr)
+    def test_usage_that_is_none(self, usage):
+        reader, _ = read(chunk({"content": "a"}, usage=usage), chunk({"content": "b"}, finish="stop", usage=usage))
+        assert (reader.message["content"], reader.complete, reader.usage) == ("ab", True, None)
+        assert reader.remarks == [f"the server sent usage that is none and was passed over: {usage!r}"]
+
+    @pytest.mark.parametrize("logprobs", [3, [1], {"content": 3}, {"refusal": "x", "content": []}], ids=repr)
+    def test_logprobs_that_are_none(self, logprobs):
+        good = {"content": [{"token": "a"}], "refusal": None}
+        reader, events = read(
+            chunk({"content": "a"}, logprobs=good),
+            chunk({"content": "b"}, finish="stop", logprobs=logprobs),
+            wanted=ALL,
+        )
+        assert reader.choices[0]["logprobs"] == good
+        assert (reader.message["content"], len(reader.remarks)) == ("ab", 1)
+        assert names(events).count("LogProbsContentDelta") == 1
+
+    def test_a_usage_that_can_be_read_later_counts(self):
+        reader, _ = read(chunk({"content": "a"}, usage=[1]), chunk(finish="stop", usage={"prompt_tokens": 3}))
+        assert reader.usage == {"prompt_tokens": 3}
+
+
 class TestGarbage:
     @given(st.lists(GARBAGE, max_size=4))
     def test_is_read_or_refused_and_never_breaks_the_reader(self, chunks):
@@ -501,7 +527,7 @@ class TestGarbage:
             ({"choices": [{"delta": {"tool_calls": {}}}]}, "tool_calls"),
             ({"choices": [{"delta": {"tool_calls": [7]}}]}, "a tool call"),
             ({"choices": [{"delta": {"tool_calls": [{"index": "0"}]}}]}, "the index of a tool call"),
-            ({"choices": [{"delta": {}, "logprobs": 3}]}, "logprobs"),
+            ({"choices": [{"index": -1, "delta": {}}]}, "the index of a choice of a chat chunk is -1"),
             ({"choices": [{"delta": {}, "finish_reason": {"a": 1}}]}, "finish_reason"),
         ],
     )

@@ -26,6 +26,7 @@ class Reader(Protocol):
     error: dict[str, Any] | None
     id: str | None
     model: str | None
+    remarks: list[str]
 
     def feed(self, chunk: Any) -> list[tuple[str, dict[str, Any]]]:
         """Take the next piece of a stream."""

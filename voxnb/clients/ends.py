@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from voxnb.clients.reply import Reply
@@ -36,6 +36,9 @@ def error_payload(error: BaseException) -> dict[str, Any]:
     return out
 
 
+NOTHING: Final = {"role": "assistant", "content": None}
+"""The message of a reply of which nothing is kept."""
+
 CANCELLED: Final = "the turn was cancelled before anything of the reply had come"
 
 
@@ -48,23 +51,31 @@ def as_voxnb_error(error: Exception) -> VoxnbError:
     return wrapped
 
 
-def broken(error: VoxnbError, reply: Reply) -> StreamBrokenError:
-    """The error of a stream that stopped half way, with what had come."""
+def ended(error: VoxnbError, kept: Mapping[str, Any] | None, reply: Callable[..., Reply]) -> VoxnbError:
+    """The error of a request, with the reply as far as it had come.
+
+    Args:
+        error: what went wrong.
+        kept: what is kept of the reply, or None.
+        reply: makes a `Reply` of a message.
+    """
+    broken = isinstance(error, StreamBrokenError)
+    if kept is None and not broken:
+        return error
+    came = reply(message=kept or NOTHING)
+    if isinstance(error, ToolRoundsError):
+        error.reply = came
+        return error
+    what = str(error) if broken else f"the answer stopped half way ({error})"
+    where = "what had come is in .reply" if kept else "no text had come"
     out = StreamBrokenError(
-        f"the answer stopped half way ({error}); what had come is in .reply, ask again with retry()",
+        f"{what}; {where}, ask again{'' if came.turn is None else ' with retry()'}",
         host=getattr(error, "host", ""),
-        reply=reply,
+        retries=getattr(error, "retries", 0),
+        reply=came,
     )
     out.__cause__ = error
     return out
-
-
-def ended(error: VoxnbError, reply: Reply) -> VoxnbError:
-    """The error of a request of which a reply (or a part of one) is kept, with it."""
-    if isinstance(error, ToolRoundsError):
-        error.reply = reply
-        return error
-    return broken(error, reply)
 
 
 def current_task() -> asyncio.Task[Any]:

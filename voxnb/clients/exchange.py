@@ -352,7 +352,7 @@ class Exchange:
     async def _complete(self) -> None:
         begun = self.begun
         assert begun is not None
-        self._look_at_usage(begun.layout)
+        self._look_at_answer(begun.layout)
         self.warnings += self.client.take_fold_warnings()
         said = await self._finish("complete", None, events=self._events())
         self.turn._store(self._reply())  # noqa: SLF001 - the client drives its turns
@@ -366,8 +366,7 @@ class Exchange:
 
     async def _failed(self, error: VoxnbError) -> None:
         """Close the turn; what had come is kept."""
-        message = self.streaming.kept
-        kept = self._reply(message=message) if message else None
+        kept = self.streaming.kept
         earlier = any(said.role == "assistant" for said in await self._earlier())
         state = "partial" if kept or earlier else "failed"
         try:
@@ -378,7 +377,7 @@ class Exchange:
             second.__context__ = error
             self.turn._store(error=second)  # noqa: SLF001 - the client drives its turns
         else:
-            self.turn._store(error=ended(error, kept) if kept else error)  # noqa: SLF001 - the client drives its turns
+            self.turn._store(error=ended(error, kept, self._reply))  # noqa: SLF001 - the client drives its turns
         self._stored = True
 
     async def _earlier(self) -> Sequence[Any]:
@@ -515,7 +514,7 @@ class Exchange:
         said, reason = reused.message, reused.finish_reason or "stop"
         reader = self.streaming.reader = self.dialect.read(self.client.wanted, {})
         events = reader.feed_completion(self.dialect.replay(reused.turn.uid, reused.model, said, reason))
-        self.streaming._text()  # noqa: SLF001 - of this module
+        self.streaming._push(reader.text_delta)  # noqa: SLF001 - the client drives its turns
         self.streaming._emit([*events, *reader.finish()])  # noqa: SLF001 - the client drives its turns
 
     async def _end_reused(self, reused: Reused) -> None:
@@ -524,8 +523,9 @@ class Exchange:
         self._stored = True
         self.turn._store(self._completed(reply, reused.turn.uid, reused=True))  # noqa: SLF001 - the client drives its turns
 
-    def _look_at_usage(self, layout: Layout) -> None:
-        """Whether the server silently cut the prompt."""
+    def _look_at_answer(self, layout: Layout) -> None:
+        """What could not be read of it, and whether the server silently cut the prompt."""
+        self.warnings += self.streaming.reader.remarks
         reported = Usage.from_dict(self.streaming.reader.usage).prompt_tokens
         estimate = layout.total_tokens
         if reported is None or estimate < CUT_LEAST_TOKENS or reported >= CUT_RATIO * estimate:

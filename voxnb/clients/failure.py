@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from voxnb.clients.address import Endpoint
 from voxnb.clients.refusal import hide, hide_in_text
-from voxnb.errors import APIConnectionError, APITimeoutError
+from voxnb.errors import APIConnectionError, APIError, APITimeoutError
 
 SECRET_HEADERS: Final = ("authorization", "api-key", "x-api-key", "proxy-authorization", "cookie")
 _DEEPEST: Final = 50
@@ -65,6 +65,17 @@ def _attribute(holder: Any, name: str) -> Any:
         return None
 
 
+def counted(error: APIError, retries: int) -> APIError:
+    """The error with the number of retries, which is known only at the end."""
+    error.message = error.message.removesuffix(_after(error.retries)) + _after(retries)
+    error.args, error.retries = (error.message,), retries
+    return error
+
+
+def _after(retries: int) -> str:
+    return f" (after {retries} {'retry' if retries == 1 else 'retries'})" if retries else ""
+
+
 def silence(endpoint: Endpoint, wait_s: float) -> APITimeoutError:
     """The error for too long a silence; not repeated, since a server that is still at work would get the same again."""
     words = f"{endpoint.host} sent nothing for {wait_s:g} s; raise timeout_s if it may take longer"
@@ -111,7 +122,7 @@ def _failure(error: BaseException, endpoint: Endpoint) -> tuple[str, bool]:
     if numbers & {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN}:
         return f"{host} cannot be reached; check the network (VPN, firewall)", True
     kinds = {type(e).__name__ for e in found}
-    words = next((str(e) for e in found[1:] if str(e)), "") or str(error)
+    words = words_of(error)
     if "ProxyError" in kinds:
         return f"the proxy on the way to {host} refused ({words}); check HTTPS_PROXY and NO_PROXY", True
     if kinds & {"LocalProtocolError", "UnsupportedProtocol", "InvalidURL", "TooManyRedirects"}:
@@ -119,6 +130,11 @@ def _failure(error: BaseException, endpoint: Endpoint) -> tuple[str, bool]:
     if "RemoteProtocolError" in kinds or any(isinstance(e, ConnectionResetError) for e in found):
         return f"{host} closed the connection without an answer ({words})", True
     return f"the connection to {host} failed ({words})", True
+
+
+def words_of(error: BaseException) -> str:
+    """What the library beneath says of a failure; its own words where there is none."""
+    return next((str(e) for e in list(causes(error))[1:] if str(e)), "") or str(error) or type(error).__name__
 
 
 def _whom_to_start(endpoint: Endpoint) -> str:

@@ -50,6 +50,7 @@ class Passing:
         self.timeout_s = extras.timeout_s
         self.tools = ToolLoop(client, turn, extras)
         self.streaming = Streaming(client, turn, model=self.body.get("model"))
+        self.remarks: list[str] = []
 
     async def run(self) -> None:
         """Send, stream, run tools and send again, end the turn."""
@@ -72,10 +73,9 @@ class Passing:
         except Exception as caught:  # noqa: BLE001 - whatever it is, nobody may wait for ever
             error = as_voxnb_error(caught)
             self.client.tell_error(error, self.turn)
-            kept = self.streaming.kept
-            self.turn._store(error=ended(error, self._reply(message=kept)) if kept else error)  # noqa: SLF001 - the client drives its turns
+            self.turn._store(error=ended(error, self.streaming.kept, self._reply))  # noqa: SLF001 - the client drives its turns
         else:
-            reply = self._reply(warnings=warnings)
+            reply = self._reply(warnings=[*self.remarks, *warnings])
             self.turn._store(reply if self.form is None else replace(reply, parsed=parsed))  # noqa: SLF001 - as above
         self.client.deliver(self.turn)
 
@@ -83,6 +83,7 @@ class Passing:
         async with self.client.slots:
             self.turn._start(current_task())  # noqa: SLF001 - the client drives its turns
             await self.streaming.run(self.client.DIALECT.write(self.body, self.messages, self.leading))
+        self.remarks += self.streaming.reader.remarks
 
     async def _go_on(self, calls: Sequence[Call]) -> None:
         """Run what a reply calls; reply and results go into the next request."""

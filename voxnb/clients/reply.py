@@ -79,6 +79,11 @@ class Reply:
         return receipt.of_usage(self.usage) if self.receipt_source is None else self.receipt_source()
 
     @property
+    def says_something(self) -> bool:
+        """Whether there is a text, a refusal or a tool call in it; not so of an answer that broke before its first word."""
+        return bool(self.text or self.refusal or self.tool_calls)
+
+    @property
     def produced(self) -> tuple[Produced, ...]:
         """What the answer holds beside its text: images (``.data``), files, and what the service's own tools did."""
         return produced(self.message.get("items") or ())

@@ -78,7 +78,7 @@ class Rounds(Exchange):
         """Store a reply whose turn goes on; what comes from now on is another reply."""
         begun = self.begun
         assert begun is not None
-        self._look_at_usage(begun.layout)
+        self._look_at_answer(begun.layout)
         outcome, learned = self._outcome("running", None, events=self._events())
         now, owner = time.time(), this_process()
 

@@ -23,7 +23,15 @@ from typing import Any, Final
 from voxnb.clients.address import Endpoint
 from voxnb.clients.bytestream import ByteStream
 from voxnb.clients.endpoint import current_key, resolve_endpoint
-from voxnb.clients.failure import SECRET_HEADERS, clean_cause, connection_error, silence, timeout_error
+from voxnb.clients.failure import (
+    SECRET_HEADERS,
+    clean_cause,
+    connection_error,
+    counted,
+    silence,
+    timeout_error,
+    words_of,
+)
 from voxnb.clients.refusal import hide_in_text, overflow_of, payload_refusal, refusal, wait_before_retry
 from voxnb.errors import (
     APIConnectionError,
@@ -200,11 +208,10 @@ class Transport:
         clean_cause(error, self._secrets)
         if isinstance(error, httpx2.TimeoutException):
             return silence(self.endpoint, self.first_byte_s)
-        found = connection_error(error, self.endpoint)
         if not started:
-            return found
+            return connection_error(error, self.endpoint)
         host = self.endpoint.host
-        return StreamBrokenError(f"the answer of {host} stopped half way: {found}", host=host)
+        return StreamBrokenError(f"the answer of {host} stopped half way ({words_of(error)})", host=host)
 
     async def _open(
         self,
@@ -225,7 +232,7 @@ class Transport:
             except APIError as error:
                 wait_s = wait_before_retry(error, attempt=attempt + 1) if attempt < most else None
                 if wait_s is None:
-                    raise _counted(error, attempt) from error.__cause__
+                    raise counted(error, attempt) from error.__cause__
                 attempt += 1
                 if on_retry is not None:
                     on_retry(attempt, error, wait_s)
@@ -388,12 +395,3 @@ def _own_headers_only(kind: Any, own: Mapping[str, str]) -> Any:
 
 def _names_a_key(headers: Mapping[str, str]) -> bool:
     return any(name.lower() in SECRET_HEADERS for name in headers)
-
-
-def _counted(error: APIError, retries: int) -> APIError:
-    """The error with the number of retries, which is known only at the end."""
-    error.retries = retries
-    if retries:
-        error.message += f" (after {retries} {'retry' if retries == 1 else 'retries'})"
-        error.args = (error.message,)
-    return error

@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from voxnb.clients import background
 from voxnb.clients.bytestream import ByteStream
+from voxnb.clients.failure import counted
+from voxnb.clients.refusal import wait_before_retry
 from voxnb.clients.reply import Reply
 from voxnb.clients.turn import Turn
 from voxnb.errors import (
@@ -24,6 +26,7 @@ from voxnb.messages import Usage
 from voxnb.runtime.stats import CallFacts
 from voxnb.store.ids import new_id
 from voxnb.store.rows import CallRecord
+from voxnb.wire.choice import pass_over
 from voxnb.wire.sse import SSEReader
 from voxnb.wire.unicode import whole_unicode
 
@@ -71,7 +74,7 @@ class Streaming:
             purpose: for the statistics.
 
         Raises:
-            APIError: see `errors`; `StreamBrokenError` where text had come and the end did not.
+            APIError: see `errors`; `StreamBrokenError` where the answer had begun and its end did not come.
         """
         status = "failed"
         self.began, self.at = time.monotonic(), time.time()  # not when it was asked: it may have waited for its place
@@ -82,43 +85,48 @@ class Streaming:
             self._count(purpose, status)
 
     async def _until_answered(self, body: Mapping[str, Any]) -> None:
-        tries = self.client.max_retries + 1
-        for attempt in range(tries):
+        """Ask until there is an answer; the transport's repeats and those here are counted together."""
+        while True:
             try:
-                await self._once(body)
-            except APIConnectionError as error:
-                again = error.unfinished or isinstance(error, StreamBrokenError)
-                if self.has_reply or attempt + 1 == tries or not again:
-                    error.retries = max(error.retries, self.retries)
-                    raise
-                self.retries += 1
-                await asyncio.sleep(min(0.25 * 2**attempt, 4.0))
-            else:
-                return
+                return await self._once(body)
+            except APIError as error:
+                may = self.retries < self.client.max_retries and not self._is_heard(body)
+                wait_s = wait_before_retry(error, attempt=self.retries + 1) if may else None
+                if wait_s is None:
+                    raise counted(error, self.retries) from error.__cause__
+            self.retries += 1
+            await asyncio.sleep(wait_s)
+
+    def _is_heard(self, body: Mapping[str, Any]) -> bool:
+        """Whether repeating would say something twice: part of an answer came, it ended, or the service is at work."""
+        return self.has_reply or self.reader.complete or (bool(body.get("background")) and self.reader.id is not None)
 
     async def _once(self, body: Mapping[str, Any]) -> None:
         """Send, read, and look whether it was an answer."""
         try:
             done = await self._stream(body)
         except (APIConnectionError, asyncio.CancelledError) as error:
-            if not body.get("background") or self.reader.id is None:
+            cancelled = isinstance(error, asyncio.CancelledError)
+            if body.get("background") and self.reader.id is not None:
+                if cancelled:
+                    await background.stop(self, self.reader.id)
+                    raise
+            elif cancelled or not self.reader.complete:
                 raise
-            if isinstance(error, asyncio.CancelledError):
-                await background.stop(self, self.reader.id)
-                raise
+            else:
+                self.reader.remarks.append(f"after the end of the reply {error}")
             done = False
         if body.get("background") and self.reader.id is not None and not self._has_ended:
             await background.fetch(self, self.reader.id)
         if self.reader.error is not None:
             raise self._error(self.reader.error)
         if not (done or self.reader.complete):
-            raise APIConnectionError(
-                f"{self.client.host} ended its answer before it was complete; ask again with conversation.retry(), and if it "
-                "goes on, look whether base_url is an OpenAI-style server",
+            raise StreamBrokenError(
+                f"{self.client.host} ended its answer before it was complete; if it does so again, look whether base_url "
+                "is an OpenAI-style server",
                 host=self.client.host,
-                unfinished=True,
             )
-        if not self.reader.choices:
+        if not any(choice["index"] == 0 for choice in self.reader.choices):
             raise APIResponseValidationError(
                 f"{self.client.host} ended its answer without saying anything; check the model's name and base_url",
                 host=self.client.host,
@@ -135,7 +143,9 @@ class Streaming:
         wanted = self.client.wanted if self.turn is not None else ()
         self.reader = self.dialect.read(wanted, body)
         done = False
-        async with self.client.transport.stream(self.dialect.path, dict(body), on_retry=self._on_retry) as stream:
+        async with self.client.transport.stream(
+            self.dialect.path, dict(body), on_retry=self._on_retry, max_retries=self.client.max_retries - self.retries
+        ) as stream:
             self.request_id = stream.request_id
             try:
                 with self._as_chunks():
@@ -208,34 +218,36 @@ class Streaming:
 
     async def _read(self, stream: ByteStream) -> bool:
         sse = SSEReader()
-        feed, loads = self.reader.feed, json.loads
         note = stream.note if self.client.transport.trace is not None else None
         async for block in stream:
             self._note_first_event()
-            for data in sse.feed(block):
-                if note is not None:
-                    note(data)
-                if data in (b"[DONE]", "[DONE]"):
-                    return True
-                events = feed(loads(data))
-                self.chunks += 1
-                if self.reader.text_delta:
-                    self._text()
-                if events:
-                    self._emit(events)
-                if self.reader.error is not None:
-                    return False
-        for data in sse.close():
+            if (ended := self._take_messages(sse.feed(block), note)) is not None:
+                return ended
+        return bool(self._take_messages(sse.close(), note))
+
+    def _take_messages(self, messages: Sequence[str], note: Callable[[str], object] | None) -> bool | None:
+        """Read messages of a stream; whether the server says that it is the end, None where more may come."""
+        reader, feed, loads = self.reader, self.reader.feed, json.loads
+        for data in messages:
             if note is not None:
                 note(data)
-            if data in (b"[DONE]", "[DONE]"):
+            if data == "[DONE]":
                 return True
-            self._emit(feed(loads(data)))
-            self._text()
-        return False
-
-    def _text(self) -> None:
-        self._push(self.reader.text_delta)
+            try:
+                events = feed(loads(data))
+            except (ValueError, RecursionError) as error:
+                if not reader.complete:
+                    raise
+                pass_over(reader.remarks, f"something after the end of the reply ({error})", data)
+                continue
+            self.chunks += 1
+            if reader.text_delta:
+                self._push(reader.text_delta)
+            if events:
+                self._emit(events)
+            if reader.error is not None:
+                return False
+        return None
 
     def _push(self, delta: str) -> None:
         if delta:

@@ -314,7 +314,7 @@ def _end_state(reply: Reply | None, error: BaseException | None) -> str:
     if error is None:
         return "complete"
     kept = reply or (error.reply if isinstance(error, StreamBrokenError | ToolRoundsError) else None)
-    return "failed" if kept is None else "partial"
+    return "partial" if kept is not None and kept.says_something else "failed"
 
 
 def gather(

@@ -21,7 +21,7 @@ from collections.abc import Container, Mapping
 from typing import Any, Final, TypeAlias
 
 from voxnb.events import ChatCompletionsAPIEvents as Names
-from voxnb.wire.choice import Choice, ToolCall, copied, decoded, expect, is_other
+from voxnb.wire.choice import Choice, ToolCall, copied, decoded, expect, is_other, pass_over
 
 Events: TypeAlias = list[tuple[str, dict[str, Any]]]
 """Pairs of an event name (a value of `ChatCompletionsAPIEvents`) and its payload."""
@@ -68,6 +68,7 @@ class ChatReader:
         model: the model that answered, or None.
         service_tier: as the server said, or None.
         system_fingerprint: as the server said, or None.
+        remarks: what could not be read, and the answer is whole without it; a sentence each.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class ChatReader:
         self.model: str | None = None
         self.service_tier: str | None = None
         self.system_fingerprint: str | None = None
+        self.remarks: list[str] = []
         self._is_json = isinstance(response_format, Mapping) and response_format.get("type") in _JSON_FORMATS
         self._choices: dict[int, Choice] = {}
         self._done = False
@@ -255,9 +257,10 @@ class ChatReader:
             if value and type(value) is str:
                 setattr(self, key, value)
         usage = chunk.get("usage")
-        if usage is not None:
-            expect(usage, dict, "usage")
+        if type(usage) is dict:
             self.usage = copied(usage)
+        elif usage is not None:
+            pass_over(self.remarks, "usage", usage)
 
     def _read(self, raw: Any, events: Events) -> None:
         expect(raw, dict, "a choice")
@@ -265,6 +268,8 @@ class ChatReader:
         if index is None:
             index = 0
         expect(index, int, "the index of a choice")
+        if index < 0:
+            raise ValueError(f"the index of a choice of a chat chunk is {index}; they are counted from 0")
         choice = self._choices.get(index)
         if choice is None:
             choice = self._choices[index] = Choice(index)
@@ -295,8 +300,7 @@ class ChatReader:
             if value is None:
                 continue
             if key == "content":
-                content = value if type(value) is str else self._parts(choice, value)
-                choice.add_text(key, content)
+                content = choice.add_content(value)
             elif key == "refusal":
                 expect(value, str, key)
                 choice.add_text(key, value)
@@ -322,24 +326,10 @@ class ChatReader:
             events.append((REFUSAL_DELTA, {"delta": refusal, "snapshot": choice.text("refusal")}))
         return calls
 
-    def _parts(self, choice: Choice, parts: Any) -> str:
-        """The text of content that comes in parts; thinking parts go to ``reasoning_content``."""
-        expect(parts, list, "content")
-        texts = []
-        for part in parts:
-            expect(part, dict, "a part of the content")
-            if part.get("type") == "thinking":
-                inner = part.get("thinking")
-                for thought in inner if type(inner) is list else [{"text": inner}]:
-                    expect(thought, dict, "a thinking part")
-                    choice.add_text("reasoning_content", str(thought.get("text") or ""))
-            elif type(part.get("text")) is str:
-                texts.append(part["text"])
-        return "".join(texts)
-
     def _logprobs(self, choice: Choice, raw: Any, events: Events) -> None:
-        expect(raw, dict, "logprobs")
-        choice.add_logprobs(raw)
+        if not choice.add_logprobs(raw):
+            pass_over(self.remarks, "logprobs", raw)
+            return
         for key, delta_name, _ in _LOGPROBS:
             if raw.get(key) and delta_name in self.wanted:
                 shown = self._shown.setdefault((choice.index, key), [])

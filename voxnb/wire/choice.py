@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from types import NoneType
 from typing import Any, Final
 
 REPLACED: Final = frozenset({"index", "type", "id", "role", "name", "format", "status"})
@@ -61,9 +62,26 @@ def expect(value: Any, kind: type, where: str, *, of: str = "a chat chunk") -> N
         ValueError: naming the place, the type that was expected and what was found.
     """
     if type(value) is not kind:
-        text = repr(value)
-        found = text if len(text) <= 80 else text[:77] + "..."
-        raise ValueError(f"{where} of {of} should be {kind.__name__}, not {type(value).__name__}: {found}")
+        raise ValueError(f"{where} of {of} should be {kind.__name__}, not {type(value).__name__}: {shown(value)}")
+
+
+def shown(value: Any) -> str:
+    """A value as a message quotes it."""
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def pass_over(remarks: list[str], what: str, value: Any) -> None:
+    """Note a part of an answer that cannot be read and is not needed; the same is noted once.
+
+    >>> remarks = []
+    >>> pass_over(remarks, "usage", [1])
+    >>> remarks
+    ['the server sent usage that is none and was passed over: [1]']
+    """
+    remark = f"the server sent {what} that is none and was passed over: {shown(value)}"
+    if remark not in remarks:
+        remarks.append(remark)
 
 
 class ToolCall:
@@ -170,8 +188,37 @@ class Choice:
         else:
             self.fields[key] = merged(self.fields.get(key), value)
 
-    def add_logprobs(self, raw: Mapping[str, Any]) -> None:
-        """Continue the token lists."""
+    def add_content(self, content: Any) -> str:
+        """Continue the content by a text or by parts, thinking parts as ``reasoning_content``.
+
+        Returns:
+            The text that is new.
+
+        Raises:
+            ValueError: it is neither.
+        """
+        if type(content) is str:
+            text = content
+        else:
+            expect(content, list, "content")
+            text = "".join([self._part(part) for part in content])
+        self.add_text("content", text)
+        return text
+
+    def _part(self, part: Any) -> str:
+        expect(part, dict, "a part of the content")
+        if part.get("type") != "thinking":
+            return text if type(text := part.get("text")) is str else ""
+        inner = part.get("thinking")
+        for thought in inner if type(inner) is list else [{"text": inner}]:
+            expect(thought, dict, "a thinking part")
+            self.add_text("reasoning_content", str(thought.get("text") or ""))
+        return ""
+
+    def add_logprobs(self, raw: Any) -> bool:
+        """Continue the token lists; False, and nothing is changed, where they are none."""
+        if type(raw) is not dict or any(type(raw.get(k)) not in (list, NoneType) for k in ("content", "refusal")):
+            return False
         begins = self.logprobs is None
         if self.logprobs is None:
             self.logprobs = {"content": None, "refusal": None}
@@ -179,13 +226,13 @@ class Choice:
             tokens = raw.get(key)
             if tokens is None:
                 continue
-            expect(tokens, list, f"logprobs.{key}")
             if known is None:
                 # An empty list later on says nothing; at first it says that there will be one (as in the SDK).
                 if tokens or begins:
                     self.logprobs[key] = list(tokens)
             else:
                 known.extend(tokens)
+        return True
 
     def add_call(self, raw: Any) -> tuple[ToolCall, str | None]:
         """Continue a tool call, or begin one.

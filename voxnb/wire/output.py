@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from voxnb.wire.answer import text_of
-from voxnb.wire.choice import copied
+from voxnb.wire.choice import copied, expect
 
 PARTS: Final = ("content", "summary")
 """Keys of an item that hold lists of parts."""
@@ -161,6 +161,33 @@ class Output:
     def to_list(self) -> list[dict[str, Any]]:
         """All items so far, shared with nobody."""
         return [item.to_dict() for item in self]
+
+
+def items_in(output: Any) -> list[dict[str, Any]]:
+    """A response's output, looked at.
+
+    Raises:
+        ValueError: it is no list of items.
+    """
+    expect(output, list, "output", of="a response")
+    for item in output:
+        expect(item, dict, "an output item", of="a response")
+    return list(output)
+
+
+def place_of(event: Mapping[str, Any], key: str) -> int | None:
+    """The place that an event names, or None where it names none.
+
+    Raises:
+        ValueError: it is none.
+    """
+    index: Any = event.get(key)
+    if index is None:
+        return None
+    expect(index, int, key, of="a response's event")
+    if index < 0:
+        raise ValueError(f"{key} of a response's event is {index}; they are counted from 0")
+    return int(index)
 
 
 def _text_key(part: Mapping[str, Any]) -> str:

@@ -17,10 +17,10 @@ from typing import Any, Final
 from voxnb.events import WIRE_TYPES, ResponsesAPIEvents
 from voxnb.wire.answer import BETWEEN_MESSAGES, last_text, logprobs_of, message_of, text_of
 from voxnb.wire.chat import Events
-from voxnb.wire.choice import copied, decoded, expect
+from voxnb.wire.choice import copied, decoded, expect, pass_over
 from voxnb.wire.ending import BACKGROUND, ENDED, error_in, error_of, finish_reason, type_of
 from voxnb.wire.item import OUTPUTS, as_input, call_id_of
-from voxnb.wire.output import Output, OutputItem
+from voxnb.wire.output import Output, OutputItem, items_in, place_of
 from voxnb.wire.replay import STEPS, events_of
 
 NAMES: Final = {wire: name.value for name, wire in WIRE_TYPES[ResponsesAPIEvents].items()}
@@ -81,6 +81,7 @@ class ResponsesReader:
         service_tier: as the server said, or None.
         system_fingerprint: as the server said, or None.
         status: the response's status as last said, or None.
+        remarks: what could not be read, and the answer is whole without it; a sentence each.
     """
 
     def __init__(self, *, wanted: Container[str] = frozenset(), text_format: Mapping[str, Any] | None = None) -> None:
@@ -99,6 +100,7 @@ class ResponsesReader:
         self.service_tier: str | None = None
         self.system_fingerprint: str | None = None
         self.status: str | None = None
+        self.remarks: list[str] = []
         given = text_format.get("format", text_format) if isinstance(text_format, Mapping) else None
         self._is_json = isinstance(given, Mapping) and given.get("type") in _JSON_FORMATS
         self._output = Output()
@@ -274,7 +276,7 @@ class ResponsesReader:
             field, index_key, item_kind = _PARTS[stem]
             part: Any = event.get("part")
             expect(part, dict, "part", of=_EVENT)
-            self._item(event, item_kind).put(field, _index(event, index_key), part)
+            self._item(event, item_kind).put(field, place_of(event, index_key) or 0, part)
             self._catch_up()
         elif stem == "response.output_item" and last in ("added", "done"):
             item: Any = event.get("item")
@@ -286,7 +288,7 @@ class ResponsesReader:
         elif kind == "response.output_text.annotation.added":
             note = event.get("annotation")
             if note is not None:
-                index = _index(event, "content_index")
+                index = place_of(event, "content_index") or 0
                 self._item(event, "message").note("content", index, "output_text", "annotations", [note])
         elif kind == "error":
             self.error = error_in(event)
@@ -300,7 +302,7 @@ class ResponsesReader:
     def _grow(self, stem: str, last: str, event: Mapping[str, Any]) -> None:
         field, index_key, part_kind, item_kind, whole_key = _GROWING[stem]
         item = self._item(event, item_kind)
-        index = _index(event, index_key) if index_key else 0
+        index = (place_of(event, index_key) if index_key else None) or 0
         if last == "done":
             given = event.get(whole_key)
             if given is not None:
@@ -320,9 +322,10 @@ class ResponsesReader:
             if delta:
                 self._show(item, delta)
             tokens = event.get("logprobs")
-            if tokens:
-                expect(tokens, list, "logprobs", of=_EVENT)
+            if type(tokens) is list:
                 item.note(field, index, part_kind, "logprobs", tokens)
+            elif tokens is not None:
+                pass_over(self.remarks, "logprobs", tokens)
             place = event.get("output_index")
             self._place = (place, index) if type(place) is int else None
             self._pieces = pieces
@@ -348,12 +351,9 @@ class ResponsesReader:
             self._shown_from = [i for i in self._output if message_of([i.to_dict()])["content"]][-1]
 
     def _item(self, event: Mapping[str, Any], kind: str, identity: Any = None) -> OutputItem:
-        index = event.get("output_index")
-        if index is not None:
-            expect(index, int, "output_index", of=_EVENT)
         identity = identity or event.get("item_id") or ""
         expect(identity, str, "item_id", of=_EVENT)
-        return self._output.at(index, identity, kind)
+        return self._output.at(place_of(event, "output_index"), identity, kind)
 
     def _note_response(self, response: Mapping[str, Any], *, ends: bool) -> None:
         for key in ("id", "model", "service_tier", "system_fingerprint", "status"):
@@ -361,21 +361,17 @@ class ResponsesReader:
             if value and type(value) is str:
                 setattr(self, key, value)
         usage = response.get("usage")
-        if usage is not None:
-            expect(usage, dict, "usage", of="a response")
+        if type(usage) is dict:
             self.usage = copied(usage)
+        elif usage is not None:
+            pass_over(self.remarks, "usage", usage)
         details = response.get("incomplete_details")
         if type(details) is dict and type(details.get("reason")) is str:
             self._reason = details["reason"]
-        output = response.get("output")
-        if output is not None:
-            expect(output, list, "output", of="a response")
-            for item in output:
-                expect(item, dict, "an output item", of="a response")
+        if response.get("output") is not None:
+            self._note_output(response["output"], ends=ends)
         if not ends:
             return
-        if output:
-            self._output.replace(output)
         self._ended = True
         if self.status not in ENDED:
             self.status = "completed"
@@ -386,9 +382,13 @@ class ResponsesReader:
         self.error = error_of(response) or self.error
         self._catch_up()
 
-
-def _index(event: Mapping[str, Any], key: str) -> int:
-    index: Any = event.get(key)
-    if index is not None:
-        expect(index, int, key, of=_EVENT)
-    return index or 0
+    def _note_output(self, output: Any, *, ends: bool) -> None:
+        try:
+            items = items_in(output)
+        except ValueError:
+            if not self._output:
+                raise
+            pass_over(self.remarks, "output", output)  # it would only repeat what came
+        else:
+            if items and ends:
+                self._output.replace(items)
