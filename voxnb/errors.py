@@ -178,6 +178,8 @@ class APIStatusError(APIError):
         status_code: HTTP status.
         request_id: the server's id of the request, or None.
         code: the error code of the body (``context_length_exceeded``), or None.
+        param: the parameter that the body blames (``messages[2].role``), or None.
+        type: the kind of error that the body names (``invalid_request_error``), or None.
         body: the decoded body, or None.
         context_limit_tokens: the window, where the server refused a request as too long and says it.
         context_sent_tokens: what it counted, likewise.
@@ -187,6 +189,8 @@ class APIStatusError(APIError):
     status_code: int
     request_id: str | None = None
     code: str | None = None
+    param: str | None = None
+    type: str | None = None
     body: Any = None
     context_limit_tokens: int | None = None
     context_sent_tokens: int | None = None

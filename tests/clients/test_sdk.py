@@ -344,10 +344,13 @@ def test_passing_refusals_are_tried_again_and_told(wire, status):
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422])
 def test_final_refusals_are_not_tried_again(wire, status):
-    server, error = ask(wire, wire.http(f"{status} X", {"error": {"message": "no", "type": "t", "code": "c"}}))
+    body = {"error": {"message": "no", "type": "t", "code": "c", "param": "messages[2].role"}}
+    server, error = ask(wire, wire.http(f"{status} X", body))
     assert len(server.asked) == 1
     assert isinstance(error, errors.status_error(status))
     assert (error.status_code, error.retries, error.code, error.body["message"]) == (status, 0, "c", "no")
+    assert (error.param, error.type) == ("messages[2].role", "t")
+    assert "no (parameter 'messages[2].role')" in str(error)
     assert error.host == f"127.0.0.1:{server.port}"
 
 

@@ -57,6 +57,52 @@ def test_refusals_and_repeats_are_in_the_trace():
     assert [line["status"] for line in found if line.get("error")] == [429]
 
 
+def refused(status, body, kind="application/json"):
+    return testing.Status(status, headers={"content-type": kind, "Retry-After": "0"}, body=body)
+
+
+TOLD = {"error": {"message": f"Incorrect key {KEY}, sorry.", "type": "t", "param": "model", "code": "c"}}
+PAGE = "<html><title>Sign in</title>" + "<p>and so on</p>" * 20 + "</html>"
+NO_ANSWERS = {
+    "a refusal": (refused(400, TOLD), {"status": 400}, "Incorrect key …, sorry."),
+    "a failure": (refused(503, TOLD), {"status": 503}, "Incorrect key …, sorry."),
+    "a failure as a page": (refused(502, PAGE, "text/html"), {"status": 502}, PAGE),
+    "a page": (refused(200, PAGE, "text/html"), {}, PAGE),
+    "half a document": (refused(200, '{"choices": [{"mess'), {}, '{"choices": [{"mess'),
+    "a stream of a page": (refused(200, PAGE + "\n\n", "text/event-stream"), {"stray": True}, "<html><title>Sign in"),
+    "half an event": (testing.Drop(after_bytes=60), {"incomplete": True}, '{"id":"chatcmpl'),
+}
+
+
+@pytest.mark.parametrize("what", NO_ANSWERS)
+def test_what_comes_in_place_of_an_answer_is_in_the_trace_without_keys(what):
+    reply, facts, words = NO_ANSWERS[what]
+    with talking(reply, trace=True, api_key=KEY, max_retries=1) as (server, chat):
+        with pytest.raises(errors.APIError):
+            chat.ask("One").result(WAIT_S)
+        found = traced(chat)
+        text = Path(chat.trace).read_text()
+        posts = [r for r in server.requests if r.method == "POST"]
+    numbers = {line["request"] for line in found if line.get("path") == "/chat/completions"}
+    assert len(numbers) == len(posts)
+    came = [line for line in found if line["direction"] == "received" and "message" in line]
+    for number in numbers:
+        [line] = [line for line in came if line["request"] == number]
+        said = line["message"]
+        assert (said["error"]["message"] if isinstance(said, dict) and "error" in said else str(said)).startswith(words)
+        assert {key: line[key] for key in facts} == facts
+    assert KEY not in text
+
+
+def test_a_page_without_end_is_cut_in_the_trace():
+    page = refused(200, "x" * 100_000, "text/plain")
+    with talking(page, trace=True) as (_, chat):
+        with pytest.raises(errors.APIResponseValidationError):
+            chat.ask("One").result(WAIT_S)
+        [line] = [line for line in traced(chat) if "cut_to_bytes" in line]
+    assert line["message"] == "x" * line["cut_to_bytes"]
+
+
 def test_where_the_trace_is_is_told_by_the_created_event_also_to_late_listeners():
     heard = []
     with talking("Well.", trace=True, statistics=True) as (_, chat):
@@ -128,6 +174,21 @@ def test_a_private_client_is_in_no_log_and_no_report(caplog, capfd):
         private = run(privacy=True)
     assert SECRET not in private
     assert "ValueError" in private, "that it failed is said"
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_who_writes_a_private_clients_summaries_logs_none_of_it_either(caplog, private):
+    """A client of its own asks for them; of a private one the SDK's log has no line, at whatever level."""
+    with caplog.at_level(logging.DEBUG), testing.server(scripted(fold=f"They spoke of {SECRET}.")) as server:
+        given = {"base_url": server.base_url, "api_key": server.api_key, "privacy": private}
+        with voxnb.ChatCompletionsAPIClient(given, model=TELLER) as teller:
+            with client(server, privacy=private, summary_client=teller) as chat:
+                say(chat, *range(1, 9))
+                assert SECRET in chat.conversation.summary().text
+                with pytest.raises(errors.VoxnbError):
+                    chat.conversation.fold(through=99).result(WAIT_S)
+    assert any(record.name.startswith("openai") for record in caplog.records) == (not private)
+    assert SECRET not in caplog.text
 
 
 def test_statistics_count_requests_repeats_bytes_and_waiting():

@@ -18,6 +18,7 @@ MOST_ANSWER_BYTES: Final = 64 * 1024 * 1024
 """An unstreamed answer longer than this is not an answer."""
 
 _SHOWN_BYTES: Final = 4_096
+_TRACED_BYTES: Final = 65_536
 
 
 class ByteStream:
@@ -93,7 +94,7 @@ class ByteStream:
         """
         is_json = self.content_type == "application/json" or self.content_type.endswith("+json")
         if not (is_json or (streamed and self.is_streamed)):
-            raise self.unexpected(await self.read(most_bytes=_SHOWN_BYTES))
+            raise self.unexpected(await self._read_other())
         try:
             while not self._first:
                 self._first = await anext(self)
@@ -103,6 +104,14 @@ class ByteStream:
                 raise APIConnectionError(f"{host} ended the answer before its first byte", host=host) from None
             raise self.unexpected(b"") from None
         self._started = True
+
+    async def _read_other(self) -> bytes:
+        """The start of a body that is not the API's; more of it where there is a trace to read it in."""
+        most_bytes = _SHOWN_BYTES if self._transport.trace is None else _TRACED_BYTES
+        body = await self.read(most_bytes=most_bytes)
+        if body:
+            self.note(body[:most_bytes], **({"cut_to_bytes": most_bytes} if len(body) > most_bytes else {}))
+        return body
 
     def unexpected(self, body: bytes) -> APIResponseValidationError:
         """The error for a body that is not the API's."""
@@ -143,10 +152,10 @@ class ByteStream:
             raise self.unexpected(body)
         return found
 
-    def note(self, message: bytes | str) -> None:
-        """A message of this answer, for the trace."""
+    def note(self, message: bytes | str, **facts: Any) -> None:
+        """A message of this answer, for the trace, and what to know of it."""
         if self._transport.trace is not None:
-            self._transport.trace.received(self.number, message)
+            self._transport.trace.received(self.number, message, **facts)
 
     async def aclose(self) -> None:
         """Let go of the connection; idempotent."""

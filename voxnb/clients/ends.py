@@ -29,7 +29,7 @@ T = TypeVar("T")
 def error_payload(error: BaseException) -> dict[str, Any]:
     """What `ChatCompletionsAPIError` carries."""
     out: dict[str, Any] = {"type": type(error).__name__, "message": str(error)}
-    for name in ("status_code", "code", "request_id", "retry_after_s"):
+    for name in ("status_code", "code", "param", "request_id", "retry_after_s"):
         value = getattr(error, name, None)
         if value is not None:
             out[name] = value

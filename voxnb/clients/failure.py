@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 from voxnb.clients.address import Endpoint
 from voxnb.clients.refusal import hide, hide_in_text
-from voxnb.errors import APIConnectionError, APIError, APITimeoutError
+from voxnb.errors import APIConnectionError, APIError, APIStatusError, APITimeoutError
+from voxnb.runtime.trace import Trace
 
 SECRET_HEADERS: Final = ("authorization", "api-key", "x-api-key", "proxy-authorization", "cookie")
 _DEEPEST: Final = 50
@@ -74,6 +75,16 @@ def counted(error: APIError, retries: int) -> APIError:
 
 def _after(retries: int) -> str:
     return f" (after {retries} {'retry' if retries == 1 else 'retries'})" if retries else ""
+
+
+def trace_failure(trace: Trace, number: int, error: APIError) -> None:
+    """Note what came in place of an answer: the server's own words, where it said any."""
+    facts: dict[str, Any] = {"status": error.status_code} if isinstance(error, APIStatusError) else {}
+    answer = getattr(error.__cause__, "response", None)  # of the SDK's error, which has read it
+    if answer is not None and answer.is_stream_consumed and answer.content:
+        trace.received(number, answer.content, **facts, error=str(error))
+    else:
+        trace.answered(number, **facts, error=str(error))
 
 
 def silence(endpoint: Endpoint, wait_s: float) -> APITimeoutError:

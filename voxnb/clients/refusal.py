@@ -126,7 +126,9 @@ def refusal(
         "host": endpoint.host,
         "status_code": status_code,
         "request_id": headers.get("x-request-id") or headers.get("apim-request-id"),
-        "code": _code(found),
+        "code": _said(found, "code"),
+        "param": _said(found, "param"),
+        "type": _said(found, "type"),
         "body": found,
         "retry_after_s": retry_after_s(headers),
         "should_retry": {"true": True, "false": False}.get(headers.get("x-should-retry", "").lower()),
@@ -141,6 +143,8 @@ def refusal(
         text = _status_text(
             status_code, status=status, endpoint=endpoint, url=url, model=model, code=facts["code"], wait_s=wait_s
         )
+    if told and facts["param"] and facts["param"] not in told:
+        told = f"{told} (parameter {facts['param']!r})"
     return status_error(status_code)(f"{text}: {told}" if told else text, **facts)
 
 
@@ -208,9 +212,10 @@ def first_line(text: str, *, most: int = 200) -> str:
     return next((" ".join(line.split())[:most] for line in text.splitlines() if line.strip()), "")
 
 
-def _code(body: Any) -> str | None:
-    value = body.get("code") if isinstance(body, Mapping) else None
-    return None if value is None else str(value)
+def _said(body: Any, key: str) -> str | None:
+    """A word of the error's body, on one line, or None where it has none there."""
+    value = body.get(key) if isinstance(body, Mapping) else None
+    return None if value is None else " ".join(str(value).split())[:_SHOWN_CHARACTERS]
 
 
 def _overflow(body: Any, status_code: int) -> tuple[int | None, int | None] | None:

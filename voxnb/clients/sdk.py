@@ -30,6 +30,7 @@ from voxnb.clients.failure import (
     counted,
     silence,
     timeout_error,
+    trace_failure,
     words_of,
 )
 from voxnb.clients.refusal import hide_in_text, overflow_of, payload_refusal, refusal, wait_before_retry
@@ -263,8 +264,7 @@ class Transport:
                 raise
         except APIError as error:
             if trace is not None:
-                status = {"status": error.status_code} if isinstance(error, APIStatusError) else {}
-                trace.answered(number, **status, error=str(error))
+                trace_failure(trace, number, error)
             raise
         return opened
 

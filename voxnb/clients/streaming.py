@@ -63,6 +63,7 @@ class Streaming:
         self.bytes_received = 0
         self.dialect = client.DIALECT
         self.reader = self.dialect.read((), {})
+        self._stray = ""
         if turn is not None:
             turn.is_answered = lambda: self.reader.complete
 
@@ -120,19 +121,37 @@ class Streaming:
             await background.fetch(self, self.reader.id)
         if self.reader.error is not None:
             raise self._error(self.reader.error)
+        self._check_answered(done=done)
+        self._emit(self.reader.finish())
+
+    def _check_answered(self, *, done: bool) -> None:
+        """Whether what came is an answer, and all of it.
+
+        Raises:
+            APIResponseValidationError: it is none.
+            StreamBrokenError: it stopped.
+        """
+        host, choices = self.client.host, self.reader.choices
+        if self._stray and not choices:
+            line = self.client.transport.hide(self._stray)
+            raise APIResponseValidationError(
+                f"{host} answered with an event stream that holds {line!r}; that is not a model API: check base_url, and "
+                "whether a login page or a proxy stands before it",
+                host=host,
+                first_line=line,
+            )
         if not (done or self.reader.complete):
             raise StreamBrokenError(
-                f"{self.client.host} ended its answer before it was complete; if it does so again, look whether base_url "
-                "is an OpenAI-style server",
-                host=self.client.host,
+                f"{host} ended its answer before it was complete; if it does so again, look whether base_url is an "
+                "OpenAI-style server",
+                host=host,
             )
-        if not any(choice["index"] == 0 for choice in self.reader.choices):
+        if not any(choice["index"] == 0 for choice in choices):
             raise APIResponseValidationError(
-                f"{self.client.host} ended its answer without saying anything; check the model's name and base_url",
-                host=self.client.host,
+                f"{host} ended its answer without saying anything; check the model's name and base_url",
+                host=host,
                 first_line="",
             )
-        self._emit(self.reader.finish())
 
     @property
     def _has_ended(self) -> bool:
@@ -219,11 +238,20 @@ class Streaming:
     async def _read(self, stream: ByteStream) -> bool:
         sse = SSEReader()
         note = stream.note if self.client.transport.trace is not None else None
-        async for block in stream:
-            self._note_first_event()
-            if (ended := self._take_messages(sse.feed(block), note)) is not None:
-                return ended
-        return bool(self._take_messages(sse.close(), note))
+        try:
+            async for block in stream:
+                self._note_first_event()
+                if (ended := self._take_messages(sse.feed(block), note)) is not None:
+                    return ended
+            return bool(self._take_messages(sse.close(), note))
+        except BaseException:
+            for half in sse.close() if note is not None else ():
+                stream.note(half, incomplete=True)
+            raise
+        finally:
+            if sse.stray:
+                stream.note(sse.stray, stray=True)
+                self._stray = sse.stray
 
     def _take_messages(self, messages: Sequence[str], note: Callable[[str], object] | None) -> bool | None:
         """Read messages of a stream; whether the server says that it is the end, None where more may come."""
