@@ -99,11 +99,17 @@ class Panel(anywidget.AnyWidget):  # type: ignore[misc,unused-ignore]  # anywidg
 
 
 def let_pages_choose(widget: Any) -> None:
-    """Let the page say which of the kernel's shells takes its messages, until something is sent to it.
+    """Let the page say which of the kernel's shells takes its messages.
 
-    Publishing the widget's birth from a cell bound its messages to that cell's shell (ipykernel 7.4); the page itself
-    asks for one that is free while cells run. An ipykernel that has no such rule needs nothing.
+    A page asks for a shell that is free while cells run, as soon as it has one; what it says before, its hello among
+    it, comes on the cells' own. ipykernel 7.4 sends a comm's messages to the shell that last published on it, whatever
+    the page asks: one answer to such a hello, and all that followed waited for the cell that ran. An ipykernel that has
+    no such rule needs nothing.
     """
     comm = getattr(widget, "comm", None)
-    if "_reply_subshell_id" in getattr(comm, "__dict__", {}):
-        del comm.__dict__["_reply_subshell_id"]
+    if hasattr(comm, "_reply_subshell_for"):
+        comm._reply_subshell_for = _as_asked  # noqa: SLF001 - there is no public way to say it
+
+
+def _as_asked(_data: Any, asked: Any) -> Any:
+    return asked

@@ -72,10 +72,6 @@ def test_a_conversation_is_read_continued_stopped_retried_edited_and_left_as_tex
     assert notebook.problems == []
 
 
-@pytest.mark.xfail(
-    reason="ipykernel 7.4: what the page says to this widget waits for the cell that runs (a live reply's Stop does not)",
-    run=False,
-)
 def test_it_answers_while_a_cell_blocks(shown):
     notebook, cell = shown
     notebook.start(5)

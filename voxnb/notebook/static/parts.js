@@ -61,16 +61,22 @@ const count = (n) => (n === null || n === undefined ? "unknown" : Number(n).toLo
 const plural = (n, word) => `${count(n)} ${word}${n === 1 ? "" : "s"}`;
 const turnsNamed = (first, last) => (first === last ? `turn ${first}` : `turns ${first}–${last}`);
 
+const HELLO_MS = 1500; // how long an answer to a hello may take before it is said again
+const GONE_MS = 3000; // how long a kernel that may be gone has to answer
+
 /**
- * The page's end of a channel: says hello, confirms patches, asks for all of it after a gap, and tells when the kernel
- * is gone. `ask(verb, args, buffers)` returns a promise of the kernel's answer.
+ * The page's end of a channel: says hello until it is answered, confirms patches, asks for all of it after a gap, and
+ * tells when the kernel is gone. `ask(verb, args, buffers)` returns a promise of the kernel's answer.
  */
-function connect(model, { patch, lost = (_why) => {}, trouble = (_text) => {} }) {
+function connect(model, { patch, lost = (_why) => {}, trouble = (_text) => {}, other = (_message, _buffers) => {} }) {
   let last = null;
   let asked = 0;
+  let heard = 0;
+  let doubt = null;
   const waiting = new Map();
   const say = (content, buffers) => model.send(content, undefined, buffers);
-  const hear = (message) => {
+  const hear = (message, buffers) => {
+    heard += 1;
     if (message.t === "patch") {
       if (!message.full && (last === null || message.n !== last + 1)) {
         if (last !== null) say({ t: "hello" });
@@ -85,9 +91,19 @@ function connect(model, { patch, lost = (_why) => {}, trouble = (_text) => {} })
       waiting.delete(message.id);
       if (promise) (message.error === undefined ? promise.resolve : promise.reject)(message.error ?? message.value);
     } else if (message.t === "trouble") trouble(message.text);
+    else other(message, buffers);
   };
+  // What is said before the page has a shell of its own in the kernel may wait there for the cell that runs.
+  const hello = setInterval(() => last === null && say({ t: "hello" }), HELLO_MS);
   const gone = () => {
-    if (model.comm_live === false) lost("The kernel that made this is gone. Run the cell again.");
+    clearTimeout(doubt);
+    const before = heard;
+    say({ t: "hello" });
+    doubt = setTimeout(() => {
+      if (heard !== before) return;
+      clearInterval(hello);
+      lost("The kernel that made this is gone. Run the cell again.");
+    }, GONE_MS);
   };
   model.on("msg:custom", hear);
   model.on("comm_live_update", gone);
@@ -102,6 +118,8 @@ function connect(model, { patch, lost = (_why) => {}, trouble = (_text) => {} })
       });
     },
     close() {
+      clearInterval(hello);
+      clearTimeout(doubt);
       model.off("msg:custom", hear);
       model.off("comm_live_update", gone);
     },
