@@ -24,7 +24,8 @@ from voxnb.errors import ClientClosedError, VoxnbError
 from voxnb.events import ContextEvents, Event, EventNamespace, Events, SessionEvents, WebSocketEvents
 from voxnb.params import ChatParameters
 from voxnb.runtime import config, loop
-from voxnb.runtime.dispatch import Dispatcher, EventWait
+from voxnb.runtime.dispatch import Dispatcher, Watcher
+from voxnb.runtime.event_wait import EventWait
 from voxnb.runtime.stats import Counters, Statistics
 from voxnb.runtime.trace import Trace
 from voxnb.store.context_store import FOLDER, ignore_in_git
@@ -187,6 +188,13 @@ class Client:
     def wait_for(self, event: str, *, timeout_s: float | None = None) -> EventWait:
         """The next event of a name: block with ``.result()`` or ``await`` it."""
         return self.dispatcher.wait_for(event, timeout_s=timeout_s)
+
+    def watch_events(self, watcher: Watcher, /) -> Callable[[], None]:
+        """Let a function see every event from now on: name, payload, turn or None. Returns what ends it.
+
+        It is called where the event arises, on the background loop, and must be quick; listeners are for users' code.
+        """
+        return self.dispatcher.watch(watcher)
 
     # One line each, so that editors see them; `voxengine.METHODS` is the table.
     webSocketId = web_socket_id  # noqa: N815 - VoxEngine's spelling

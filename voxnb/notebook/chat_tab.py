@@ -32,7 +32,7 @@ class ChatTab(Tab):
         client: who asks.
         talk: the conversation that is shown now.
         go: shows another conversation.
-        poke: called, from any thread, when there is something new.
+        poke: called, from any thread, when there is something new: in the tabs that it is given, or in any.
     """
 
     name = "chat"
@@ -43,7 +43,7 @@ class ChatTab(Tab):
         *,
         talk: Callable[[], Conversation],
         go: Callable[[Conversation], object],
-        poke: Callable[[], None],
+        poke: Callable[..., None],
     ) -> None:
         self._client, self._talk, self._go, self._poke = client, talk, go, poke
         self._sent = Sent()
@@ -60,16 +60,19 @@ class ChatTab(Tab):
         }
 
     def close(self) -> None:
-        """Watch no more turns."""
+        """Watch no more turns; a second call does nothing."""
         self._end_watch()
 
     # -- turns under way ----------------------------------------------------------------------
 
     def _on_turn(self, turn: Turn) -> None:
         self._running.append((turn, LiveText()))
-        turn.on_news(self._poke)
+        turn.on_news(self._on_news)
         turn.stored.add_done_callback(lambda _: self._poke())
         self._poke()
+
+    def _on_news(self) -> None:
+        self._poke(self.name)
 
     def _live(self) -> tuple[Turn, LiveText] | None:
         """The oldest turn that is not stored yet; the others wait for it."""
@@ -105,7 +108,7 @@ class ChatTab(Tab):
             so_far = turn.partial
             text.show(so_far, "writing," if so_far else "waiting for the reply,")
             out["live"] = {"turn": turn.id, **text.take(full=full)}
-            turn.on_news(self._poke)
+            turn.on_news(self._on_news)
         return out or None
 
     # -- what can be done ---------------------------------------------------------------------

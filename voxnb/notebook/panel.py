@@ -106,7 +106,7 @@ def let_pages_choose(widget: Any) -> None:
     the page asks: one answer to such a hello, and all that followed waited for the cell that ran. An ipykernel that has
     no such rule needs nothing.
     """
-    comm = getattr(widget, "comm", None)
+    comm: Any = getattr(widget, "comm", None)
     if hasattr(comm, "_reply_subshell_for"):
         comm._reply_subshell_for = _as_asked  # noqa: SLF001 - there is no public way to say it
 

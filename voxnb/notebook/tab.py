@@ -24,6 +24,9 @@ class Tab:
         """What is new since the last call, or with ``full`` all of it; None for nothing."""
         raise NotImplementedError
 
+    def close(self) -> None:
+        """The widget ends; a second call does nothing."""
+
 
 class Sent:
     """What the pages have, by key: so that only what changed is sent again."""

@@ -12,105 +12,42 @@ Rules:
    it was added, and stays until the last of these cells gives it up.
 4. A sticky event is kept; a later listener gets it at once, with ``late=True``.
 5. What nobody listens to is never built.
+6. A watcher sees every event as it is emitted, in the thread that emits it; while there is one, all are built.
 """
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
 import contextlib
 import copy
 import inspect
 import os
 import sys
 import threading
-import time
 import warnings
 import weakref
-from collections.abc import Callable, Coroutine, Generator, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextvars import Context, copy_context
 from types import BuiltinMethodType, MethodType
-from typing import Any, Final, TypeVar, overload
+from typing import Any, Final, TypeAlias, TypeVar, overload
 
 from voxnb.errors import ClientClosedError
 from voxnb.events import Event, EventNamespace
 from voxnb.params import nearest
-from voxnb.runtime import loop
 from voxnb.runtime.cells import current_cell
+from voxnb.runtime.event_wait import EventWait
 from voxnb.runtime.failures import Failure, FailureLog
 from voxnb.runtime.job import Job
 from voxnb.runtime.lane import Delivery, Lane, Registration, bare_name, in_listener
 
-__all__ = ["Dispatcher", "EventWait", "Failure", "in_listener"]
+__all__ = ["Dispatcher", "EventWait", "Failure", "Watcher", "in_listener"]
 
 Listener = TypeVar("Listener", bound=Callable[[Event], Any])
 
+Watcher: TypeAlias = Callable[[str, Mapping[str, Any], Any], object]
+"""Gets an event's name, its payload (which is not its own: it may only look), and its turn or None."""
+
 ERROR_NAMES: Final = ("Error", "ResponseFailed")
 """How the bare names of events end that tell of a failed turn."""
-
-
-class EventWait:
-    """The next event of a name: ``.result()`` blocks for it, ``await`` waits for it.
-
-    Both may be used inside a listener: events reach it without the listener thread.
-    """
-
-    def __init__(self, name: str, *, timeout_s: float | None, forget: Callable[[EventWait], None]) -> None:
-        self.name = name
-        self.future: concurrent.futures.Future[Event] = concurrent.futures.Future()
-        self.future.set_running_or_notify_cancel()
-        self._deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        self._timeout_s = timeout_s
-        self._forget = forget
-
-    def done(self) -> bool:
-        """Whether the event has come."""
-        return self.future.done()
-
-    def result(self, timeout_s: float | None = None) -> Event:
-        """Block until the event comes.
-
-        Args:
-            timeout_s: counted from this call; the limit given to `wait_for` counts from there.
-
-        Raises:
-            TimeoutError: it has not come; after the limit given to `wait_for` it is no longer waited for.
-            ClientClosedError: the client was closed first.
-            KeyboardInterrupt: as everywhere.
-        """
-        left = self._left()
-        limit = min((s for s in (left, timeout_s) if s is not None), default=None)
-        try:
-            return loop.wait(self.future, timeout_s=limit)
-        except TimeoutError:
-            raise self._late(final=limit == left) from None
-        except (KeyboardInterrupt, asyncio.CancelledError):
-            self._forget(self)
-            raise
-
-    def __await__(self) -> Generator[Any, None, Event]:
-        return self._wait().__await__()
-
-    async def _wait(self) -> Event:
-        try:
-            return await loop.wait_async(self.future, timeout_s=self._left())
-        except TimeoutError:
-            raise self._late(final=True) from None
-        except asyncio.CancelledError:
-            self._forget(self)
-            raise
-
-    def _left(self) -> float | None:
-        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
-
-    def _late(self, *, final: bool) -> TimeoutError:
-        if final:
-            self._forget(self)
-        limit = "" if self._timeout_s is None else f" within {self._timeout_s:g} s"
-        return TimeoutError(f"no {bare_name(self.name)} came{limit}")
-
-    def __repr__(self) -> str:
-        return f"<EventWait {self.name} {'done' if self.done() else 'waiting'}>"
 
 
 class Dispatcher:
@@ -154,6 +91,7 @@ class Dispatcher:
         self._waits: dict[str, list[EventWait]] = {}
         self._kept: dict[str, dict[str, Any]] = {}
         self._executions: dict[str, set[str]] = {}
+        self._watchers: tuple[Watcher, ...] = ()
         self._closed = False
         self._log = FailureLog(on_failure=self._on_failure, private=self._private)
         self._lane = Lane(name=f"voxnb-listeners-{self._client_id}", log=self._log)
@@ -269,6 +207,8 @@ class Dispatcher:
         """
         if name not in self.wanted and name not in self._sticky:
             return
+        for watcher in self._watchers:
+            watcher(name, payload, turn)
         with self._lock:
             if self._closed:
                 return
@@ -287,6 +227,17 @@ class Dispatcher:
                 mark_seen()
         for handle in waits:
             handle.future.set_result(item.event)
+
+    def watch(self, watcher: Watcher, /) -> Callable[[], None]:
+        """Let somebody see every event from now on; it must be quick and never raise. Returns what ends it."""
+
+        def replace(watchers: tuple[Watcher, ...]) -> None:
+            with self._lock:
+                self._watchers = watchers
+                self._refresh()
+
+        replace((*self._watchers, watcher))
+        return lambda: replace(tuple(w for w in self._watchers if w is not watcher))
 
     def barrier(self, done: Callable[[], None], *, turn: Any = None) -> None:
         """Call ``done()`` on the background loop once everything emitted before has been run.
@@ -331,7 +282,7 @@ class Dispatcher:
         return name
 
     def _refresh(self) -> None:
-        self.wanted = frozenset((*self._listeners, *self._waits))
+        self.wanted = frozenset((*self._listeners, *self._waits, *(self._known if self._watchers else ())))
 
     def _keep(self, name: str, stays: Callable[[Registration], bool]) -> None:
         kept = []

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import nbformat
 
+from tests.notebook.browser.axe import violations
+
 ROOT = Path(__file__).resolve().parents[3]
 PICTURES = ROOT / "tests" / "output" / "pictures"
 # A machine under load is slow; nothing here is timed but by its own test.
@@ -157,7 +159,9 @@ class Notebook:
         self.page.evaluate("name => window.jupyterapp.commands.execute('apputils:change-theme', { theme: name })", name)
         light = "true" if "Light" in name else "false"
         self.page.wait_for_function(
-            "light => document.body.dataset.jpThemeLight === light", arg=light, timeout=LIMIT_MS
+            "light => document.body.dataset.jpThemeLight === light && !document.querySelector('#jupyterlab-splash')",
+            arg=light,
+            timeout=LIMIT_MS,
         )
 
     def outputs(self, index):
@@ -171,12 +175,15 @@ class Notebook:
         return "".join("".join(o["text"]) for o in self.outputs(index) if o["output_type"] == "stream")
 
     def picture(self, locator, name):
-        """A picture of an element, in light and in dark, to be looked at."""
+        """A picture of an element, in light and in dark, to be looked at; returns what axe finds wrong in either."""
         PICTURES.mkdir(parents=True, exist_ok=True)
+        found = []
         for theme in ("JupyterLab Light", "JupyterLab Dark"):
             self.theme(theme)
             locator.screenshot(path=str(PICTURES / f"{name}-{theme.split()[1].lower()}.png"))
+            found += [f"{theme}: {line}" for line in violations(self.page, ".voxnb")]
         self.theme("JupyterLab Light")
+        return found
 
     def close(self):
         self.page.context.close()

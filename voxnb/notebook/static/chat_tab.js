@@ -1,6 +1,6 @@
 // Chat: what was said, and saying more.
 
-function chatTab({ link, alert, open }) {
+function chatTab({ link, act }) {
   const turns = new Map(); // id → {node, item}
   const log = h("div.voxnb-log", { role: "log", "aria-label": "Conversation", tabindex: "0" });
   const earlier = h("button", { type: "button", hidden: true, onclick: () => act("chat.earlier") }, "Earlier turns");
@@ -17,11 +17,6 @@ function chatTab({ link, alert, open }) {
   const node = h("div", {}, earlier, log, form);
   let live = null; // {view, place}
   let last = null;
-  let closed = false;
-
-  const act = (verb, args = {}, buffers = undefined) => link.ask(verb, args, buffers).then(
-    (value) => { alert(""); return value; },
-    (error) => { alert(error.message ?? String(error)); throw error; });
 
   async function submit(event) {
     event?.preventDefault();
@@ -88,12 +83,11 @@ function chatTab({ link, alert, open }) {
       h("button", { type: "button", "aria-label": `Edit turn ${item.seq}`, onclick: () => edit(id, item, said) }, "Edit"),
       h("button.voxnb-retry", { type: "button", "aria-label": `Ask turn ${item.seq} again`, onclick: () => act("chat.retry").catch(() => {}) }, "Retry"));
     const place = h("div.voxnb-answer", { dir: "auto" }, h("div.voxnb-text", {}, safe(item.answer)));
-    return h("article", { "aria-label": `Turn ${item.seq}`, id: `${scope}-turn-${item.seq}`, tabindex: "-1" },
+    return h("article", { "aria-label": `Turn ${item.seq}`, tabindex: "-1" },
       h("div.voxnb-row.voxnb-turnhead", {}, h("strong", {}, `Turn ${item.seq}`),
         item.marks.map((mark) => h("span.voxnb-mark", {}, mark)), h("span.voxnb-soft", {}, item.facts), tools),
       said, place, item.error ? h("p.voxnb-bad", {}, item.error) : null);
   }
-  const scope = `voxnb-${Math.random().toString(36).slice(2)}`;
 
   function put(section) {
     const low = log.scrollHeight - log.scrollTop - log.clientHeight < 60;
@@ -147,14 +141,14 @@ function chatTab({ link, alert, open }) {
       if (low) log.scrollTop = log.scrollHeight;
     },
     shown: () => { log.scrollTop = log.scrollHeight; },
-    go(seq) {
-      const found = document.getElementById(`${scope}-turn-${seq}`);
+    /** Shows a turn, by its id; whether it is among those on the page. */
+    go(id) {
+      const found = turns.get(id)?.node;
       found?.scrollIntoView({ block: "nearest" });
       found?.focus();
       return Boolean(found);
     },
-    end(why) {
-      closed = true;
+    end() {
       for (const button of [send, stop, attach]) button.disabled = true;
       box.disabled = true;
       live?.view.close();

@@ -2,7 +2,7 @@
 
 const PARTS = [["instructions", "I"], ["tools", "T"], ["pinned", "P"], ["summary", "S"], ["tail", "="], ["current turn", ">"], ["overhead", "o"]];
 
-function contextTab({ link, alert }) {
+function contextTab({ act }) {
   const bar = h("div.voxnb-bar", { role: "img" });
   const mark = h("div.voxnb-foldmark", { "aria-hidden": "true" });
   const legend = h("ul.voxnb-legend");
@@ -20,7 +20,6 @@ function contextTab({ link, alert }) {
   const node = h("div.voxnb-context", {}, words, h("div.voxnb-barframe", {}, bar, mark), legend,
     h("div.voxnb-row", {}, fold, unfold, draft, attempt, note), h("h4", {}, "Turns"), table, detail, h("h4", {}, "Summaries"), chain);
 
-  const act = (verb, args = {}) => link.ask(verb, args).then((value) => { alert(""); return value; }, (error) => { alert(error.message ?? String(error)); throw error; });
   const quietly = (verb, args) => act(verb, args).catch(() => {});
   const look = (verb, args, title) => act(verb, args).then((found) => request(found, title), () => {});
 
@@ -30,7 +29,7 @@ function contextTab({ link, alert }) {
     detail.hidden = false;
     detail.replaceChildren(
       h("div.voxnb-row", {}, h("strong", {}, title), h("span.voxnb-soft", {}, `${plural(found.total, "token")} · ${proof}`),
-        h("button", { type: "button", onclick: () => { detail.hidden = true; } }, "Close")),
+        h("button.voxnb-last", { type: "button", onclick: () => { detail.hidden = true; } }, "Close")),
       h("ol", {}, found.items.map((item) => h("li", {}, h("details", {},
         h("summary", {}, `${item.kind}${item.turn ? ` ${item.turn}` : ""} · ${item.role} · ${plural(item.tokens, "token")} · ${item.why}`),
         h("pre", { tabindex: "0" }, item.text))))),
