@@ -11,6 +11,7 @@ import pytest
 from tests.clients.realtime.peer import WAIT_S, Peer
 from tests.clients.realtime.test_connecting import client
 from voxnb import SessionEvents, SessionPolicy, errors
+from voxnb.clients.realtime import watchdog
 from voxnb.events import RealtimeAPIEvents, WebSocketEvents
 from voxnb.wire.realtime.replay import ANCHOR
 
@@ -307,3 +308,25 @@ def test_closing_while_it_reconnects_ends_at_once():
         closed = one.wait_for(WebSocketEvents.Close)
         one.close()
         assert closed.result(WAIT_S).payload.code == 1000
+
+
+def test_an_answer_that_never_begins_is_given_up_and_the_next_one_asked_for(monkeypatch):
+    monkeypatch.setattr(watchdog, "REQUEST_S", 0.05)
+    asked = []
+
+    async def behave(connection):
+        await connection.begin(id="sess_1", expires_at=FAR)
+        while True:
+            asked.append(await connection.next("response.create"))
+            if len(asked) > 1:
+                await connection.send(*connection.talk.spoken("r1", "a1", "Here I am."))
+
+    with Peer(behave) as peer, client(peer) as one:
+        told = one.wait_for(RealtimeAPIEvents.WebSocketError)
+        done = one.wait_for(RealtimeAPIEvents.ResponseDone)
+        for name in ("first", "second"):
+            one.response_create(event_id=name)
+        assert "no answer to response.create within" in told.result(WAIT_S).payload["message"]
+        assert done.result(WAIT_S).payload["response"]["id"] == "r1"
+        assert one.connected
+    assert [event["event_id"] for event in asked] == ["first", "second"]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from voxnb.clients.realtime.link import Ended, Link
 from voxnb.clients.realtime.socket import CLOSE_S, OPEN_S, Socket, realtime_headers, realtime_url
+from voxnb.clients.realtime.watchdog import Watchdog
 from voxnb.clients.refusal import payload_refusal, wait_before_retry
 from voxnb.errors import APIConnectionError, APIError, APIStatusError, APITimeoutError
 from voxnb.params import RealtimeAPIClientType
@@ -76,6 +77,7 @@ class Keeper:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._moved = asyncio.Event()
         self._replacing = False
+        self._watchdog = Watchdog(current=lambda: self.link, tell=self._tell_given_up, host=client.host)
         self._carried: deque[tuple[bytes, float]] = deque()
         self._closing = False
 
@@ -180,6 +182,8 @@ class Keeper:
                         link.ready.set_exception(refused)
         self._client.received(link, received, is_current=link.session is self.state)
         self.moved()
+        if link is self.link:
+            self._watchdog.look(link)
         if any(event["type"] == "response.done" for event in received.events):
             self._look_at_age()
 
@@ -194,6 +198,7 @@ class Keeper:
         send = self.state.put(command)
         if self.link is not None:
             self.link.send(send)
+            self._watchdog.look(self.link)
 
     def append(self, sound: bytes, audio_ms: float) -> None:
         """Send what the user says; while there is no session it is lost."""
@@ -204,6 +209,10 @@ class Keeper:
         while sum(ms for _, ms in self._carried) > CARRIED_MS:
             self._carried.popleft()
         self.link.append(sound, audio_ms=audio_ms)
+
+    def _tell_given_up(self, error: APIError) -> None:
+        self._client.tell_failure(error)
+        self.moved()
 
     # -- a loss -----------------------------------------------------------------------------------
 
