@@ -16,6 +16,7 @@ import signal
 import struct
 import sys
 import time
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
 LENGTHS: Final = struct.Struct(">II")
@@ -80,6 +81,19 @@ class Engines:
         self.hear(bytes(RATE_HZ))
 
 
+def stand_back(niceness: int) -> None:
+    """Let other processes go first.
+
+    Args:
+        niceness: how far back, from 0 to 19.
+    """
+    with contextlib.suppress(AttributeError, OSError):  # not on Windows, not where it is forbidden
+        os.nice(niceness)
+    # A process group of its own has a niceness of its own in Linux, without which that of its processes counts for nothing.
+    with contextlib.suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(niceness), encoding="ascii")
+
+
 def main() -> NoReturn:
     """See the module's text."""
     # An interrupt in the terminal or the notebook is for the parent, who decides what ends.
@@ -89,8 +103,7 @@ def main() -> NoReturn:
     # The answers go through a copy of standard output: libraries may print on the original.
     answer = os.dup(1)
     os.dup2(2, 1)
-    with contextlib.suppress(AttributeError, OSError):  # not on Windows, not where it is forbidden
-        os.nice(settings["niceness"])
+    stand_back(settings["niceness"])
     started_s = time.monotonic()
     try:
         engines = Engines(seed=settings["seed"])
