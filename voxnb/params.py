@@ -241,7 +241,8 @@ class RealtimeParameters(ChatParameters):
     VoxEngine's own are ``apiKey model type baseUrl onWebSocketClose statistics trace privacy``.
 
     Attributes:
-        base_url: another server that speaks the Realtime API; where it is not given, ``OPENAI_BASE_URL`` replaces it.
+        base_url: another server that speaks the Realtime API, or ``"local"``; where it is not given, ``OPENAI_BASE_URL``
+            replaces it.
         model: realtime model; a transcription session names its own in ``session``.
         type: a conversation (``REALTIME``), or transcription alone.
         session: settings that are sent first, as ``session_update`` takes them.

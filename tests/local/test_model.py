@@ -19,6 +19,7 @@ import voxnb
 from tests.local.tiny import call, until
 from voxnb.errors import APIConnectionError, LocalModelError
 from voxnb.local import Model, child, model, process, serve_default, weights
+from voxnb.local.served import RESTARTS
 
 # The first test that needs the weights may fetch them.
 pytestmark = [pytest.mark.local, pytest.mark.timeout(600)]
@@ -213,7 +214,7 @@ def test_a_server_that_died_is_started_again_under_the_same_address_and_key(serv
 def test_a_server_that_keeps_dying_stays_down_until_somebody_asks():
     with Model() as it:
         url = it.base_url
-        for _ in range(model.RESTARTS):
+        for _ in range(RESTARTS):
             pid = it.pid
             os.kill(pid, signal.SIGKILL)
             until(lambda pid=pid: it.pid not in (pid, None))
@@ -280,6 +281,7 @@ def test_a_chat_goes_on_after_the_server_died_in_the_middle_of_a_reply(tmp_path)
 PARENT = """
 import os, signal, sys
 from voxnb.local import Model
+from voxnb.local.served import RESTARTS
 it = Model()
 print(it.base_url.split(":")[2].split("/")[0], it.api_key, flush=True)
 """
@@ -367,7 +369,7 @@ def test_an_interrupt_of_the_whole_group_does_not_reach_it():
 @posix
 def test_the_log_stays_short(tmp_path):
     log = tmp_path / "server.log"
-    settings = process.Settings(
+    settings = model.Settings(
         path=str(weights.fetch()), name="m", n_ctx_tokens=512, slots=1, threads=1, api_key="k", port=0
     )
     first = {f: getattr(settings, f) for f in settings.__slots__}

@@ -27,8 +27,9 @@ from voxnb.clients.address import (
 from voxnb.clients.adopted import settings_of
 from voxnb.errors import CredentialsError, ParameterError
 from voxnb.params import ChatParameters
+from voxnb.runtime import config
 
-__all__ = ["PLACEHOLDERS", "Endpoint", "check_key", "current_key", "resolve_endpoint"]
+__all__ = ["PLACEHOLDERS", "Endpoint", "check_key", "current_key", "embedded", "resolve_endpoint"]
 
 Key = str | Callable[[], Any]
 
@@ -70,7 +71,7 @@ def resolve_endpoint(parameters: ChatParameters, environ: Mapping[str, str]) -> 
     if parameters.openai_client is not None:
         return _adopted(parameters)
     if parameters.base_url == "local":
-        return _embedded()
+        return embedded(config.load("local")())
     address = _address(parameters.base_url, environ)
     trusted = _is_trusted(address, parameters.base_url, environ)
     key, source = _key(parameters, environ if trusted else {})
@@ -216,10 +217,15 @@ def _custom_headers(environ: Mapping[str, str], *, has_key: bool) -> dict[str, s
     return out
 
 
-def _embedded() -> Endpoint:
-    from voxnb.runtime import config
+def embedded(served: Any, /) -> Endpoint:
+    """Where the embedded default listens.
 
-    served = config.load("local")()
+    Args:
+        served: it, with ``base_url`` and ``api_key``; started if it does not run.
+
+    Raises:
+        LocalModelError: it cannot be started.
+    """
     address = parse_address(served.base_url)
     key = check_key(served.api_key, source="the embedded model", address=address)
     return Endpoint(

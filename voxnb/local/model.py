@@ -13,31 +13,19 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import secrets
-import threading
-import time
-import weakref
-from dataclasses import replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from voxnb.errors import LocalModelError
 from voxnb.local import weights
-from voxnb.local.process import Run, Settings
-from voxnb.runtime import loop
-
-START_S: Final = 600.0
-"""Longest wait for the server; the default model takes 0.7 s, a large file on a slow disk minutes."""
+from voxnb.local.served import Served
 
 N_CTX_TOKENS: Final = 4_096
 SLOTS: Final = 2
 """One for the conversation, one for the summaries, so that neither loses its cache to the other."""
 
 LEAST_CTX_TOKENS: Final = 256
-
-RESTARTS: Final = 3
-RESTART_WITHIN_S: Final = 60.0
-"""A server that dies more often than `RESTARTS` times within this is not started again until somebody asks for it."""
 
 CHAT_SAMPLING: Final[dict[str, Any]] = {"temperature": 0.2, "top_p": 0.9, "repeat_penalty": 1.1}
 """What SmolLM2 is served with: used for a request that says nothing else. The penalty keeps it from repeating itself."""
@@ -61,7 +49,32 @@ OTHER_SUMMARY_SAMPLING: Final[dict[str, Any]] = {"temperature": 0}
 _SERVER_NAMES: Final = {"temperature": "temp", "repeat_penalty": "penalty_repeat"}
 
 
-class Model:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What llama.cpp's server is started with.
+
+    Attributes:
+        path: the GGUF file.
+        name: the model's name on the wire.
+        n_ctx_tokens: context of each slot.
+        slots: requests served at once.
+        threads: of the computation.
+        api_key: which every request must bring.
+        port: 0 for a free one.
+        sampling: defaults of requests that say nothing, by llama.cpp's own names.
+    """
+
+    path: str
+    name: str
+    n_ctx_tokens: int
+    slots: int
+    threads: int
+    api_key: str = field(repr=False)
+    port: int = 0
+    sampling: dict[str, float] = field(default_factory=dict)
+
+
+class Model(Served[Settings]):
     """A GGUF model behind an OpenAI-style server on a free loopback port.
 
     Started on first use (`base_url`, `start`, ``with``), in a process of its own that ends with `close`, with the
@@ -95,6 +108,10 @@ class Model:
     'zephyr'
     """
 
+    WHAT = "embedded model"
+    START_S = 600.0
+    """The default model takes 0.7 s, a large file on a slow disk minutes."""
+
     def __init__(
         self,
         path: str | os.PathLike[str] | None = None,
@@ -112,38 +129,13 @@ class Model:
         if not 0 <= port < 1 << 16:
             raise LocalModelError(f"port is {port!r}; expected 1 to 65535, or 0 for a free one")
         named = os.environ.get(weights.VARIABLE)
-        self._source = "path" if path is not None else weights.VARIABLE
+        self._named_by = "path" if path is not None else weights.VARIABLE
         self._own = Path(path) if path is not None else Path(named) if named else None
         self.name = self._own.stem if self._own is not None else weights.SMOLLM2.name
         self._n_ctx_tokens = n_ctx_tokens
-        self._wanted_port = port
         self.slots = slots
         self.threads = threads or max(1, _cores() - 1)
-        self.api_key = secrets.token_urlsafe(24)
-        self._forget_run()
-        _models.add(self)
-
-    def _forget_run(self) -> None:
-        """As new; also in a forked copy, where the run is the parent's and locks may be held by threads that are not there."""
-        self._port = 0
-        self._deaths: list[float] = []
-        self._run: Run[Settings] | None = None
-        self._failure: LocalModelError | None = None
-        self._starting = threading.Lock()
-        # Held for moments only: the thread that sees the server die takes it too.
-        self._lock = threading.RLock()
-        self._remove_hook: Any = None
-
-    # -- what it is -------------------------------------------------------------------------------
-
-    @property
-    def base_url(self) -> str:
-        """Address of the running server, ``http://127.0.0.1:PORT/v1``; starts it if it does not run.
-
-        Raises:
-            LocalModelError: see the class.
-        """
-        return f"http://127.0.0.1:{self.start().facts['port']}/v1"
+        super().__init__(port=port)
 
     @property
     def n_ctx_tokens(self) -> int:
@@ -152,72 +144,16 @@ class Model:
         return run.facts.get("n_ctx_tokens", self._n_ctx_tokens) if run is not None else self._n_ctx_tokens
 
     @property
-    def is_running(self) -> bool:
-        """Whether the server answers, as far as is known; never starts it."""
-        run = self._run
-        return run is not None and run.is_ready
-
-    @property
-    def pid(self) -> int | None:
-        """Process id of the server, None where it does not run."""
-        run = self._run
-        return run.pid if run is not None and run.is_ready else None
-
-    @property
-    def log(self) -> Path | None:
-        """The running server's log, at most 1 MiB; removed by `close`, kept after a crash. No text of requests is in it."""
-        run = self._run
-        return run.log if run is not None else None
-
-    @property
     def summary_sampling(self) -> dict[str, Any]:
         """What a request for a summary should say besides its messages, so that the summary ends."""
         return dict(SUMMARY_SAMPLING if self._own is None else OTHER_SUMMARY_SAMPLING)
 
-    # -- its life ---------------------------------------------------------------------------------
-
-    def start(self) -> Run[Settings]:
-        """Start the server if it does not run, fetching the weights if need be; returns when it answers.
-
-        Returns:
-            The running process; its `facts` have the port.
-
-        Raises:
-            LocalModelError: see the class.
-            KeyboardInterrupt: as everywhere; a server that was loading goes on and serves the next use.
-        """
-        run = self._run
-        if run is not None and run.is_ready:
-            return run
-        with self._starting:
-            if self._run is None:
-                settings = self._settings()
-                with self._lock:
-                    self._deaths, self._failure = [], None
-                    self._run = Run(settings, on_end=self._ended)
-                    self._remove_hook = self._remove_hook or loop.at_exit(self.close)
-            return self._ready()
-
-    def _ready(self) -> Run[Settings]:
-        deadline = time.monotonic() + START_S
-        while True:
-            with self._lock:
-                run, failure = self._run, self._failure
-            if run is None:
-                raise failure or LocalModelError("the embedded model was closed while it started")
-            if not loop.block(run.settled, timeout_s=max(0.0, deadline - time.monotonic())):
-                self.close()
-                raise LocalModelError(f"the embedded model was not ready after {START_S:g} s; see {str(run.log)!r}")
-            if run.is_ready:
-                self._port = run.facts["port"]
-                return run
-
-    def _settings(self) -> Settings:
+    def _settings(self, port: int) -> Settings:
         if importlib.util.find_spec("xllamacpp") is None:
             raise LocalModelError(
                 "the embedded model needs the package xllamacpp; install 'voxnb[local]', or use another base_url"
             )
-        path = weights.fetch() if self._own is None else weights.own_file(self._own, source=self._source)
+        path = weights.fetch() if self._own is None else weights.own_file(self._own, source=self._named_by)
         sampling = {_SERVER_NAMES.get(name, name): value for name, value in CHAT_SAMPLING.items()}
         return Settings(
             path=str(path),
@@ -226,54 +162,15 @@ class Model:
             slots=self.slots,
             threads=self.threads,
             api_key=self.api_key,
-            # After too many deaths: where clients know it, if that is still free.
-            port=self._port or self._wanted_port,
+            port=port,
             sampling=sampling if self._own is None else {},
         )
 
-    def _ended(self, run: Run[Settings]) -> None:
-        """A process has ended; called from the thread that followed it."""
-        with self._lock:
-            if run is not self._run:
-                return  # by `close`
-            now = time.monotonic()
-            self._run, self._failure = None, run.failure(path=run.settings.path)
-            self._deaths = [at for at in self._deaths if now - at < RESTART_WITHIN_S] + [now]
-            if run.facts:
-                port = run.facts["port"]
-            elif run.settings.port and not self._wanted_port:
-                port = 0  # most likely somebody else has taken it
-            else:
-                return
-            if len(self._deaths) > RESTARTS:
-                return
-            try:
-                self._run = Run(replace(run.settings, port=port), on_end=self._ended)
-            except (LocalModelError, RuntimeError) as error:  # no more processes, or no more threads
-                self._failure.__cause__ = error
-
-    def close(self) -> None:
-        """Stop the server, within 4 s; a second call does nothing, and a later use starts it again elsewhere."""
-        with self._lock:
-            run, self._run = self._run, None
-            hook, self._remove_hook = self._remove_hook, None
-            self._port, self._failure = 0, None
-        if run is not None:
-            run.stop()
-        if hook is not None:
-            hook()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
+    def _source(self, settings: Settings) -> str:
+        return settings.path
 
     def __repr__(self) -> str:
-        run = self._run
-        state = f"on port {run.facts['port']}" if run is not None and run.is_ready else "not running"
-        return f"<Model {self.name} {state}, {self.slots} × {self.n_ctx_tokens:,} tokens>"
+        return f"<Model {self.name} {self._state}, {self.slots} × {self.n_ctx_tokens:,} tokens>"
 
 
 def _cores() -> int:
@@ -283,17 +180,7 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-_models: weakref.WeakSet[Model] = weakref.WeakSet()
 _defaults: dict[str, Model] = {}
-
-
-def _after_fork() -> None:
-    for model in _models:
-        model._forget_run()  # noqa: SLF001 - this module's own class
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 def serve_default() -> Model:

@@ -1,4 +1,4 @@
-"""One run of the embedded model's process, seen from its parent.
+"""One run of a server of ours in a child process, seen from its parent.
 
 The parent's end of the child's standard input is its lifeline: the child ends when it
 closes. A forked copy of the parent gets the descriptor too; it closes its copy, so that
@@ -17,7 +17,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
@@ -48,31 +48,6 @@ class Started(Protocol):
     def port(self) -> int: ...  # noqa: D102 - see the class
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """What llama.cpp's server is started with.
-
-    Attributes:
-        path: the GGUF file.
-        name: the model's name on the wire.
-        n_ctx_tokens: context of each slot.
-        slots: requests served at once.
-        threads: of the computation.
-        api_key: which every request must bring.
-        port: 0 for a free one.
-        sampling: defaults of requests that say nothing, by llama.cpp's own names.
-    """
-
-    path: str
-    name: str
-    n_ctx_tokens: int
-    slots: int
-    threads: int
-    api_key: str = field(repr=False)
-    port: int = 0
-    sampling: dict[str, float] = field(default_factory=dict)
-
-
 S = TypeVar("S", bound=Started)
 
 
@@ -83,6 +58,7 @@ class Run(Generic[S]):
         settings: what it is started with.
         on_end: called from another thread when it has ended, however it did.
         what: its name in errors.
+        source: what it works from, for errors: the weights' path, say.
 
     Attributes:
         settings: as given.
@@ -95,9 +71,9 @@ class Run(Generic[S]):
         LocalModelError: no process can be started.
     """
 
-    def __init__(self, settings: S, *, on_end: Callable[[Run[S]], None], what: str = "embedded model") -> None:
+    def __init__(self, settings: S, *, on_end: Callable[[Run[S]], None], what: str, source: str) -> None:
         self.settings = settings
-        self._what = what
+        self._what, self._source = what, source
         self.settled, self.ended = threading.Event(), threading.Event()
         self.facts: dict[str, int] = {}
         self._on_end = on_end
@@ -196,17 +172,13 @@ class Run(Generic[S]):
         self._lifeline = self._answer = -1
         self._process.returncode = 0  # not this process's to wait for, nor to complain about
 
-    def failure(self, *, path: str) -> LocalModelError:
-        """The error that says how it ended, with the end of its log.
-
-        Args:
-            path: the weights, for the message.
-        """
+    def failure(self) -> LocalModelError:
+        """The error that says how it ended, with the end of its log."""
         code = self._process.returncode
         how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
         what = "ended" if self.facts else "did not start"
         return LocalModelError(
-            f"the {self._what}'s server {what} ({how}, {path!r}); its log {str(self.log)!r} ends:\n{self._last_words()}",
+            f"the {self._what}'s server {what} ({how}, {self._source!r}); its log {str(self.log)!r} ends:\n{self._last_words()}",
             exit_code=code,
             log=str(self.log),
         )

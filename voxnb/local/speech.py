@@ -262,7 +262,7 @@ def check_packages() -> None:
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise LocalModelError(
-            f"speech without a service needs the package {missing[0]}; install 'voxnb[voice,local]', or use another base_url"
+            f"speech without a service needs the package {missing[0]}: pip install 'voxnb[voice]', or use another base_url"
         )
 
 

@@ -30,6 +30,10 @@ INSTRUCTIONS: Final = "You talk on the telephone. Answer in one or two short sen
 MOST_TOKENS: Final = 96
 """Of an answer: half a minute of speech."""
 
+MOST_LETTERS: Final = 9_000
+"""Of what a model is told of a conversation, about 2,500 tokens: the oldest of it is left out. Small models have small
+windows, and read slowly."""
+
 REMEMBERED: Final = 500
 """Transcripts that a server keeps, of all its sessions."""
 
@@ -88,7 +92,7 @@ class Language:
         if view.instructions in ("", DEFAULT_INSTRUCTIONS):
             said = [message for message in told if message.get("content") != DEFAULT_INSTRUCTIONS]
             told = [{"role": "system", "content": INSTRUCTIONS}, *said]
-        return told
+        return recent(told)
 
     def _written(self, messages: list[dict[str, Any]], view: View) -> Iterator[str]:
         limit = view.response.get("max_output_tokens") or view.session.get("max_output_tokens")
@@ -173,6 +177,25 @@ def _deltas(answer: http.client.HTTPResponse) -> Iterator[str]:
             text = (choices[0].get("delta") or {}).get("content")
             if text:
                 yield text
+
+
+def recent(messages: list[dict[str, Any]], /, *, letters: int = MOST_LETTERS) -> list[dict[str, Any]]:
+    """The newest messages, as many as fit; instructions stay, and so does the last message.
+
+    Args:
+        messages: of a conversation, oldest first.
+        letters: how many fit.
+
+    >>> said = [{"role": role, "content": role} for role in ("system", "user", "assistant", "user")]
+    >>> [m["role"] for m in recent(said, letters=15)]
+    ['system', 'assistant', 'user']
+    """
+    out: list[dict[str, Any]] = []
+    for message in reversed(messages):
+        letters -= len(str(message.get("content") or ""))
+        if letters >= 0 or not out or message["role"] == "system":
+            out.append(message)
+    return out[::-1]
 
 
 def in_sentences(deltas: Iterator[str], /) -> Iterator[str]:

@@ -8,25 +8,19 @@ it. The language model is `voxnb.local.Model` and as poor as that says; recognit
 from __future__ import annotations
 
 import os
-import secrets
 import threading
-import time
 import weakref
-from dataclasses import dataclass, field, replace
-from typing import Any, Final, Self
+from dataclasses import dataclass, field
+from typing import Any, Final
 
-from voxnb.errors import LocalModelError
 from voxnb.local import model as language
 from voxnb.local.process import Run
+from voxnb.local.served import Served
 from voxnb.local.speech import check_packages
-from voxnb.runtime import loop
+from voxnb.local.weights import progress
 
-START_S: Final = 180.0
 MOST_SESSIONS: Final = 8
 """Sessions at once: recognition and the language model share the machine's cores."""
-
-RESTARTS: Final = 3
-RESTART_WITHIN_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,11 +73,11 @@ def serve(settings: dict[str, Any]) -> dict[str, Any]:
     return {"port": server.port}
 
 
-class Voice:
+class Voice(Served[VoiceSettings]):
     """The local Realtime server as a process of its own.
 
     Started on first use; it ends with `close` and with this process however that ends. If it dies it is started again under
-    the same address and key, up to 3 times in a minute; sessions that were open are gone.
+    the same address and key, up to 3 times in a minute; sessions that were open are gone, and clients begin them again.
 
     Args:
         base_url: of the language model; None for the embedded one.
@@ -92,150 +86,103 @@ class Voice:
 
     Attributes:
         api_key: made anew for each instance; the server refuses connections without it.
+        name: of the language model that answers; empty before the first start.
 
     Raises:
         LocalModelError: on start: a package of the extra ``[voice]`` is missing, or the server does not start (the
             message carries the last lines of its log).
     """
 
+    WHAT = "embedded voice"
+    START_S = 180.0
+
     def __init__(self, base_url: str | None = None, *, language_key: str = "", language_model: str = "") -> None:
-        self._language = None if base_url is None else (base_url, language_key, language_model)
-        self.api_key = secrets.token_urlsafe(24)
-        self._forget_run()
-        _voices.add(self)
+        self._language = None if base_url is None else (base_url, language_key)
+        self.name = language_model
+        super().__init__()
 
     def _forget_run(self) -> None:
-        """As new; also in a forked copy, where the run is the parent's."""
-        self._starting = threading.Lock()
-        self._lock = threading.RLock()
-        self._run: Run[VoiceSettings] | None = None
-        self._failure: LocalModelError | None = None
-        self._deaths: list[float] = []
-        self._port = 0
-        self._remove_hook: Any = None
-
-    @property
-    def base_url(self) -> str:
-        """Address of the running server, ``http://127.0.0.1:PORT/v1``; starts it if it does not run."""
-        return f"http://127.0.0.1:{self.start().facts['port']}/v1"
-
-    @property
-    def is_running(self) -> bool:
-        """Whether the server answers, as far as is known; never starts it."""
-        run = self._run
-        return run is not None and run.is_ready
+        super()._forget_run()
+        self._users: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def start(self) -> Run[VoiceSettings]:
-        """Start the server if it does not run; returns when it answers, after about 4 s.
+        """Start the server if it does not run, with a progress bar; returns when it answers, after about 4 s.
 
         Returns:
             The running process; its `facts` have the port.
 
         Raises:
             LocalModelError: see the class.
+            KeyboardInterrupt: as everywhere; a server that was loading goes on and serves the next use.
         """
-        run = self._run
-        if run is not None and run.is_ready:
-            return run
-        with self._starting:
-            if self._run is None:
-                check_packages()
-                if self._language is None:
-                    served = language.serve_default()
-                    url, key, name = served.base_url, served.api_key, served.name
-                else:
-                    url, key, name = self._language
-                settings = VoiceSettings(
-                    api_key=self.api_key, language_url=url, language_key=key, language_model=name, port=self._port
-                )
-                with self._lock:
-                    self._deaths, self._failure = [], None
-                    self._run = Run(settings, on_end=self._ended, what="embedded voice")
-                    self._remove_hook = self._remove_hook or loop.at_exit(self.close)
-            return self._ready()
+        if self.is_running:
+            return super().start()
+        check_packages()
+        with progress("starting the embedded voice", total=2, unit="step") as at:
+            if self._language is None:
+                language.serve_default()
+            at(1)
+            run = super().start()
+            at(2)
+        return run
 
-    def _ready(self) -> Run[VoiceSettings]:
-        deadline_s = time.monotonic() + START_S
-        while True:
-            with self._lock:
-                run, failure = self._run, self._failure
-            if run is None:
-                raise failure or LocalModelError("the embedded voice was closed while it started")
-            if not loop.block(run.settled, timeout_s=max(0.0, deadline_s - time.monotonic())):
-                self.close()
-                raise LocalModelError(f"the embedded voice was not ready after {START_S:g} s; see {str(run.log)!r}")
-            if run.is_ready:
-                self._port = run.facts["port"]
-                return run
+    def _settings(self, port: int) -> VoiceSettings:
+        if self._language is None:
+            served = language.serve_default()
+            self.name = served.name
+            url, key = served.base_url, served.api_key
+        else:
+            url, key = self._language
+        return VoiceSettings(
+            api_key=self.api_key, language_url=url, language_key=key, language_model=self.name, port=port
+        )
 
-    def _ended(self, run: Run[VoiceSettings]) -> None:
-        """A process has ended; called from the thread that followed it."""
-        with self._lock:
-            if run is not self._run:
-                return  # by `close`
-            now_s = time.monotonic()
-            self._run, self._failure = None, run.failure(path=run.settings.language_url)
-            self._deaths = [at for at in self._deaths if now_s - at < RESTART_WITHIN_S] + [now_s]
-            if not run.facts or len(self._deaths) > RESTARTS:
-                return
-            try:
-                self._run = Run(
-                    replace(run.settings, port=run.facts["port"]), on_end=self._ended, what="embedded voice"
-                )
-            except (LocalModelError, RuntimeError) as error:  # no more processes, or no more threads
-                self._failure.__cause__ = error
+    def _source(self, settings: VoiceSettings) -> str:
+        return settings.language_url
 
-    def close(self) -> None:
-        """Stop the server, within 4 s; a second call does nothing, and a later use starts it again elsewhere."""
-        with self._lock:
-            run, self._run = self._run, None
-            hook, self._remove_hook = self._remove_hook, None
-            self._port, self._failure = 0, None
-        if run is not None:
-            run.stop()
-        if hook is not None:
-            hook()
-
-    def __enter__(self) -> Self:
+    def join(self, user: Any) -> None:
+        """Note a user of the server, and start it for it."""
+        with _joining:
+            self._users.add(user)
         self.start()
-        return self
 
-    def __exit__(self, *exc: object) -> None:
-        self.close()
+    def leave(self, user: Any) -> None:
+        """A user needs it no more; with the last one it ends."""
+        with _joining:
+            self._users.discard(user)
+            if not self._users:
+                self.close()
 
     def __repr__(self) -> str:
-        run = self._run
-        state = f"on port {run.facts['port']}" if run is not None and run.is_ready else "not running"
-        return f"<Voice {state}>"
+        return f"<Voice {self._state}>"
 
 
-_voices: weakref.WeakSet[Voice] = weakref.WeakSet()
 _default: list[Voice] = []
-_choosing = threading.Lock()
+_joining = threading.Lock()
 
 
 def _after_fork() -> None:
-    global _choosing  # noqa: PLW0603 - a thread that is not there may hold it
-    _choosing = threading.Lock()
-    for voice in _voices:
-        voice._forget_run()  # noqa: SLF001 - this module's own class
+    global _joining  # noqa: PLW0603 - a thread that is not there may hold it
+    _joining = threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def serve_default() -> Voice:
-    """The spoken conversation of this process, running.
+def serve_default(user: Any) -> Voice:
+    """The spoken conversation of this process, running until its last user leaves.
 
     The first call starts the language model and the engines: about 4 s, and the first time ever the model's weights.
+
+    Args:
+        user: who calls; see `Voice.leave`.
 
     Raises:
         LocalModelError: a package or the weights are not to be had; see `Voice`.
     """
-    with _choosing:
+    with _joining:
         if not _default:
             _default.append(Voice())
-        voice = _default[0]
-    voice.start()
-    return voice
+    _default[0].join(user)
+    return _default[0]

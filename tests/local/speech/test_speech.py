@@ -76,7 +76,7 @@ def test_a_dead_child_fails_one_request_and_the_next_starts_another(engines):
 
 def test_a_missing_package_is_named_with_what_to_install(monkeypatch):
     monkeypatch.setattr(speech, "PACKAGES", ("no_such_package",))
-    with pytest.raises(LocalModelError, match=r"no_such_package; install 'voxnb\[voice,local\]'"):
+    with pytest.raises(LocalModelError, match=r"no_such_package: pip install 'voxnb\[voice\]'"):
         SpeechEngines().start()
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final, Self
 from voxnb.clients import base
 from voxnb.clients.address import Endpoint
 from voxnb.clients.base import Client, caller_context
+from voxnb.clients.endpoint import embedded
 from voxnb.clients.handle import Handle
 from voxnb.clients.realtime.commands import RealtimeCommands
 from voxnb.clients.realtime.counting import RealtimeStatistics, ResponseClocks, taken
@@ -21,11 +22,11 @@ from voxnb.clients.realtime.told import Told
 from voxnb.clients.realtime.tooling import CallTools
 from voxnb.clients.tools.running import ToolRun
 from voxnb.clients.tools.toolbox import Toolbox
-from voxnb.errors import APIError, ClientClosedError, ConversationError, NotSupportedError, ParameterError
+from voxnb.errors import APIError, ClientClosedError, ConversationError, ParameterError
 from voxnb.events import RealtimeAPIEvents
 from voxnb.memory.policy import ContextPolicy
 from voxnb.params import DEFAULT_REALTIME_URL, ChatParameters, RealtimeParameters, defaults, takes
-from voxnb.runtime import loop
+from voxnb.runtime import config, loop
 from voxnb.store.context_store import ContextStore
 from voxnb.store.conversation import Conversation
 from voxnb.wire.realtime.names import session_of
@@ -50,9 +51,14 @@ class RealtimeAPIClient(RealtimeCommands, Told):
     what is said becomes turns of a conversation, as in a chat. Parameters in VoxEngine's spelling or Python's, as
     keywords or one dict; see `RealtimeParameters`.
 
+    ``base_url="local"`` is a spoken conversation without a key, in English (extra ``[voice]``): recognition, the embedded
+    language model and a voice, in processes that start with the client, in about 4 s, and end when the last such client is
+    closed. The language model stays, as for chats.
+
     Raises:
         ParameterError: unknown or contradicting parameters.
         CredentialsError: no key, or one that may not go to that host.
+        LocalModelError: the embedded voice cannot be started; for a missing package it names the command.
     """
 
     EVENTS = RealtimeAPIEvents
@@ -89,11 +95,13 @@ class RealtimeAPIClient(RealtimeCommands, Told):
         _check(p)
         policy = SessionPolicy.of(p.session_policy)
         Client.__init__(self, p)
-        self._kind, self._model, self.connect_s = p.type, p.model, p.timeout_s
-        self._keeper = Keeper(self, kind=p.type, model=p.model, policy=policy)
+        self._kind, self.connect_s = p.type, p.timeout_s
+        # Of the embedded voice the tables shall name who really answers.
+        self._model = self.served.name if self.served else p.model
+        self._keeper = Keeper(self, kind=p.type, model=self._model, policy=policy)
         self._connecting: Future[Self] | None = None
         self._connect_task: asyncio.Task[Any] | None = None
-        self._clocks = ResponseClocks(self.counters, model=p.model)
+        self._clocks = ResponseClocks(self.counters, model=self._model)
         self._sums = {"messages_sent": 0, "messages_received": 0, "problems": 0, "refused_events": 0}
         self._begin_voice(barge_in=p.barge_in, session=session_of(p.session))
         self._tools = CallTools(
@@ -111,7 +119,7 @@ class RealtimeAPIClient(RealtimeCommands, Told):
         self._scribe: Scribe | None = None
         if self._memory is not None:
             self._scribe = Scribe(
-                self._memory, model=p.model, host=self.host, tools=self._tools_now, moved=self._keeper.moved
+                self._memory, model=self._model, host=self.host, tools=self._tools_now, moved=self._keeper.moved
             )
         own = {"instructions": p.instructions, "tools": self._tools.schemas}
         first = {**{name: value for name, value in own.items() if value}, **p.session}
@@ -120,13 +128,9 @@ class RealtimeAPIClient(RealtimeCommands, Told):
         self._open()
 
     def _resolve(self, parameters: ChatParameters) -> tuple[Endpoint, Any]:
-        if parameters.base_url == "local":
-            raise NotSupportedError(
-                "there is no embedded realtime server in this version; voxnb.testing.server(…, realtime=True) is one "
-                "with scripted replies",
-                name='base_url="local"',
-                instead="voxnb.testing.server",
-            )
+        if parameters.base_url == "local" and parameters.openai_client is None:
+            voice = config.load("local_voice")(self)
+            return embedded(voice), voice
         if parameters.base_url == DEFAULT_REALTIME_URL:
             parameters = replace(parameters, base_url=None)
         return super()._resolve(parameters)
@@ -247,6 +251,11 @@ class RealtimeAPIClient(RealtimeCommands, Told):
             await self._memory.end()
         return None if self._keeper.over is not None else dict(base.NORMAL_CLOSE)
 
+    def _gone(self) -> None:
+        super()._gone()
+        if self.served is not None and not loop.on_loop():
+            self.served.leave(self)
+
     def __enter__(self) -> Self:
         try:
             return self.connect().result()
@@ -258,7 +267,7 @@ class RealtimeAPIClient(RealtimeCommands, Told):
         try:
             return await self.connect()
         except BaseException:
-            await loop.wait_async(self._begin_close())
+            await self.__aexit__()
             raise
 
     # -- what goes out ------------------------------------------------------------------------

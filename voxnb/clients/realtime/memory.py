@@ -46,7 +46,11 @@ class CallMemory(ChatCompletionsAPIClient):
         p = parameters
         given = {name: getattr(p, name) for name in PASSED_ON}
         base_url = None if p.base_url == DEFAULT_REALTIME_URL else p.base_url
-        policy = ContextPolicy(window_tokens=WINDOW_TOKENS) if p.policy is None else p.policy
+        policy = p.policy
+        if base_url == "local":
+            given["model"] = None  # the embedded one, whose window is known
+        elif policy is None:
+            policy = ContextPolicy(window_tokens=WINDOW_TOKENS)
         super().__init__(given, base_url=base_url, store_context=True, policy=policy)
         self._media: list[MediaRow] = []
         self._unused, self.dispatcher, self.counters = self.dispatcher, owner.dispatcher, owner.counters
