@@ -289,10 +289,6 @@ class Client:
         closed = self._begin_close()
         if not loop.on_loop():
             loop.wait(closed, on_interrupt=self._skip_folds)
-        self._gone()
-
-    def _gone(self) -> None:
-        """It is closed: nothing is left to do at exit."""
         self._exit()
 
     def _begin_close(self) -> Future[None]:
@@ -366,7 +362,7 @@ class Client:
 
     async def __aexit__(self, *exc: object) -> None:
         await loop.wait_async(self._begin_close())
-        self._gone()
+        self._exit()
 
     def __dir__(self) -> Iterable[str]:
         # Completion shows one spelling, and not what exchanges and folds ask of their client.
