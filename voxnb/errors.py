@@ -38,6 +38,7 @@
     │   ├── StoreFullError                    the disk is full
     │   └── StoreBusyError                    another process holds the file
     ├── LocalModelError                       the embedded model: get, check, start
+    ├── BridgeError                           the bridge process ended, or could not be started: exit_code
     ├── ProtocolError                         a peer that breaks the realtime protocol
     │   └── RemoteProtocolError               what came is out of order or shape: event_type, event_id
     └── AudioError(ValueError)                audio that is not what it says
@@ -323,6 +324,16 @@ class StoreBusyError(StoreError):
 
 class LocalModelError(VoxnbError):
     """The embedded model could not be had, checked or started."""
+
+
+class BridgeError(VoxnbError):
+    """The process in which calls live (``bridge="process"``) has ended, or could not be started; what was stored stays.
+
+    Attributes:
+        exit_code: the process's, negative for a signal; None where it never ran or still does.
+    """
+
+    exit_code: int | None = None
 
 
 class ProtocolError(VoxnbError):

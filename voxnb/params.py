@@ -254,6 +254,8 @@ class RealtimeParameters(ChatParameters):
         timeout_s: how long connecting may take; None means 10.
         max_retries: repeats of a first connection that fails in passing.
         barge_in: when the user begins to speak, stop what is played and tell the server what was heard.
+        bridge: where the session and its sound live: ``loop``, on a thread of this process, or ``process``, in a process
+            of their own that a busy cell cannot hold up.
         session_policy: a `SessionPolicy`: how a lost session is begun again, and when one is replaced before it ends.
     """
 
@@ -262,6 +264,7 @@ class RealtimeParameters(ChatParameters):
     type: RealtimeAPIClientType = RealtimeAPIClientType.REALTIME
     session: Mapping[str, Any] = field(default_factory=dict)
     barge_in: bool = True
+    bridge: str = "loop"
     session_policy: Any = None
 
     def __post_init__(self) -> None:

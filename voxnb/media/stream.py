@@ -328,8 +328,8 @@ class Stream:
         lost = counters.overflow_samples
         return {
             "tag": self.tag,
-            "source": type(self.source).__name__,
-            "target": type(self.target).__name__,
+            "source": self.source._kind_of_unit,
+            "target": self.target._kind_of_unit,
             "encoding": self.form.encoding,
             "rate_hz": self.form.rate_hz,
             "frames": self.traffic.frames,

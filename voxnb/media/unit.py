@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from voxnb.audio.formats import DEFAULT, PCM_24K, AudioFormat, Frame, audio_format
 from voxnb.audio.silence import Ended
@@ -18,6 +18,9 @@ from voxnb.media.clock import LOOP, Clock
 from voxnb.media.sound import Sound
 from voxnb.media.stream import Sink, Stream
 from voxnb.params import did_you_mean, snake_case
+
+if TYPE_CHECKING:
+    from voxnb.media.crossing import Far
 
 SEND: Final = ("tag", "encoding", "custom_parameters")
 """Parameters of `MediaUnit.send_media_to`; VoxEngine's `SendMediaParameters`."""
@@ -43,6 +46,9 @@ class MediaUnit:
     """
 
     sink: Sink = Sink()
+
+    _far: Far | None = None
+    """Where it is, if it lives in the bridge process and this is its shell."""
 
     def __init__(self, *, clock: Clock | None = None) -> None:
         self._clock: Clock = clock or LOOP
@@ -129,6 +135,11 @@ class MediaUnit:
 
     # -- hooks --------------------------------------------------------------------------------
 
+    @property
+    def _kind_of_unit(self) -> str:
+        """What statistics call it."""
+        return type(self).__name__
+
     def _offers(self, wanted: AudioFormat | None) -> AudioFormat:
         """How this unit writes what it gives.
 
@@ -182,6 +193,10 @@ class MediaUnit:
         wanted: AudioFormat | None,
         custom_parameters: Mapping[str, Any] | None,
     ) -> None:
+        far = self._far or unit._far
+        if far is not None:
+            far.side.connect(self, unit, far.wish(tag, encoding, custom_parameters))
+            return
         if self._media_over or unit._media_over:
             return
         form_in = self._offers(wanted)
@@ -209,6 +224,10 @@ class MediaUnit:
         self._feeds(stream)
 
     def _disconnect(self, unit: MediaUnit, tag: str) -> None:
+        far = self._far or unit._far
+        if far is not None:
+            far.side.disconnect(self, unit, tag)
+            return
         for stream in [s for s in self._outgoing.values() if s.target is unit and tag in ("", s.tag)]:
             self._part(stream)
 
@@ -224,13 +243,15 @@ class MediaUnit:
         target._closed(stream)
 
     def _clear(self, tag: str | None) -> None:
+        if self._far is not None:
+            self._far.side.tell("wipe", self._far.number, tag)
         for stream in [s for s in self._outgoing.values() if tag is None or s.tag == tag]:
             stream.clear()
 
     def _end_media(self) -> None:
         """This unit is closed: end all its streams, for good."""
         self._media_over = True
-        for stream in self.streams:
+        for stream in (*self._outgoing.values(), *self._incoming.values()):
             self._part(stream)
 
     # -- sound and silence --------------------------------------------------------------------

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,6 +50,15 @@ def default_store_path() -> Path | None:
     return Path(text).expanduser() if text else None
 
 
+def report_to(tell: Callable[[str], object]) -> None:
+    """Have reports told by another process, which has somebody to tell them to."""
+    global _tell  # noqa: PLW0603 - how this process speaks
+    _tell = tell
+
+
+_tell: Callable[[str], object] | None = None
+
+
 def report(text: str) -> None:
     """Print one line on standard error: the only way in which background code speaks.
 
@@ -57,6 +67,9 @@ def report(text: str) -> None:
     Args:
         text: what happened; line breaks become spaces.
     """
+    if _tell is not None:
+        _tell(text)
+        return
     if sys.stderr is None:  # type: ignore[unreachable,unused-ignore]  # pythonw and some services have none
         return
     # A report about trouble must not make more of it: the stream may be closed already.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 
 import pytest
@@ -36,10 +37,19 @@ class Mouth(MediaUnit):
             stream.push(sound)
 
 
+@pytest.fixture(params=["loop", "process"], autouse=True)
+def bridge(request, monkeypatch):
+    """Every conversation is held on the loop and in the bridge process."""
+    monkeypatch.setattr(sys.modules[__name__], "BRIDGE", request.param)
+
+
+BRIDGE = "loop"
+
+
 def call(server, **given):
     session = {"audio": {"input": {"turn_detection": {"type": "server_vad", "silence_duration_ms": 200}}}}
     return voxnb.RealtimeAPIClient(
-        **{"base_url": server.base_url, "api_key": server.api_key, "session": session, **given}
+        **{"base_url": server.base_url, "api_key": server.api_key, "session": session, "bridge": BRIDGE, **given}
     )
 
 
@@ -202,7 +212,7 @@ def test_with_turn_detection_off_what_is_said_is_committed_by_hand():
 
 def _when_appended(one, audio_ms, event):
     """Set an event once so much of the user's sound went out."""
-    if one._waterfall._appended_ms >= audio_ms:
+    if one.streams and one.streams[0].statistics()["duration_ms"] >= audio_ms:
         event.set()
     else:
         one._clock.call_at(one._clock.now() + 0.01, _when_appended, one, audio_ms, event)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tests.wire.realtime.talk import Talk
 from voxnb.audio.formats import PCM_8K, PCM_24K, ULAW_8K
 from voxnb.clients.realtime.voice import VoiceUnit
+from voxnb.clients.realtime.waterfall import table_of
 from voxnb.media.stream import Sink
 from voxnb.media.unit import MediaUnit
 from voxnb.testing.clock import VirtualClock
@@ -282,7 +283,7 @@ def test_the_time_of_an_answer_is_told_step_by_step():
     assert [round(s) for s in steps[2:6]] == [round(steps[1] + d) for d in (10, 30, 330, 330)]
     assert steps[0] == 0
     assert 979 <= steps[1] <= 1021, "said 0.5 s into the sound, noticed 1.5 s after its start"
-    table = unit._waterfall.table()
+    table = table_of(unit._waterfall.rows())
     assert str(table["first_heard_ms"].dtype) == "Float64"
     assert list(table["response_id"]) == ["r1"]
 

@@ -15,18 +15,20 @@ from voxnb.clients.endpoint import embedded
 from voxnb.clients.handle import Handle
 from voxnb.clients.realtime.commands import RealtimeCommands
 from voxnb.clients.realtime.counting import RealtimeStatistics, ResponseClocks, taken
+from voxnb.clients.realtime.distant import Distant
 from voxnb.clients.realtime.keeper import Keeper
 from voxnb.clients.realtime.memory import CallMemory
 from voxnb.clients.realtime.scribe import Scribe
 from voxnb.clients.realtime.told import Told
 from voxnb.clients.realtime.tooling import CallTools
+from voxnb.clients.realtime.waterfall import table_of
 from voxnb.clients.tools.running import ToolRun
 from voxnb.clients.tools.toolbox import Toolbox
 from voxnb.errors import APIError, ClientClosedError, ConversationError, ParameterError
 from voxnb.events import RealtimeAPIEvents
 from voxnb.memory.policy import ContextPolicy
 from voxnb.params import DEFAULT_REALTIME_URL, ChatParameters, RealtimeParameters, defaults, takes
-from voxnb.runtime import config, loop
+from voxnb.runtime import bridge, config, loop
 from voxnb.store.context_store import ContextStore
 from voxnb.store.conversation import Conversation
 from voxnb.wire.realtime.names import session_of
@@ -98,12 +100,14 @@ class RealtimeAPIClient(RealtimeCommands, Told):
         self._kind, self.connect_s = p.type, p.timeout_s
         # Of the embedded voice the tables shall name who really answers.
         self._model = self.served.name if self.served else p.model
-        self._keeper = Keeper(self, kind=p.type, model=self._model, policy=policy)
         self._connecting: Future[Self] | None = None
         self._connect_task: asyncio.Task[Any] | None = None
         self._clocks = ResponseClocks(self.counters, model=self._model)
         self._sums = {"messages_sent": 0, "messages_received": 0, "problems": 0, "refused_events": 0}
         self._begin_voice(barge_in=p.barge_in, session=session_of(p.session))
+        # The keeper of a session in the bridge process is a `Distant`: the same verbs, across.
+        self._distant = Distant.started(self, p, policy) if bridge.is_asked(p.bridge) else None
+        self._keeper: Any = self._distant or Keeper(self, kind=p.type, model=self._model, policy=policy)
         self._tools = CallTools(
             Toolbox(p.tools),
             run=p.run_tools,
@@ -112,7 +116,7 @@ class RealtimeAPIClient(RealtimeCommands, Told):
             start=self.dispatcher.run,
             hide=self.transport.hide,
             put=self._put,
-            session=lambda: self._state,
+            go_on=self._go_on,
         )
         self._tools.belong_to(caller_context())
         self._memory: CallMemory | None = CallMemory(self, p) if p.store_context else None
@@ -140,7 +144,13 @@ class RealtimeAPIClient(RealtimeCommands, Told):
 
     @property
     def _state(self) -> RealtimeSession:  # type: ignore[override]  # the keeper replaces it
-        return self._keeper.state
+        state: RealtimeSession = self._keeper.state
+        return state
+
+    @property
+    def streams(self) -> tuple[Any, ...]:
+        """The streams that it gives and hears, as they are now; of a session in the bridge process what they tell."""
+        return super().streams if self._distant is None else self._distant.streams()
 
     # -- the conversation ---------------------------------------------------------------------
 
@@ -174,7 +184,7 @@ class RealtimeAPIClient(RealtimeCommands, Told):
         return self._memory
 
     def _tools_now(self) -> Any:
-        return self._state.settings.wanted.get("tools")
+        return self._state.settings.wanted.get("tools") if self._distant is None else self._distant.tools
 
     # -- the connection -----------------------------------------------------------------------
 
@@ -286,6 +296,8 @@ class RealtimeAPIClient(RealtimeCommands, Told):
     def _command(self, command: dict[str, Any]) -> None:
         self._check_open()
         over = self._keeper.over
+        if self._distant is not None and self._distant.error is not None:
+            raise self._distant.error
         if over is not None:
             raise ClientClosedError(f"the connection has ended (code {over.code}); make a new client")
         self._do(self._put, command)
@@ -297,17 +309,11 @@ class RealtimeAPIClient(RealtimeCommands, Told):
         else:
             loop.call_soon(work, *args)
 
-    def _put(self, command: dict[str, Any]) -> None:
-        if command["type"] == "session.update":
-            command["session"].setdefault("type", self._kind.value)
-            self._note_formats(session_of(command["session"]))
-            told = command["session"].get("instructions")
-            if self._memory is not None and isinstance(told, str):
-                self._memory.instruct(told)
-        self._keeper.put(command)
-
-    def _append(self, sound: bytes, audio_ms: float) -> None:
-        self._keeper.append(sound, audio_ms)
+    def _go_on(self, response_id: str, command: dict[str, Any]) -> None:
+        if self._distant is None:
+            super()._go_on(response_id, command)
+        else:
+            self._distant.go_on(response_id, command)
 
     # -- numbers ------------------------------------------------------------------------------
 
@@ -318,20 +324,12 @@ class RealtimeAPIClient(RealtimeCommands, Told):
         (``committed_ms``), began a response (``created_ms``), sent its first sound (``first_delta_ms``), the first frame
         went out (``first_frame_ms``) and sounded (``first_heard_ms``). NA where a step was not seen.
         """
-        return self._waterfall.table()
+        return table_of(self._waterfall.rows() if self._distant is None else self._distant.rows())
 
     def statistics(self) -> RealtimeStatistics:
         """What this client has done so far; each response is a call of ``.df``, each stream a row of ``.streams``."""
-        keeper, link, sums = self._keeper, self._keeper.link, dict(self._sums)
-        own: dict[str, Any] = {"waiting": self._state.waiting, "audio_dropped_ms": keeper.dropped_ms}
-        own |= {"sessions": keeper.sessions, "reconnects": keeper.reconnects, "audio_unheard_ms": self._unheard_ms}
-        if link is not None:
-            sums["messages_sent"] += link.outbox.sent
-            sums["messages_received"] += link.messages
-            own["waiting"] += len(link.outbox)
-            own["audio_dropped_ms"] += link.outbox.dropped_ms
-            own["deepest"] = link.outbox.deepest
-        return taken(self.counters, **sums, **own, streams=tuple(stream.statistics() for stream in self.streams))
+        numbers = self._numbers() if self._distant is None else self._distant.numbers()
+        return taken(self.counters, **numbers)
 
     def __repr__(self) -> str:
         what = self._model if self._kind == "realtime" else "transcription"

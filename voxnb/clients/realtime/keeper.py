@@ -26,7 +26,7 @@ from voxnb.wire.realtime.refusal import may_reconnect
 from voxnb.wire.realtime.session import RealtimeSession, Received
 
 if TYPE_CHECKING:
-    from voxnb.clients.realtime.client import RealtimeAPIClient
+    from voxnb.clients.realtime.told import Told
 
 SETTLE_S: Final = 5.0
 """How long a prepared session may take to confirm what it was told."""
@@ -57,9 +57,7 @@ class Keeper:
         began_at: when the current one began, UNIX seconds.
     """
 
-    def __init__(
-        self, client: RealtimeAPIClient, *, kind: RealtimeAPIClientType, model: str | None, policy: SessionPolicy
-    ) -> None:
+    def __init__(self, client: Told, *, kind: RealtimeAPIClientType, model: str | None, policy: SessionPolicy) -> None:
         self._client = client
         self._kind = kind
         self._model = model

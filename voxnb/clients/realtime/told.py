@@ -14,7 +14,7 @@ from voxnb.clients.realtime.memory import CallMemory
 from voxnb.clients.realtime.scribe import Scribe
 from voxnb.clients.realtime.tooling import CallTools
 from voxnb.clients.realtime.voice import VoiceUnit
-from voxnb.errors import APIError, APIStatusError, RemoteProtocolError
+from voxnb.errors import APIError, APIStatusError, BridgeError, RemoteProtocolError
 from voxnb.events import WIRE_TYPES, Events, RealtimeAPIEvents, SessionEvents, WebSocketEvents
 from voxnb.media.stream import Stream
 from voxnb.media.unit import MediaUnit
@@ -23,6 +23,7 @@ from voxnb.runtime.stats import CallFacts
 from voxnb.store.media import MediaRow
 from voxnb.wire.realtime.heir import RESTORED, begin_with
 from voxnb.wire.realtime.item import Item
+from voxnb.wire.realtime.names import session_of
 from voxnb.wire.realtime.replay import items_of, messages_of
 from voxnb.wire.realtime.session import RealtimeSession, Received
 
@@ -53,7 +54,56 @@ class Told(VoiceUnit, Client):
     _scribe: Scribe | None
     connect_s: float | None
 
+    # -- what goes out ------------------------------------------------------------------------
+
+    def _put(self, command: dict[str, Any]) -> None:
+        if command["type"] == "session.update":
+            command["session"].setdefault("type", self._kind.value)
+            self._note_formats(session_of(command["session"]))
+            told = command["session"].get("instructions")
+            if self._memory is not None and isinstance(told, str):
+                self._memory.instruct(told)
+        self._keeper.put(command)
+
+    def _append(self, sound: bytes, audio_ms: float) -> None:
+        self._keeper.append(sound, audio_ms)
+
+    def _go_on(self, response_id: str, command: dict[str, Any]) -> None:
+        """Ask for the next response, unless the model has spoken since this one."""
+        if self._state.responses.newest in (response_id, None):
+            self._put(command)
+
+    # -- numbers ------------------------------------------------------------------------------
+
+    def _numbers(self) -> dict[str, Any]:
+        """What `RealtimeStatistics` has beyond what every client counts."""
+        keeper, link, sums = self._keeper, self._keeper.link, dict(self._sums)
+        own: dict[str, Any] = {"waiting": self._state.waiting, "audio_dropped_ms": keeper.dropped_ms}
+        own |= {"sessions": keeper.sessions, "reconnects": keeper.reconnects, "audio_unheard_ms": self._unheard_ms}
+        if link is not None:
+            sums["messages_sent"] += link.outbox.sent
+            sums["messages_received"] += link.messages
+            own["waiting"] += len(link.outbox)
+            own["audio_dropped_ms"] += link.outbox.dropped_ms
+            own["deepest"] = link.outbox.deepest
+        return {**sums, **own, "streams": tuple(stream.statistics() for stream in self.streams)}
+
     # -- what the keeper asks and tells -------------------------------------------------------
+
+    @property
+    def memory(self) -> CallMemory | None:
+        """Where what is said is written, or None."""
+        return self._memory
+
+    @property
+    def scribe(self) -> Scribe | None:
+        """Who writes it, or None."""
+        return self._scribe
+
+    @property
+    def tools_here(self) -> CallTools:
+        """Who runs tools."""
+        return self._tools
 
     @property
     def shortens(self) -> bool:
@@ -132,7 +182,17 @@ class Told(VoiceUnit, Client):
 
     def session_over(self, ended: Ended) -> None:
         """The last session has ended, and not by us."""
-        facts = {"type": "closed", "message": self._lost_text(ended), "code": ended.code}
+        self._over({"type": "closed", "message": self._lost_text(ended), "code": ended.code}, ended)
+
+    def bridge_lost(self, error: BridgeError, ended: Ended) -> None:
+        """The process in which the session was has ended."""
+        self._over({"type": "BridgeError", "message": str(error), "exit_code": error.exit_code}, ended)
+
+    def media_over(self) -> None:
+        """The last session has ended over there: nothing sounds here either."""
+        self._end_media()
+
+    def _over(self, facts: Mapping[str, Any], ended: Ended) -> None:
         self._emit(RealtimeAPIEvents.WebSocketError, facts)
         self._end_media()
         told = {"code": ended.code, "reason": ended.reason, "wasClean": ended.was_clean}

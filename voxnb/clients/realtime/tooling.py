@@ -19,7 +19,6 @@ from voxnb.clients.tools.running import Call, Runner, ToolRun
 from voxnb.clients.tools.toolbox import Toolbox
 from voxnb.wire.realtime.command import check_command
 from voxnb.wire.realtime.item import Item
-from voxnb.wire.realtime.session import RealtimeSession
 
 
 class CallTools:
@@ -33,7 +32,7 @@ class CallTools:
         start: starts an async tool (`Dispatcher.run`).
         hide: takes keys out of a text.
         put: sends a command.
-        session: the current session.
+        go_on: asks for the next response after that of an id, with a command, unless the model has spoken since.
 
     Attributes:
         runs: what ran, in order.
@@ -49,7 +48,7 @@ class CallTools:
         start: Callable[..., Any],
         hide: Callable[[str], str],
         put: Callable[[dict[str, Any]], None],
-        session: Callable[[], RealtimeSession],
+        go_on: Callable[[str, dict[str, Any]], None],
     ) -> None:
         self._toolbox = toolbox
         self._run = run and bool(toolbox.functions)
@@ -58,7 +57,7 @@ class CallTools:
         self._start = start
         self._hide = hide
         self._put = put
-        self._session = session
+        self._go_on = go_on
         self._context = Context()
         self._round = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -108,9 +107,13 @@ class CallTools:
         for run in made:
             item = {"type": "function_call_output", "call_id": run.call_id, "output": run.result}
             self._put(check_command("conversation.item.create", {"item": item}))
-        if self._session().responses.newest in (response_id, None):
-            last = {"response": {"tool_choice": "none"}} if number >= self._max_rounds else {}
-            self._put(check_command("response.create", last))
+        last = {"response": {"tool_choice": "none"}} if number >= self._max_rounds else {}
+        self._go_on(response_id, check_command("response.create", last))
+
+    async def idle(self) -> None:
+        """Wait until no tool runs."""
+        while self._tasks:
+            await asyncio.wait(set(self._tasks))
 
     async def end(self) -> None:
         """Wait for nothing any more."""

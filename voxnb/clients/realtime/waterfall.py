@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -124,11 +125,12 @@ class Waterfall:
             out.append({"item_id": fall.item_id, "response_id": fall.response_id, **times, "interrupted": fall.interrupted})  # fmt: skip
         return out
 
-    def table(self) -> Any:
-        """The same as a DataFrame; times are Float64, NA where a step was not reached or not seen."""
-        import pandas as pd
 
-        names = ["item_id", "response_id", *(f"{step}_ms" for step in STEPS), "interrupted"]
-        kinds: dict[str, Any] = {"item_id": "str", "response_id": "str", "interrupted": "bool"}
-        kinds |= {f"{step}_ms": "Float64" for step in STEPS}
-        return pd.DataFrame(self.rows(), columns=names).astype(kinds)
+def table_of(rows: Sequence[Mapping[str, Any]]) -> Any:
+    """`Waterfall.rows` as a DataFrame; times are Float64, NA where a step was not reached or not seen."""
+    import pandas as pd
+
+    names = ["item_id", "response_id", *(f"{step}_ms" for step in STEPS), "interrupted"]
+    kinds: dict[str, Any] = {"item_id": "str", "response_id": "str", "interrupted": "bool"}
+    kinds |= {f"{step}_ms": "Float64" for step in STEPS}
+    return pd.DataFrame(list(rows), columns=names).astype(kinds)
