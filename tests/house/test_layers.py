@@ -27,6 +27,7 @@ UPWARD = {
     "local": "voxnb.local.model:serve_default",
     "local_voice": "voxnb.local.voice:serve_default",
     "safe_html": "voxnb.notebook.render:markdown_html",
+    "store_widget": "voxnb.notebook.store_widget:StoreWidget",
     "show_turn": "voxnb.notebook.show:show_turn",
     "show_reply": "voxnb.notebook.render:reply_html",
 }

@@ -114,14 +114,20 @@ def clock(at: float) -> str:
     return time.strftime("%H:%M" if time.time() - at < 12 * 3600 else "%Y-%m-%d %H:%M", time.localtime(at))
 
 
-def page_html(title: str, page: Page) -> str:
-    """A page of a conversation to read: headings, quotes, lists; nothing that needs a style or a script."""
+def page_html(title: str, page: Page, *, headed: bool = True) -> str:
+    """A page of a conversation to read: headings, quotes, lists; nothing that needs a style or a script.
+
+    Args:
+        title: what it is called.
+        page: its turns.
+        headed: begin with the title and what is left out.
+    """
     left_out = page.turn_count - len(page.turns)
     head = (
         f"<p><strong>{html.escape(title)}</strong>, {page.turn_count:,} {'turn' if page.turn_count == 1 else 'turns'}"
     )
     head += f", the first {left_out:,} not shown here" if left_out else ""
-    out = [f"{head}</p>"]
+    out = [f"{head}</p>"] if headed else []
     for turn in page.turns:
         told = "".join(f" ({html.escape(mark)})" for mark in marks(turn))
         out.append(f"<p><strong>Turn {turn.seq}</strong>{told} <small>{html.escape(facts(turn))}</small></p>")

@@ -152,6 +152,13 @@ class ContextStore(StoreTables):
             raise UnknownConversationError("the store has no conversation yet; ask something first", name="latest")
         return self[rows[0][0]]
 
+    def widget(self) -> Any:
+        """A panel of the conversations for notebooks: search, read, compare two, fork, export, delete (it asks first).
+
+        Where no widgets are, it is a table as text. It can be shown several times, and ends with ``close()``.
+        """
+        return config.load("store_widget")(self)
+
     def append(self, conversation: str, messages: Iterable[Mapping[str, Any]], /) -> Conversation:
         """Add messages without a model: history from elsewhere, one turn per user message and its answers.
 
