@@ -101,6 +101,21 @@ def cell(value: Any) -> str:
     return f"{value:,}"
 
 
+def table(frame: pd.DataFrame, shown: Mapping[str, str], *, flexible: tuple[str, ...] = ()) -> None:
+    """Some columns of a table, under other heads; nothing where it is empty.
+
+    Args:
+        frame: the table.
+        shown: column → head.
+        flexible: heads of columns that may be cut.
+    """
+    if frame.empty:
+        return
+    right = tuple(head for name, head in shown.items() if str(frame[name].dtype) == "Int64")
+    rows = [[cell(value) for value in row] for row in frame[list(shown)].itertuples(index=False, name=None)]
+    screen().table(tuple(shown.values()), rows, right=right, flexible=flexible)
+
+
 def lenient(stream: Any) -> None:
     """Let a stream write every text: what its encoding lacks is shown as an escape."""
     if isinstance(stream, io.TextIOWrapper):

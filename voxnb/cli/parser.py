@@ -8,7 +8,7 @@ import textwrap
 from typing import Any, Final, NoReturn
 
 from voxnb import __version__
-from voxnb.cli import moving, phoning, reading, serving, talking
+from voxnb.cli import calling, moving, phoning, reading, serving, talking
 from voxnb.params import did_you_mean
 
 HELP_COLUMNS: Final = 78
@@ -57,6 +57,6 @@ def build() -> Parser:
     parser.add_argument("--version", action="version", version=f"voxnb {__version__}")
     parser.set_defaults(when_stopped="stopped")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    for room in (talking, reading, moving, serving, phoning):
+    for room in (talking, calling, reading, moving, serving, phoning):
         room.add(commands)
     return parser

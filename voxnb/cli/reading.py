@@ -99,7 +99,7 @@ def conversations(options: Any) -> int:
             "model": "model",
             "last_turn_at": "last turn",
         }
-        _table(frame, shown, flexible=("name", "model"))
+        output.table(frame, shown, flexible=("name", "model"))
         if frame.empty:
             output.say_error(f"no conversation in {store.path!r}")
     return 0
@@ -182,7 +182,7 @@ def search(options: Any) -> int:
             output.print_rows(found)
             return 0
         shown = {"conversation": "conversation", "turn_seq": "turn", "role": "role", "snippet": "text"}
-        _table(found, shown, flexible=("conversation", "text"))
+        output.table(found, shown, flexible=("conversation", "text"))
         if found.empty:
             output.say_error("nothing found")
         elif len(found) == window["limit"] and not options.limit:
@@ -237,12 +237,3 @@ def _verdict(store: ContextStore, verdict: Any) -> dict[str, Any]:
         "problems": list(verdict.problems),
         **{name: getattr(verdict, name) for name in counts},
     }
-
-
-def _table(frame: pd.DataFrame, shown: dict[str, str], *, flexible: tuple[str, ...]) -> None:
-    """Some columns of a table, under other heads; nothing where it is empty."""
-    if frame.empty:
-        return
-    right = tuple(head for name, head in shown.items() if str(frame[name].dtype) == "Int64")
-    rows = [[output.cell(value) for value in row] for row in frame[list(shown)].itertuples(index=False, name=None)]
-    output.screen().table(tuple(shown.values()), rows, right=right, flexible=flexible)

@@ -54,6 +54,7 @@ class AudioFile(MediaUnit):
         path: any format of libsndfile (WAV, FLAC, Ogg, MP3, AIFF …); several channels become their mean.
         real_time: whether a second of audio takes a second; otherwise it is given as fast as it is taken.
         start_ms: where to begin.
+        tail_ms: silence after its end, which a listener needs to notice that nobody speaks any more.
         clock: time and the media loop; tests bring their own.
 
     Raises:
@@ -65,7 +66,14 @@ class AudioFile(MediaUnit):
     """
 
     def __init__(
-        self, path: str | Path, /, *, real_time: bool = True, start_ms: float = 0, clock: Clock | None = None
+        self,
+        path: str | Path,
+        /,
+        *,
+        real_time: bool = True,
+        start_ms: float = 0,
+        tail_ms: float = 0,
+        clock: Clock | None = None,
     ) -> None:
         super().__init__(clock=clock)
         self.path = Path(path).expanduser()
@@ -80,6 +88,7 @@ class AudioFile(MediaUnit):
         native = AudioFormat("pcm", rate_hz if rate_hz in NATIVE_HZ else PCM_24K.rate_hz)
         self.form = ULAW_8K if is_ulaw else native
         self._start = int(start_ms * rate_hz / 1000)
+        self._tail_frames = int(tail_ms // FRAME_MS)
         self._done: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._done.set_running_or_notify_cancel()
         self._timer: Timer | None = None
@@ -130,6 +139,7 @@ class AudioFile(MediaUnit):
         self._file.seek(self._start)
         self._pacer = Pacer(elastic=False)
         self._held = b""
+        self._tail_left = self._tail_frames
         self._over = False
         native = AudioFormat("pcm", self._file.samplerate)
         rate = AudioFormat("pcm", self.form.rate_hz)
@@ -183,6 +193,9 @@ class AudioFile(MediaUnit):
                 break
             self._held += block
         data, self._held = self._held[:size], self._held[size:]
+        if not data and self._tail_left and not self._over:
+            self._tail_left -= 1
+            return self.form.silence * (size // self.form.sample_bytes)
         if 0 < len(data) < size:
             data += self.form.silence * ((size - len(data)) // self.form.sample_bytes)
         return data

@@ -77,6 +77,7 @@ class RealtimeAPIClient(RealtimeCommands, Told):
         "conversation_item_truncate",
         "input_audio_buffer_clear",
         "input_audio_buffer_commit",
+        "model",
         "policy",
         "response_cancel",
         "response_create",
@@ -153,6 +154,11 @@ class RealtimeAPIClient(RealtimeCommands, Told):
         return super().streams if self._distant is None else self._distant.streams()
 
     # -- the conversation ---------------------------------------------------------------------
+
+    @property
+    def model(self) -> str | None:
+        """Who answers: the model that was named, of the embedded voice the one that it has."""
+        return self._model
 
     @property
     def conversation(self) -> Conversation:
