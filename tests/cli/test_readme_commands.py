@@ -5,6 +5,7 @@ import shlex
 
 import pytest
 
+from voxnb.cli import calling
 from voxnb.cli.parser import EXAMPLES, build
 from voxnb.cli.talking import CHAT_EPILOG
 
@@ -17,7 +18,7 @@ def shown(text):
 
 def test_each_can_be_parsed(root, capsys):
     readme = "\n".join(re.findall(r"```bash\n(.*?)```", (root / "README.md").read_text(encoding="utf-8"), re.DOTALL))
-    commands = [*shown(readme), *shown(EXAMPLES), *shown(CHAT_EPILOG)]
+    commands = [*shown(readme), *shown(EXAMPLES), *shown(CHAT_EPILOG), *shown(calling.EPILOG)]
     assert len(commands) >= 15
     for line in commands:
         assert build().parse_args(shlex.split(line)[1:]).command, line
