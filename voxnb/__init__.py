@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from voxnb.runtime.nested import allow_nested_loops as allow_nested_loops
     from voxnb.store.context_store import ContextStore as ContextStore
     from voxnb.store.conversation import Conversation as Conversation
+    from voxnb.taping.tape import tape as tape
     from voxnb.voxengine import OpenAI as OpenAI
     from voxnb.wire.realtime.policy import SessionPolicy as SessionPolicy
 
@@ -65,6 +66,7 @@ _NAMES = {
     "chat": "voxnb.clients.chat",
     "errors": "voxnb",
     "gather": "voxnb.clients.turn",
+    "tape": "voxnb.taping.tape",
     "testing": "voxnb",
     "voxengine": "voxnb",
 }
@@ -90,6 +92,7 @@ __all__ = [
     "chat",
     "errors",
     "gather",
+    "tape",
     "testing",
     "voxengine",
 ]

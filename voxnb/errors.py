@@ -14,6 +14,7 @@
     │   │   ├── APITimeoutError               silence for longer than `timeout_s`
     │   │   └── StreamBrokenError             the answer stopped half way; the part is kept
     │   ├── APIResponseValidationError        an answer that is not the API's (a login page, garbage)
+    │   ├── TapeMissError                     a request that is not on the tape: nearest, differences
     │   └── APIStatusError                    the server refused: status_code, request_id, code
     │       ├── BadRequestError               400
     │       ├── AuthenticationError           401
@@ -37,6 +38,7 @@
     │   ├── StoreReadOnlyError                a write to a read-only store
     │   ├── StoreFullError                    the disk is full
     │   └── StoreBusyError                    another process holds the file
+    ├── TapeError                             a tape that cannot be read, or must not be written: path, line
     ├── LocalModelError                       the embedded model: get, check, start
     ├── BridgeError                           the bridge process ended, or could not be started: exit_code
     ├── ProtocolError                         a peer that breaks the realtime protocol
@@ -170,6 +172,22 @@ class APIResponseValidationError(APIError):
     """
 
     first_line: str = ""
+
+
+class TapeMissError(APIError):
+    """The request is not on the tape, and nobody else may be asked.
+
+    Attributes:
+        path: the tape.
+        request: what was asked (``POST /chat/completions``).
+        nearest: the line at which the most similar exchange begins, or None where there is none of the kind.
+        differences: ``(field, on the tape, asked)`` of each field in which they differ, as short texts.
+    """
+
+    path: str = ""
+    request: str = ""
+    nearest: int | None = None
+    differences: tuple[tuple[str, str, str], ...] = ()
 
 
 class APIStatusError(APIError):
@@ -320,6 +338,18 @@ class StoreFullError(StoreError):
 
 class StoreBusyError(StoreError):
     """Another process held the file for longer than the busy timeout."""
+
+
+class TapeError(VoxnbError):
+    """A tape cannot be read or written, or must not hold what was asked.
+
+    Attributes:
+        path: the tape.
+        line: where in it, counted from 1; None where the whole is meant.
+    """
+
+    path: str = ""
+    line: int | None = None
 
 
 class LocalModelError(VoxnbError):

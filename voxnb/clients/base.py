@@ -16,8 +16,7 @@ from contextvars import Context, copy_context
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self
 
-from voxnb.clients.address import Endpoint
-from voxnb.clients.endpoint import resolve_endpoint
+from voxnb.clients.endpoint import Resolved, resolve
 from voxnb.clients.handle import Handle
 from voxnb.clients.turn import Turn
 from voxnb.errors import ClientClosedError, VoxnbError
@@ -81,7 +80,7 @@ class Client:
         p = self._parameters = parameters
         self._id = new_id("client")
         self._socket_id = new_id("socket")
-        self.endpoint, self.served = self._resolve(p)
+        self.endpoint, self.served, later = self._resolve(p)
         # The embedded model's port changes from start to start; what is learned of it stays.
         self.host = "local" if self.endpoint.is_local else self.endpoint.host
         from voxnb.clients.sdk import Transport
@@ -92,6 +91,7 @@ class Client:
             max_retries=p.max_retries,
             openai_client=p.openai_client,
             private=p.privacy,
+            later=later,
         )
         self.counters = Counters()
         self.max_retries = p.max_retries
@@ -115,10 +115,8 @@ class Client:
         self._lock = threading.Lock()
         self._exit: Callable[[], None] = lambda: None
 
-    def _resolve(self, parameters: ChatParameters) -> tuple[Endpoint, Any]:
-        """Where it goes, and what serves it there if that is the embedded default."""
-        endpoint = resolve_endpoint(parameters, os.environ)
-        return endpoint, config.load("local")() if endpoint.is_local else None
+    def _resolve(self, parameters: ChatParameters) -> Resolved:
+        return resolve(parameters, os.environ)
 
     def _open(self) -> None:
         """It is made: close it at exit, and say VoxEngine's first events, for listeners that come at once or later."""

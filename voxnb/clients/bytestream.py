@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from voxnb.clients.failure import silence
 from voxnb.clients.refusal import first_line
@@ -21,6 +21,19 @@ _SHOWN_BYTES: Final = 4_096
 _TRACED_BYTES: Final = 65_536
 
 
+class Recorder(Protocol):
+    """Hears an answer as it is read."""
+
+    def heard(self, data: bytes) -> None:
+        """A piece came."""
+
+    def ended(self) -> None:
+        """The answer is whole."""
+
+    def closed(self) -> None:
+        """Nobody reads on."""
+
+
 class ByteStream:
     """The body of one answer, as it comes in: ``async for data in stream``.
 
@@ -34,6 +47,7 @@ class ByteStream:
         sent_bytes: of the request's body.
         received_bytes: of the body so far, unpacked.
         url: what answered (not what was asked, if the server redirects), without its query.
+        recorder: hears what comes, or None.
     """
 
     def __init__(self, response: Any, *, transport: Transport, retries: int, number: int = 0) -> None:
@@ -46,6 +60,7 @@ class ByteStream:
         self.sent_bytes = int(response.request.headers.get("content-length") or 0)
         self.received_bytes = 0
         self.url = str(response.url).partition("?")[0]  # a login page has its tokens in the query
+        self.recorder: Recorder | None = None
         self._response = response
         self._transport = transport
         self._chunks: AsyncGenerator[bytes, None] = response.aiter_bytes()
@@ -69,18 +84,25 @@ class ByteStream:
         """
         if self._first:
             data, self._first = self._first, b""
-            return data
+            return self._heard(data)
         try:
             async with asyncio.timeout(self._transport.silence_s if self._started else None):
                 data = await anext(self._chunks)
                 self.received_bytes += len(data)
-                return data
+                return self._heard(data)
         except StopAsyncIteration:
+            if self.recorder is not None:
+                self.recorder.ended()
             raise
         except TimeoutError as error:
             raise silence(self._transport.endpoint, self._transport.silence_s) from error
         except Exception as error:
             raise self._transport.broken(error, started=self._started) from error
+
+    def _heard(self, data: bytes) -> bytes:
+        if self.recorder is not None:
+            self.recorder.heard(data)
+        return data
 
     async def begin(self, *, streamed: bool = True) -> None:
         """Check what kind of answer it is, and wait until its first byte has come.
@@ -159,5 +181,7 @@ class ByteStream:
 
     async def aclose(self) -> None:
         """Let go of the connection; idempotent."""
+        if self.recorder is not None:
+            self.recorder.closed()
         await self._chunks.aclose()
         await self._response.aclose()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -28,10 +29,23 @@ from voxnb.clients.adopted import settings_of
 from voxnb.errors import CredentialsError, ParameterError
 from voxnb.params import ChatParameters
 from voxnb.runtime import config
+from voxnb.taping.tape import running
 
-__all__ = ["PLACEHOLDERS", "Endpoint", "check_key", "current_key", "embedded", "resolve_endpoint"]
+__all__ = [
+    "PLACEHOLDERS",
+    "Endpoint",
+    "Resolved",
+    "check_key",
+    "current_key",
+    "embedded",
+    "own_headers_only",
+    "resolve",
+    "resolve_endpoint",
+]
 
 Key = str | Callable[[], Any]
+Resolved = tuple[Endpoint, Any, Callable[[], Endpoint] | None]
+"""See `resolve`."""
 
 NO_KEY: Final = (
     'no key: pass api_key="sk-…" or set OPENAI_API_KEY; without a key, base_url="local" runs the embedded model '
@@ -88,6 +102,42 @@ def resolve_endpoint(parameters: ChatParameters, environ: Mapping[str, str]) -> 
         **_azure(address, parameters, environ),
         headers=_custom_headers(environ, has_key=bool(key)) if trusted else {},
     )
+
+
+def resolve(
+    parameters: ChatParameters, environ: Mapping[str, str], *, embedded_later: Callable[[], Endpoint] | None = None
+) -> Resolved:
+    """Decide where a client's requests go; where a tape runs as late as can be, since it may need no key and no model.
+
+    Args:
+        parameters: the client's.
+        environ: the environment.
+        embedded_later: starts the embedded default, where that is not the embedded model.
+
+    Returns:
+        The endpoint; what serves it there, if that is the embedded default; and, where deciding was put off, a function
+        that decides (and may raise what `resolve_endpoint` does), for the first request that is not on the tape.
+
+    Raises:
+        CredentialsError: see `resolve_endpoint`.
+        ParameterError: see `resolve_endpoint`.
+        LocalModelError: see `resolve_endpoint`.
+    """
+
+    def later() -> Endpoint:
+        return resolve_endpoint(parameters, environ)
+
+    if running() is None:
+        endpoint = later()
+        return endpoint, config.load("local")() if endpoint.is_local else None, None
+    adopted = parameters.openai_client is not None
+    if parameters.base_url == "local" and not adopted:
+        endpoint = Endpoint("http://127.0.0.1/v1", "local", is_local=True)
+        return endpoint, config.load("local_model")(), embedded_later or later
+    address = None if adopted else _address(parameters.base_url, environ)
+    if address is None or not address.is_openai or _key(parameters, environ)[0]:
+        return later(), None, None
+    return Endpoint(address.url(), address.host, project=parameters.project, is_openai=True), None, later
 
 
 def _address(base_url: str | None, environ: Mapping[str, str]) -> Address:
@@ -258,3 +308,21 @@ def _adopted(parameters: ChatParameters) -> Endpoint:
         headers=dict(found.headers),
         query=dict(found.query),
     )
+
+
+def own_headers_only(kind: Any, own: Mapping[str, str]) -> Any:
+    """The SDK's client class without the headers of ``OPENAI_CUSTOM_HEADERS``.
+
+    It sends them, credentials among them, to every server; here `resolve_endpoint` decides.
+    """
+    lines = os.environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n")
+    ambient = {line.partition(":")[0].strip().lower() for line in lines if ":" in line}
+    if not ambient:
+        return kind
+
+    def default_headers(self: Any) -> dict[str, Any]:
+        found = kind.default_headers.fget(self)
+        return {k: v for k, v in found.items() if k.lower() not in ambient} | dict(own)
+
+    # The class keeps its name: it is part of the User-Agent.
+    return type(kind.__name__, (kind,), {"default_headers": property(default_headers)})

@@ -124,6 +124,7 @@ class Exchange:
             self.client.deliver(self.turn)
 
     async def _locked(self) -> None:
+        await self.client.settle_folds()
         with contextlib.suppress(StoreError):  # the turn that begins now will tell
             await write_late(self.client)
         if self.client.knowledge.is_known(self.model):

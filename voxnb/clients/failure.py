@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import socket
 import ssl
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from voxnb.clients.address import Endpoint
-from voxnb.clients.refusal import hide, hide_in_text
 from voxnb.errors import APIConnectionError, APIError, APIStatusError, APITimeoutError
+from voxnb.runtime.hiding import hide, hide_in_text
 from voxnb.runtime.trace import Trace
 
 SECRET_HEADERS: Final = ("authorization", "api-key", "x-api-key", "proxy-authorization", "cookie")
@@ -165,3 +165,8 @@ def _tls_failure(problem: ssl.SSLError, host: str) -> str:
     if "WRONG_VERSION_NUMBER" in str(problem) or "RECORD_LAYER" in str(problem):
         return f"{host} does not speak TLS; if it is your own server, write http:// in base_url"
     return f"no secure connection to {host} ({problem.reason or problem})"
+
+
+def names_a_key(headers: Mapping[str, str]) -> bool:
+    """Whether one of them carries a credential."""
+    return any(name.lower() in SECRET_HEADERS for name in headers)

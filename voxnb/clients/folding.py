@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import Mapping
 from contextvars import Context
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from voxnb.clients.ends import settled
@@ -26,6 +27,7 @@ from voxnb.store import folding as ledger
 from voxnb.store.folding import Choose, FoldJob, Written
 from voxnb.store.owner import this_process
 from voxnb.store.planner import Planner
+from voxnb.taping.tape import settled_mark
 
 if TYPE_CHECKING:
     from voxnb.clients.text import TextClient
@@ -272,7 +274,10 @@ class Folder:
             (s.text for t in reversed(job.fold.turns) for s in reversed(t.messages) if s.role == "user"), ""
         )
         quality, text = "full", previous
-        mark = secrets.token_hex(4)  # one for the request and for the summary, so that both can be rebuilt
+        said = "\n".join(memory.transcript(job.fold.turns))
+        mark = settled_mark(
+            f"{text}\n{said}", otherwise=partial(secrets.token_hex, 4)
+        )  # one for the request and for the summary, so that both can be rebuilt
         flags: list[str] = []
         request: dict[str, Any] = {}
         for lines in memory.chunks(memory.transcript(job.fold.turns), limit_tokens=room, count=count):

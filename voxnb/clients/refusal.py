@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from voxnb.clients.address import Endpoint
 from voxnb.errors import APIConnectionError, APIError, APIStatusError, status_error
+from voxnb.runtime.hiding import hide, hide_in_text
 
 FIRST_WAIT_S: Final = 0.5
 LONGEST_WAIT_S: Final = 8.0
@@ -22,8 +23,6 @@ RETRIED_STATUSES: Final = frozenset({408, 409, 429})
 """Beside everything of 500 and above."""
 
 _SHOWN_CHARACTERS: Final = 300
-_KEPT_CHARACTERS: Final = 4_000
-_KEY_SHAPES: Final = re.compile(r"\bsk-[A-Za-z0-9_*.-]{3,}|\b(?:Bearer|api-key:)\s+[^\s\"',]{4,}", re.IGNORECASE)
 
 _OVERFLOW_CODES: Final = frozenset({"context_length_exceeded", "exceed_context_size_error"})
 _OVERFLOW_STATUSES: Final = frozenset({400, 413, 422, 500})
@@ -285,30 +284,6 @@ def _moved(status_code: int, headers: Mapping[str, str], hidden: tuple[str, ...]
     """Where a redirect leads, without its query, which may hold what nobody should read."""
     where = headers.get("location", "") if 300 <= status_code < 400 else ""
     return hide_in_text(where.partition("?")[0], hidden)[:_SHOWN_CHARACTERS]
-
-
-def hide(value: Any, secrets: Iterable[str]) -> Any:
-    """A copy of a decoded body without keys: the given ones, and whatever looks like one; long texts are cut."""
-    hidden = tuple(secrets)
-    if isinstance(value, str):
-        return hide_in_text(value, hidden)[:_KEPT_CHARACTERS]
-    if isinstance(value, Mapping):
-        return {k: hide(v, hidden) for k, v in value.items()}
-    if isinstance(value, list):
-        return [hide(v, hidden) for v in value]
-    return value
-
-
-def hide_in_text(text: str, secrets: Iterable[str]) -> str:
-    """The text with every key in it replaced by dots.
-
-    >>> hide_in_text("Incorrect API key provided: sk-ab***yz.", ())
-    'Incorrect API key provided: …'
-    """
-    for secret in secrets:
-        if len(secret) >= 4:
-            text = text.replace(secret, "…")
-    return _KEY_SHAPES.sub("…", text)
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:

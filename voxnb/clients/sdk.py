@@ -16,24 +16,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Final
 
 from voxnb.clients.address import Endpoint
 from voxnb.clients.bytestream import ByteStream
-from voxnb.clients.endpoint import current_key, resolve_endpoint
+from voxnb.clients.endpoint import current_key, own_headers_only, resolve_endpoint
 from voxnb.clients.failure import (
-    SECRET_HEADERS,
     clean_cause,
     connection_error,
     counted,
+    names_a_key,
     silence,
     timeout_error,
     trace_failure,
     words_of,
 )
-from voxnb.clients.refusal import hide_in_text, overflow_of, payload_refusal, refusal, wait_before_retry
+from voxnb.clients.refusal import overflow_of, payload_refusal, refusal, wait_before_retry
+from voxnb.clients.taped import through_tape
 from voxnb.errors import (
     APIConnectionError,
     APIError,
@@ -44,8 +44,10 @@ from voxnb.errors import (
     VoxnbError,
 )
 from voxnb.params import ChatParameters
+from voxnb.runtime.hiding import hide_in_text
 from voxnb.runtime.quiet import quiet
 from voxnb.runtime.trace import Trace
+from voxnb.taping.tape import running
 
 __all__ = ["ByteStream", "Transport", "overflow_of"]
 
@@ -68,6 +70,7 @@ class Transport:
         max_retries: how often a request is repeated before its first byte.
         openai_client: adopt the settings of a configured client instead of `endpoint`.
         private: the SDK's own log (``OPENAI_LOG=debug``) says nothing of these requests.
+        later: where to in place of `endpoint`, decided when something is sent; see `resolve`.
 
     Attributes:
         trace: notes everything that goes out and comes in, or None.
@@ -81,6 +84,7 @@ class Transport:
         max_retries: int = 2,
         openai_client: Any = None,
         private: bool = False,
+        later: Callable[[], Endpoint] | None = None,
     ) -> None:
         if endpoint is None:
             endpoint = resolve_endpoint(ChatParameters(openai_client=openai_client), {})
@@ -94,7 +98,8 @@ class Transport:
         self._closed = False
         self.trace: Trace | None = None
         self._requests = 0
-        self._private = private
+        self.private = private
+        self.later = later
         self._secrets = [endpoint.api_key] if isinstance(endpoint.api_key, str) else []
 
     def __repr__(self) -> str:
@@ -184,8 +189,15 @@ class Transport:
             return await opened.read_json()
 
     async def prepare(self) -> None:
-        """Import the SDK and make its client; the first request does so otherwise."""
-        await self._sdk()
+        """Import the SDK and make its client, but where a tape may answer; the first request does so otherwise."""
+        if running() is None:
+            await self._sdk()
+
+    def settle(self) -> Endpoint:
+        """Where requests go, decided now if that was put off; may start the embedded model."""
+        if self.later is not None:
+            self.endpoint, self.later = self.later(), None
+        return self.endpoint
 
     async def aclose(self) -> None:
         """Close the connections; idempotent. Streams that are read still end with an error."""
@@ -215,6 +227,13 @@ class Transport:
         return StreamBrokenError(f"the answer of {host} stopped half way ({words_of(error)})", host=host)
 
     async def _open(
+        self, path: str, body: Mapping[str, Any] | None, *, streamed: bool = True, **how: Any
+    ) -> ByteStream:
+        """The tape that runs is asked first."""
+        live = functools.partial(self._ask, path, body, streamed=streamed, **how)
+        return await through_tape(self, path, body, streamed=streamed, live=live)
+
+    async def _ask(
         self,
         path: str,
         body: Mapping[str, Any] | None,
@@ -222,7 +241,7 @@ class Transport:
         on_retry: OnRetry | None = None,
         max_retries: int | None = None,
         at_root: bool = False,
-        streamed: bool = True,
+        streamed: bool,
     ) -> ByteStream:
         """Ask until an answer begins, a refusal is final, or the retries are used up."""
         most = self.max_retries if max_retries is None else max_retries
@@ -249,7 +268,7 @@ class Transport:
         if trace is not None:
             trace.sent(number, body, method="GET" if body is None else "POST", path=path, attempt=attempt)
         try:
-            with quiet(self._private):
+            with quiet(self.private):
                 response = await self._send(
                     client, f"{self.endpoint.root}{path}" if at_root else path, body=body, attempt=attempt
                 )
@@ -274,7 +293,7 @@ class Transport:
         import openai
 
         headers: dict[str, Any] = {"x-stainless-retry-count": str(attempt)}
-        if self.endpoint.api_key is None and not _names_a_key(self.endpoint.headers):
+        if self.endpoint.api_key is None and not names_a_key(self.endpoint.headers):
             headers |= {"Authorization": openai.Omit(), "api-key": openai.Omit()}
         # Asked for as a stream and cast to the HTTP library's own response: then the SDK returns it unread.
         wanted: dict[str, Any] = {"cast_to": httpx2.Response, "stream": True, "stream_cls": openai.AsyncStream}
@@ -335,7 +354,7 @@ class Transport:
     def _make_client(self) -> Any:
         import openai
 
-        endpoint = self.endpoint
+        endpoint = self.settle()
         timeout = openai.Timeout(self.first_byte_s, connect=self._connect_s)
         settings: dict[str, Any] = {
             "base_url": endpoint.base_url,
@@ -350,10 +369,10 @@ class Transport:
             settings["http_client"] = openai.DefaultAsyncHttpxClient(timeout=timeout, trust_env=False, verify=trust)
         key: Any = _NO_KEY if endpoint.api_key is None else self.key
         if endpoint.api_version is None:
-            client = _own_headers_only(openai.AsyncOpenAI, endpoint.headers)(api_key=key, **settings)
+            client = own_headers_only(openai.AsyncOpenAI, endpoint.headers)(api_key=key, **settings)
         else:
             auth = {"azure_ad_token_provider": key} if endpoint.bearer else {"api_key": key}
-            azure = _own_headers_only(openai.AsyncAzureOpenAI, endpoint.headers)
+            azure = own_headers_only(openai.AsyncAzureOpenAI, endpoint.headers)
             client = azure(api_version=endpoint.api_version, **auth, **settings)
         # The constructor takes these from the environment, for whatever server.
         client.organization, client.project, client.admin_api_key = endpoint.organization, endpoint.project, None
@@ -373,25 +392,3 @@ def _certificates() -> Any:
     import httpx2
 
     return httpx2.create_ssl_context()
-
-
-def _own_headers_only(kind: Any, own: Mapping[str, str]) -> Any:
-    """The SDK's client class without the headers of ``OPENAI_CUSTOM_HEADERS``.
-
-    It sends them, credentials among them, to every server; here `resolve_endpoint` decides.
-    """
-    lines = os.environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n")
-    ambient = {line.partition(":")[0].strip().lower() for line in lines if ":" in line}
-    if not ambient:
-        return kind
-
-    def default_headers(self: Any) -> dict[str, Any]:
-        found = kind.default_headers.fget(self)
-        return {k: v for k, v in found.items() if k.lower() not in ambient} | dict(own)
-
-    # The class keeps its name: it is part of the User-Agent.
-    return type(kind.__name__, (kind,), {"default_headers": property(default_headers)})
-
-
-def _names_a_key(headers: Mapping[str, str]) -> bool:
-    return any(name.lower() in SECRET_HEADERS for name in headers)

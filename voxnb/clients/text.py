@@ -37,6 +37,7 @@ from voxnb.store.ids import new_id
 from voxnb.store.journal import Ask, Begun, Reused
 from voxnb.store.planner import Measure, Planner, measure_for
 from voxnb.store.rows import CallRecord, ConversationRow
+from voxnb.taping.tape import running
 
 T = TypeVar("T")
 
@@ -140,7 +141,7 @@ class TextClient(Client):
             raise ParameterError("messages is empty; add what the user says", name="messages")
         extras = self.extras.take(body, again=again is not None)
         check_body(body)
-        if self.endpoint.is_local:
+        if self.endpoint.is_local and self.transport.later is None and running() is None:
             config.load("local")()  # started again if it has crashed; costs next to nothing while it runs
         turn = Turn(client=self)
         if self._store is not None:
@@ -359,6 +360,11 @@ class TextClient(Client):
         )
         self._folds.add(task)
         task.add_done_callback(self._folds.discard)
+
+    async def settle_folds(self) -> None:
+        """Where a tape runs, wait for the folds that do: what is asked next must not depend on who was quicker."""
+        while self._folds and running() is not None:
+            await asyncio.wait(self._folds)
 
     def __repr__(self) -> str:
         model = self._model() or "no model"

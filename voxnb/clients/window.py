@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from voxnb.clients.address import OLLAMA_PORT
 from voxnb.clients.sdk import Transport
+from voxnb.taping.tape import tape_number
 
 LONGEST_S: Final = 5.0
 """All questions together; a turn waits for them once."""
@@ -33,7 +34,7 @@ _FIELDS: Final = ("max_model_len", "context_length", "context_window", "max_cont
 _SMALLEST_TOKENS: Final = 16
 """Less is a placeholder (0, -1), not a window."""
 
-_known: dict[tuple[str, str], int | None] = {}
+_known: dict[tuple[str, str, int], int | None] = {}
 
 
 async def discover_window(transport: Transport, model: str) -> int | None:
@@ -52,7 +53,7 @@ async def discover_window(transport: Transport, model: str) -> int | None:
     endpoint = transport.endpoint
     if endpoint.is_openai or endpoint.api_version is not None:
         return None
-    key = (endpoint.base_url, model)
+    key = (endpoint.base_url, model, tape_number())  # a tape answers on its own, whatever this process has learned
     if key in _known:
         return _known[key]
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from voxnb.memory import summary as memory
@@ -12,6 +13,7 @@ from voxnb.memory.calibration import RequestCounts
 from voxnb.memory.past import FENCE_TOKENS
 from voxnb.store.folding import FoldJob, Written
 from voxnb.store.planner import Planner
+from voxnb.taping.tape import settled_mark
 
 if TYPE_CHECKING:
     from voxnb.clients.streaming import Answer
@@ -67,7 +69,8 @@ def write_extract(job: FoldJob, planner: Planner, *, most_tokens: int | None = N
     """
     most = most_tokens if most_tokens is not None else max(job.fold.folded_tokens - 1, FENCE_TOKENS)
     limit = planner.limits.summary_max_tokens
-    mark = secrets.token_hex(4)
+    said = "\n".join(memory.transcript(job.fold.turns))
+    mark = settled_mark(said, otherwise=partial(secrets.token_hex, 4))
     while True:
         text = memory.extract(
             job.fold.turns,

@@ -183,16 +183,21 @@ def _cores() -> int:
 _defaults: dict[str, Model] = {}
 
 
+def default_model() -> Model:
+    """The embedded model of this process, running or not: one for each value of ``VOXNB_LOCAL_MODEL``."""
+    key = os.environ.get(weights.VARIABLE, "")
+    # Two threads may both make one here; `setdefault` keeps one, and only that one is started.
+    return _defaults.get(key) or _defaults.setdefault(key, Model())
+
+
 def serve_default() -> Model:
-    """The embedded model of this process, running: one for each value of ``VOXNB_LOCAL_MODEL``.
+    """The embedded model of this process, running.
 
     The first call may fetch the weights, with a progress bar, and takes 0.7 s after that.
 
     Raises:
         LocalModelError: weights or server are not to be had; see `Model`.
     """
-    key = os.environ.get(weights.VARIABLE, "")
-    # Two threads may both make one here; `setdefault` keeps one, and only that one is started.
-    model = _defaults.get(key) or _defaults.setdefault(key, Model())
+    model = default_model()
     model.start()
     return model

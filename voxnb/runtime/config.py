@@ -14,6 +14,7 @@ UPWARD: Final[dict[str, str]] = {
     "chat_widget": "voxnb.notebook.chat_widget:ChatWidget",
     "event_table": "voxnb.store.tables:event_table",
     "local": "voxnb.local.model:serve_default",
+    "local_model": "voxnb.local.model:default_model",
     "local_voice": "voxnb.local.voice:serve_default",
     "safe_html": "voxnb.notebook.render:markdown_html",
     "store_widget": "voxnb.notebook.store_widget:StoreWidget",

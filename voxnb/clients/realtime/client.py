@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, Final, Self
 
 from voxnb.clients import base
-from voxnb.clients.address import Endpoint
 from voxnb.clients.base import Client, caller_context
-from voxnb.clients.endpoint import embedded
+from voxnb.clients.endpoint import Resolved, embedded, resolve
 from voxnb.clients.handle import Handle
 from voxnb.clients.realtime.commands import RealtimeCommands
 from voxnb.clients.realtime.counting import RealtimeStatistics, ResponseClocks, taken
@@ -31,6 +31,7 @@ from voxnb.params import DEFAULT_REALTIME_URL, ChatParameters, RealtimeParameter
 from voxnb.runtime import bridge, config, loop
 from voxnb.store.context_store import ContextStore
 from voxnb.store.conversation import Conversation
+from voxnb.taping.tape import running
 from voxnb.wire.realtime.names import session_of
 from voxnb.wire.realtime.policy import SessionPolicy
 from voxnb.wire.realtime.session import RealtimeSession
@@ -132,13 +133,13 @@ class RealtimeAPIClient(RealtimeCommands, Told):
             self.session_update(session=first)
         self._open()
 
-    def _resolve(self, parameters: ChatParameters) -> tuple[Endpoint, Any]:
-        if parameters.base_url == "local" and parameters.openai_client is None:
-            voice = config.load("local_voice")(self)
-            return embedded(voice), voice
+    def _resolve(self, parameters: ChatParameters) -> Resolved:
         if parameters.base_url == DEFAULT_REALTIME_URL:
             parameters = replace(parameters, base_url=None)
-        return super()._resolve(parameters)
+        if parameters.base_url == "local" and parameters.openai_client is None and running() is None:
+            voice = config.load("local_voice")(self)
+            return embedded(voice), voice, None
+        return resolve(parameters, os.environ, embedded_later=lambda: embedded(config.load("local_voice")(self)))
 
     def _open(self) -> None:
         self._tell_created()

@@ -12,10 +12,12 @@ import asyncio
 import random
 import time
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from voxnb.clients.realtime.link import Ended, Link
-from voxnb.clients.realtime.socket import CLOSE_S, OPEN_S, Socket, realtime_headers, realtime_url
+from voxnb.clients.realtime.socket import CLOSE_S, OPEN_S, Socket, dial
+from voxnb.clients.realtime.taped import open_taped
 from voxnb.clients.realtime.watchdog import Watchdog
 from voxnb.clients.refusal import payload_refusal, wait_before_retry
 from voxnb.errors import APIConnectionError, APIError, APIStatusError, APITimeoutError
@@ -110,13 +112,11 @@ class Keeper:
         endpoint, timeout_s = client.endpoint, client.connect_s or OPEN_S
         try:
             async with asyncio.timeout(timeout_s):
-                key = await client.transport.key() if endpoint.api_key is not None else ""
-                socket = await Socket.open(
-                    realtime_url(endpoint, kind=self._kind, model=self._model),
-                    headers=realtime_headers(endpoint, key=key),
-                    endpoint=endpoint,
-                    model=self._model,
-                    timeout_s=timeout_s,
+                socket = await open_taped(
+                    {"model": self._model, "type": self._kind.value},
+                    host=client.host,
+                    private=client.private,
+                    live=partial(dial, client.transport, kind=self._kind, model=self._model, timeout_s=timeout_s),
                 )
                 return await self._greet(socket, state)
         except TimeoutError:

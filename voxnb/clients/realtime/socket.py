@@ -13,7 +13,7 @@ import contextlib
 import json
 import logging
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
 from voxnb.clients.address import Endpoint
@@ -21,6 +21,9 @@ from voxnb.clients.failure import clean_cause, connection_error, timeout_error
 from voxnb.clients.refusal import refusal
 from voxnb.errors import APIError, APIResponseValidationError, NotSupportedError
 from voxnb.params import RealtimeAPIClientType
+
+if TYPE_CHECKING:
+    from voxnb.clients.sdk import Transport
 
 MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 OPEN_S: Final = 10.0
@@ -78,11 +81,12 @@ class Socket:
         connection: the library's.
 
     Attributes:
+        connection: the library's.
         bytes_sent, bytes_received: of messages.
     """
 
     def __init__(self, connection: Any) -> None:
-        self._connection = connection
+        self.connection = connection
         self.bytes_sent = 0
         self.bytes_received = 0
 
@@ -150,7 +154,7 @@ class Socket:
         from websockets.exceptions import ConnectionClosed
 
         with contextlib.suppress(ConnectionClosed):
-            await self._connection.send(text)
+            await self.connection.send(text)
             self.bytes_sent += len(text)
 
     async def messages(self) -> AsyncIterator[str | bytes]:
@@ -159,35 +163,59 @@ class Socket:
 
         with contextlib.suppress(ConnectionClosed):
             while True:
-                message = await self._connection.recv()
+                message = await self.connection.recv()
                 self.bytes_received += len(message)
                 yield message
 
     @property
     def close_code(self) -> int:
         """How it ended: the peer's code, else the library's own (1009: a message is too long), else 1006."""
-        protocol = self._connection.protocol
+        protocol = self.connection.protocol
         close = protocol.close_rcvd or protocol.close_sent
         return 1006 if close is None else int(close.code)
 
     @property
     def close_reason(self) -> str:
         """The reason that came with the close."""
-        return self._connection.close_reason or ""
+        return self.connection.close_reason or ""
 
     @property
     def was_clean(self) -> bool:
         """Whether the peer said a close."""
-        return self._connection.protocol.close_rcvd is not None
+        return self.connection.protocol.close_rcvd is not None
 
     async def close(self, *, within_s: float = CLOSE_S) -> None:
         """Close; a peer that does not answer in time is left."""
         with contextlib.suppress(TimeoutError, OSError):
             async with asyncio.timeout(within_s):
-                await self._connection.close()
-        transport = getattr(self._connection, "transport", None)
+                await self.connection.close()
+        transport = getattr(self.connection, "transport", None)
         if transport is not None:
             transport.abort()
+
+
+async def dial(transport: Transport, *, kind: RealtimeAPIClientType, model: str | None, timeout_s: float) -> Socket:
+    """Open the socket of a session, with the key of this moment.
+
+    Args:
+        transport: knows where to, and the key.
+        kind: see `realtime_url`.
+        model: see `realtime_url`.
+        timeout_s: how long it may take.
+
+    Raises:
+        CredentialsError: there is no key, or its function did not return one.
+        APIError: see `Socket.open`.
+    """
+    endpoint = transport.endpoint if transport.later is None else await asyncio.to_thread(transport.settle)
+    key = await transport.key() if endpoint.api_key is not None else ""
+    return await Socket.open(
+        realtime_url(endpoint, kind=kind, model=model),
+        headers=realtime_headers(endpoint, key=key),
+        endpoint=endpoint,
+        model=model,
+        timeout_s=timeout_s,
+    )
 
 
 def _refused(error: Any, *, endpoint: Endpoint, url: str, model: str | None, secrets: list[str]) -> APIError:
