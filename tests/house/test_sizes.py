@@ -11,6 +11,7 @@ FUNCTION_LINES = 60
 # What may be longer, and why. A name that is no longer too long must leave the table.
 LONG_MODULES = {
     "voxnb.events": "tables of names and wire types: one line per event, nothing to split by subject",
+    "voxnb.errors": "one tree: every exception with the facts it carries, nothing to split by subject",
     "voxnb.clients.exchange": "one request's life: waiting, room, sending, each of its ends",
 }
 LONG_FUNCTIONS: dict[str, str] = {}

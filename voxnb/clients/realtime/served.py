@@ -16,11 +16,11 @@ from voxnb.clients.realtime.counting import ResponseClocks
 from voxnb.clients.realtime.keeper import Keeper
 from voxnb.clients.realtime.link import Ended, Link
 from voxnb.clients.realtime.told import WRITTEN_S, Told
-from voxnb.clients.refusal import hide_in_text
 from voxnb.events import RealtimeAPIEvents
 from voxnb.media.clock import LOOP
 from voxnb.media.crossing import side_of
 from voxnb.runtime.channel import MOST_EVENT_BYTES, Channel
+from voxnb.runtime.hiding import hide_in_text
 from voxnb.runtime.stats import CallFacts
 from voxnb.runtime.trace import Trace
 from voxnb.store.media import MediaRow
