@@ -1,4 +1,4 @@
-"""Messages, turns and usage as values: equality by content, a content hash, and the checks of a message list.
+"""Messages and turns as values: equality by content, a content hash, and the checks of a message list.
 
 Identity (ids, order, storage) is the store's concern; two messages that say the
 same are equal here. A message is met as the plain dict of the Chat Completions API
@@ -15,7 +15,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Final
 
 from voxnb.errors import MessageError
@@ -352,48 +352,3 @@ def _results(messages: Sequence[Message]) -> dict[int, int]:
         if message.role == "tool" and message.tool_call_id in calls:
             out[calls.pop(message.tool_call_id)] = index
     return out
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens as the server reported them; None where it said nothing."""
-
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    cached_tokens: int | None = None
-    reasoning_tokens: int | None = None
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any] | None) -> Usage:
-        """Read the ``usage`` of a chat completion (or of a response)."""
-        return cls(
-            prompt_tokens=_count(data, "prompt_tokens", "input_tokens"),
-            completion_tokens=_count(data, "completion_tokens", "output_tokens"),
-            cached_tokens=_count(_details(data, "prompt_tokens_details", "input_tokens_details"), "cached_tokens"),
-            reasoning_tokens=_count(
-                _details(data, "completion_tokens_details", "output_tokens_details"), "reasoning_tokens"
-            ),
-        )
-
-    @property
-    def total_tokens(self) -> int | None:
-        """Prompt and completion together, or None where neither is known."""
-        if self.prompt_tokens is None and self.completion_tokens is None:
-            return None
-        return (self.prompt_tokens or 0) + (self.completion_tokens or 0)
-
-    def __bool__(self) -> bool:
-        return any(getattr(self, f.name) is not None for f in fields(self))
-
-
-def _count(data: Any, *names: str) -> int | None:
-    # Some servers report usage as floats or texts; what is not a whole number says nothing.
-    for name in names:
-        value = data.get(name) if isinstance(data, Mapping) else None
-        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-            return value
-    return None
-
-
-def _details(data: Any, *names: str) -> Any:
-    return next((data[n] for n in names if data.get(n)), None) if isinstance(data, Mapping) else None

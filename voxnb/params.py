@@ -124,6 +124,8 @@ class ChatParameters:
         max_retries: repeats before the first token.
         max_parallel: requests under way at once.
         metadata: a dict stored with the conversation.
+        prices: model → USD per million tokens (``prompt``, ``completion``; ``cached``, ``audio_prompt``, ``audio_cached``,
+            ``audio_completion`` where they differ), before those of the genai-prices package (``[cost]``).
         tools: of requests that name none: a list of Python functions (or of the API's dicts).
         run_tools: run the functions that a model calls, and ask again with the results until it answers.
         max_tool_rounds: replies of one turn whose calls are run.
@@ -154,6 +156,7 @@ class ChatParameters:
     max_retries: int = 2
     max_parallel: int = 8
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    prices: Mapping[str, Mapping[str, float]] | None = None
     tools: Any = ()
     run_tools: bool = False
     max_tool_rounds: int = 8

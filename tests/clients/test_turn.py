@@ -19,9 +19,9 @@ import pytest
 from voxnb.clients.turn import GRACE_S, Reply, Turn, gather
 from voxnb.errors import RateLimitError, StreamBrokenError, TurnCancelledError, TurnError, VoxnbError
 from voxnb.events import ChatCompletionsAPIEvents
-from voxnb.messages import Usage
 from voxnb.runtime import loop
 from voxnb.runtime.dispatch import Dispatcher
+from voxnb.usage import Usage
 
 DELTA = ChatCompletionsAPIEvents.ContentDelta.value
 DONE = ChatCompletionsAPIEvents.ContentDone.value

@@ -15,6 +15,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "nest_asyncio": ("voxnb.runtime.nested",),
     "nest_asyncio2": ("voxnb.runtime.nested",),
     "tiktoken": ("voxnb.runtime.encodings",),
+    "genai_prices": ("voxnb.clients.price",),
     "pydantic": ("voxnb.clients.tools.schema",),
     "xllamacpp": ("voxnb.local.",),
     "pocketsphinx": ("voxnb.local.",),

@@ -8,7 +8,7 @@ from graphlib import CycleError, TopologicalSorter
 # Lowest first. A module may import from its own room, from rooms of lower lines, and (shells only) from a room of its
 # own line as long as that room does not import back.
 LINES: tuple[tuple[str, ...], ...] = (
-    ("errors", "events", "params", "messages"),
+    ("errors", "events", "params", "messages", "usage"),
     ("wire", "memory", "audio", "evidence"),
     ("runtime",),
     ("taping",),

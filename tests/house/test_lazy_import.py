@@ -11,7 +11,7 @@ import pytest
 HEAVY = (
     "openai", "pandas", "httpx2", "ipywidgets", "sqlite_utils", "tiktoken", "numpy",
     "IPython", "anywidget", "httpx", "markdown_it", "matplotlib", "nest_asyncio", "nh3", "PIL", "pyarrow", "pydantic",
-    "tqdm", "websockets", "xllamacpp",
+    "tqdm", "websockets", "xllamacpp", "genai_prices",
 )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import ast
 import sys
 
 PURE_ROOMS = ("wire", "memory", "audio", "evidence")
-SPINE = ("errors", "events", "params", "messages")
+SPINE = ("errors", "events", "params", "messages", "usage")
 
 IMPURE = {
     "waits": (

@@ -21,7 +21,6 @@ from voxnb.messages import (
     MAX_DEPTH,
     ROLES,
     Message,
-    Usage,
     canonical,
     content_text,
     digest,
@@ -543,51 +542,6 @@ def test_many_messages_are_grouped_in_linear_time():
     began = time.perf_counter()
     assert sum(1 for _ in group_turns(messages)) == 30_000
     assert time.perf_counter() - began < 5.0
-
-
-# -- usage ------------------------------------------------------------------------------------
-
-
-def test_usage_is_read_from_chat_completions_and_responses():
-    chat = {
-        "prompt_tokens": 10, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 4},
-        "completion_tokens_details": {"reasoning_tokens": 2},
-    }  # fmt: skip
-    responses = {
-        "input_tokens": 10, "output_tokens": 5, "input_tokens_details": {"cached_tokens": 4},
-        "output_tokens_details": {"reasoning_tokens": 2},
-    }  # fmt: skip
-    assert Usage.from_dict(chat) == Usage.from_dict(responses) == Usage(10, 5, 4, 2)
-    assert Usage.from_dict(chat).total_tokens == 15
-
-
-def test_no_usage_is_false_and_has_no_total():
-    for nothing in (None, {}, {"prompt_tokens": None}):
-        assert not Usage.from_dict(nothing)
-        assert Usage.from_dict(nothing).total_tokens is None
-    assert Usage.from_dict({"prompt_tokens": 0})
-    assert Usage.from_dict({"completion_tokens": 3}).total_tokens == 3
-
-
-junk = st.none() | st.booleans() | st.integers(-5, -1) | st.floats() | st.text() | st.lists(st.integers())
-
-
-@given(
-    st.dictionaries(
-        st.sampled_from(["prompt_tokens", "completion_tokens", "prompt_tokens_details", "completion_tokens_details"]),
-        junk | st.dictionaries(st.sampled_from(["cached_tokens", "reasoning_tokens"]), junk),
-    )
-)
-def test_usage_that_says_nonsense_says_nothing(data):
-    assert Usage.from_dict(data) == Usage()
-
-
-def test_usage_that_is_no_dict_says_nothing():
-    assert Usage.from_dict([1, 2]) == Usage()
-
-
-def test_a_null_count_leaves_the_word_to_its_other_name():
-    assert Usage.from_dict({"prompt_tokens": None, "input_tokens": 7}).prompt_tokens == 7
 
 
 def test_the_roles_are_those_of_the_api():

@@ -22,7 +22,7 @@ from tests.wire.responses_data import (
     web_search,
 )
 from voxnb.events import ResponsesAPIEvents as Names
-from voxnb.messages import Usage
+from voxnb.usage import Usage
 from voxnb.wire.replay import events_of
 from voxnb.wire.responses import ResponsesReader
 

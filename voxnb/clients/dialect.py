@@ -26,6 +26,7 @@ class Reader(Protocol):
     error: dict[str, Any] | None
     id: str | None
     model: str | None
+    service_tier: str | None
     remarks: list[str]
 
     def feed(self, chunk: Any) -> list[tuple[str, dict[str, Any]]]:

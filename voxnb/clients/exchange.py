@@ -42,7 +42,7 @@ from voxnb.errors import (
 )
 from voxnb.events import ContextEvents
 from voxnb.memory.plan import Layout
-from voxnb.messages import Message, Usage
+from voxnb.messages import Message
 from voxnb.store import ending, ledger, paths
 from voxnb.store import folding as fold_ledger
 from voxnb.store.ending import Ending
@@ -51,6 +51,7 @@ from voxnb.store.owner import RENEW_S, this_process
 from voxnb.store.planner import Measure, Planner
 from voxnb.store.request import plan_call
 from voxnb.store.rows import Counted
+from voxnb.usage import Usage
 from voxnb.wire.unicode import whole_unicode
 
 if TYPE_CHECKING:

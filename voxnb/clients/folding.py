@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -312,7 +312,7 @@ class Folder:
             quality=quality,
             flags=flags,
             duration_ms=(time.monotonic() - began) * 1000,
-            cost_usd=None,
+            cost_usd=_cost_usd(calls),
             calls=calls,
         )
 
@@ -356,6 +356,12 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, APIError):
         return f"the summary model could not be asked: {error}"
     return str(error) if isinstance(error, VoxnbError) else f"{type(error).__name__}: {error}"
+
+
+def _cost_usd(calls: Sequence[CallRecord]) -> float | None:
+    """What they cost together, or None where that of one of them is not known."""
+    known = [call.cost_usd for call in calls if call.cost_usd is not None]
+    return sum(known) if len(known) == len(calls) else None
 
 
 def _job_payload(job: FoldJob) -> dict[str, Any]:

@@ -91,7 +91,7 @@ class Passing:
         reader, client = self.streaming.reader, self.client
         message = {k: v for k, v in reader.message.items() if k not in SDK_KEYS}
         # From now on what comes is another reply: this one is whole.
-        self.streaming = Streaming(client, self.turn, model=self.body.get("model"))
+        self.streaming = self.streaming.following()
         count = client.measure_of(self.body.get("model")).count
         limit = limit_for(calls, window_share=client.knowledge.attachment_tokens(), count=count)
         results = [m.to_dict() for m in await self.tools.answer(message, calls, limit=limit)]
@@ -101,7 +101,7 @@ class Passing:
             self.messages = results
         else:
             self.messages = [*self.messages, message, *results]
-        self.streaming = Streaming(client, self.turn, model=self.body.get("model"), lead=self.tools.lead)
+        self.streaming = self.streaming.following(lead=self.tools.lead)
 
     def _reply(
         self,

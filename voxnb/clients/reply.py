@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from voxnb.clients.produced import Produced, produced
 from voxnb.errors import TurnError
-from voxnb.messages import Usage
 from voxnb.runtime import config
 from voxnb.store import receipt
 from voxnb.store.receipt import Receipt
+from voxnb.usage import Usage, money
 
 if TYPE_CHECKING:
     from voxnb.clients.tools.running import ToolRun
@@ -31,7 +31,9 @@ class Reply:
         refusal: the model's refusal, or None.
         parsed: the text as the value that ``response_format`` asked for (an instance of the type, or the decoded JSON);
             None where the answer is none, and then `warnings` say why.
-        usage: tokens as the server reported them.
+        usage: tokens as the server reported them, of all requests of the turn (a tool loop has several; ``calls()`` tells
+            them apart).
+        cost_usd: what they cost, or None where a price is not known.
         finish_reason: the API's (``stop``, ``length``, ``tool_calls`` …), ``cancelled``, or None where the
             server gave none.
         turn: id of the turn, or None where nothing is stored.
@@ -48,6 +50,7 @@ class Reply:
     refusal: str | None = None
     parsed: Any = None
     usage: Usage = field(default_factory=Usage)
+    cost_usd: float | None = None
     finish_reason: str | None = None
     turn: str | None = None
     warnings: tuple[str, ...] = ()
@@ -76,7 +79,7 @@ class Reply:
         Raises:
             VoxnbError: it is stored, and the store cannot be read any more.
         """
-        return receipt.of_usage(self.usage) if self.receipt_source is None else self.receipt_source()
+        return receipt.of_usage(self.usage, self.cost_usd) if self.receipt_source is None else self.receipt_source()
 
     @property
     def says_something(self) -> bool:
@@ -106,6 +109,8 @@ class Reply:
         parts.append(f"finish_reason={self.finish_reason!r}")
         if self.usage.total_tokens is not None:
             parts.append(f"tokens={self.usage.total_tokens}")
+        if self.cost_usd is not None:
+            parts.append(f"cost={money(self.cost_usd)}")
         parts.extend(f"warning: {text}" for text in self.warnings)
         return f"<Reply {' '.join(parts)}>"
 

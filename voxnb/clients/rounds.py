@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from voxnb.clients.ends import settled
 from voxnb.clients.exchange import CLOSED_ELSEWHERE, Exchange
-from voxnb.clients.streaming import Streaming
 from voxnb.clients.tools.loop import ToolLoop, limit_for
 from voxnb.clients.tools.request import Extras
 from voxnb.clients.tools.result import LIMIT_TOKENS, Limit
@@ -71,7 +70,7 @@ class Rounds(Exchange):
         begun = await settled(self._go_on(begun, results, ask))
         begun = self.begun = await self._fit(begun, ask, planner)
         self._tell_plan(begun)
-        self.streaming = Streaming(self.client, self.turn, model=self.model, lead=self.tools_run.lead)
+        self.streaming = self.streaming.following(lead=self.tools_run.lead)
         await self._send(begun, ask)
 
     async def _end_round(self) -> Begun:
@@ -90,7 +89,7 @@ class Rounds(Exchange):
 
         here = await self.client.write(work, durable=True)
         answered = self.streaming.reader.id
-        self.streaming = Streaming(self.client, self.turn, model=self.model)
+        self.streaming = self.streaming.following()
         self.begun = replace(begun, call_id=None)
         if not here:
             raise TurnError(CLOSED_ELSEWHERE)
@@ -116,7 +115,7 @@ class Rounds(Exchange):
             if after is None:
                 return await self._answer_stored(reused, calls)
             self.tools_run.replay(reused.message, calls, [m.to_dict() for m in results])
-            self.streaming = Streaming(self.client, self.turn, model=self.model, lead=self.tools_run.lead)
+            self.streaming = self.streaming.following(lead=self.tools_run.lead)
             reused = after
             self._say_again(reused)
         await self._end_reused(reused)
@@ -129,7 +128,7 @@ class Rounds(Exchange):
         self.messages = await self.tools_run.answer(reused.message, calls, limit=limit)
         with self.client.store.database.reader() as c:
             self.client.reuse_cursor = (reused.turn.seq, rounds.length(c, reused.turn))
-        self.streaming = Streaming(self.client, self.turn, model=self.model, lead=self.tools_run.lead)
+        self.streaming = self.streaming.following(lead=self.tools_run.lead)
         begun = await settled(self._begin(self._ask(self.planner)))
         assert isinstance(begun, Begun)
         return begun

@@ -22,10 +22,10 @@ from voxnb.errors import (
     APIResponseValidationError,
     StreamBrokenError,
 )
-from voxnb.messages import Usage
 from voxnb.runtime.stats import CallFacts
 from voxnb.store.ids import new_id
 from voxnb.store.rows import CallRecord
+from voxnb.usage import Spent, Usage
 from voxnb.wire.choice import pass_over
 from voxnb.wire.sse import SSEReader
 from voxnb.wire.unicode import whole_unicode
@@ -53,6 +53,8 @@ class Streaming:
         self.turn = turn
         self.model = model
         self._lead = lead
+        self._before: Spent | None = None
+        self._sent = False
         self.began, self.at = time.monotonic(), time.time()
         self.first_event_ms: float | None = None
         self.first_token_ms: float | None = None
@@ -67,6 +69,16 @@ class Streaming:
         if turn is not None:
             turn.is_answered = lambda: self.reader.complete
 
+    def following(self, *, lead: str = "") -> Streaming:
+        """The next exchange of the same turn.
+
+        Args:
+            lead: stands in the turn's text before what comes.
+        """
+        other = Streaming(self.client, self.turn, model=self.model, lead=lead)
+        other._before = self.spent
+        return other
+
     async def run(self, body: Mapping[str, Any], *, purpose: str = "turn") -> None:
         """Send and read to the end.
 
@@ -78,6 +90,8 @@ class Streaming:
             APIError: see `errors`; `StreamBrokenError` where the answer had begun and its end did not come.
         """
         status = "failed"
+        await self.client.prices.prepare()
+        self._sent = True
         self.began, self.at = time.monotonic(), time.time()  # not when it was asked: it may have waited for its place
         try:
             await self._until_answered(body)
@@ -163,7 +177,10 @@ class Streaming:
         self.reader = self.dialect.read(wanted, body)
         done = False
         async with self.client.transport.stream(
-            self.dialect.path, dict(body), on_retry=self._on_retry, max_retries=self.client.max_retries - self.retries
+            self.dialect.path,
+            dict(body),
+            on_retry=self._on_retry,
+            max_retries=self.client.max_retries - self.retries,
         ) as stream:
             self.request_id = stream.request_id
             try:
@@ -216,7 +233,7 @@ class Streaming:
             self.first_event_ms = (time.monotonic() - self.began) * 1000
 
     def _count(self, purpose: str, status: str) -> None:
-        usage = Usage.from_dict(self.reader.usage)
+        own = self._own
         self.client.counters.add(
             CallFacts(
                 at=self.at,
@@ -230,10 +247,28 @@ class Streaming:
                 first_event_ms=self.first_event_ms,
                 first_token_ms=self.first_token_ms,
                 duration_ms=(time.monotonic() - self.began) * 1000,
-                prompt_tokens=usage.prompt_tokens,
-                completion_tokens=usage.completion_tokens,
+                prompt_tokens=own.usage.prompt_tokens,
+                completion_tokens=own.usage.completion_tokens,
+                cost_usd=own.cost_usd,
             )
         )
+
+    @property
+    def _own(self) -> Spent:
+        """What this exchange took."""
+        reader, usage = self.reader, Usage.from_dict(self.reader.usage)
+        items = reader.message.get("items") or ()
+        cost_usd = self.client.prices.cost_usd(
+            usage, models=(reader.model, self.model), at=self.at, tier=reader.service_tier, items=items
+        )
+        return Spent(usage, cost_usd)
+
+    @property
+    def spent(self) -> Spent | None:
+        """What the exchanges of the turn took together, this one included; None before the first of them."""
+        if not self._sent:
+            return self._before
+        return self._own if self._before is None else self._before + self._own
 
     async def _read(self, stream: ByteStream) -> bool:
         sse = SSEReader()
@@ -304,7 +339,7 @@ class Streaming:
 
     def record(self, *, purpose: str, estimated_tokens: int | None, status: str, error: str | None) -> CallRecord:
         """The call, as it is stored."""
-        usage = Usage.from_dict(self.reader.usage)
+        own = self._own
         return CallRecord(
             uid=new_id("c"),
             purpose=purpose,
@@ -313,11 +348,11 @@ class Streaming:
             request_id=self.request_id,
             estimated_prompt_tokens=estimated_tokens,
             usage={
-                "prompt_tokens": usage.prompt_tokens,
-                "completion_tokens": usage.completion_tokens,
-                "cached_tokens": usage.cached_tokens,
+                "prompt_tokens": own.usage.prompt_tokens,
+                "completion_tokens": own.usage.completion_tokens,
+                "cached_tokens": own.usage.cached_tokens,
             },
-            cost_usd=None,
+            cost_usd=own.cost_usd,
             retries=self.retries,
             first_token_ms=self.first_token_ms,
             duration_ms=(time.monotonic() - self.began) * 1000,
@@ -343,13 +378,15 @@ class Streaming:
     ) -> Reply:
         """What came so far (or what was kept of it) as a value."""
         message = whole_unicode(dict(self.reader.message if message is None else message))
+        spent = self.spent or Spent(Usage())
         return Reply(
             text=message.get("content") or "",
             message=message,
             tool_calls=tuple(message.get("tool_calls") or ()),
             refusal=message.get("refusal"),
             parsed=self.reader.parsed,
-            usage=Usage.from_dict(self.reader.usage),
+            usage=spent.usage,
+            cost_usd=spent.cost_usd,
             finish_reason=finish_reason or self.reader.finish_reason,
             turn=turn_id,
             warnings=tuple(warnings),

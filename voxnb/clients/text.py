@@ -19,6 +19,7 @@ from voxnb.clients.exchange import Exchange
 from voxnb.clients.folding import Folder
 from voxnb.clients.knowledge import Knowledge
 from voxnb.clients.passing import Passing
+from voxnb.clients.price import Prices
 from voxnb.clients.rounds import Rounds
 from voxnb.clients.streaming import Answer, Streaming
 from voxnb.clients.tools.loop import check_not_inside
@@ -79,6 +80,7 @@ class TextClient(Client):
         self._watchers: list[Callable[[Turn], object]] = []
         self.default_model: str | None = self.served.name if self.served else None
         self._summary_sampling: Mapping[str, Any] = self.served.summary_sampling if self.served else {}
+        self.prices = Prices(p.prices, base_url=self.endpoint.base_url)
         self.metadata = p.metadata
         # Said with the first request; what a later one says instead stays said.
         self.instructions = parse_messages([{"role": "system", "content": p.instructions}] if p.instructions else [])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 
 from voxnb.store.receipt import Receipt
+from voxnb.usage import money
 
 
 def receipt_html(receipt: Receipt) -> str:
@@ -44,17 +45,6 @@ def _tokens(receipt: Receipt) -> str:
 
 def _count(tokens: int | None) -> str:
     return "unknown" if tokens is None else f"{tokens:,}"
-
-
-def money(cost_usd: float | None) -> str:
-    """A price; unknown is never 0.
-
-    >>> money(None), money(0.00042), money(1.5)
-    ('unknown', '$0.00042', '$1.50')
-    """
-    if cost_usd is None:
-        return "unknown"
-    return f"${cost_usd:.2f}" if cost_usd >= 1 else f"${cost_usd:.2g}"
 
 
 def budget_line(receipt: Receipt) -> str:

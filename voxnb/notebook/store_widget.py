@@ -11,11 +11,11 @@ from voxnb.clients.reply import plain
 from voxnb.errors import ParameterError, VoxnbError
 from voxnb.notebook.compare_tab import CompareTab
 from voxnb.notebook.panel import module
-from voxnb.notebook.receipt import money
 from voxnb.notebook.render import framed
 from voxnb.notebook.tab import Tab
 from voxnb.notebook.tabbed import TabbedPanel
 from voxnb.notebook.transcript import clock, page_html
+from voxnb.usage import money
 
 if TYPE_CHECKING:
     from voxnb.store.context_store import ContextStore

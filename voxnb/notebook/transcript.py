@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from voxnb.clients.reply import plain
-from voxnb.notebook.receipt import money
 from voxnb.notebook.render import excerpt_html, framed
 from voxnb.store.pages import Page, ShownTurn
+from voxnb.usage import money
 
 MOST_SAID: Final = 20_000
 """Characters shown of what a user or a tool said."""

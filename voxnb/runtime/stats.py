@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final
 
+from voxnb.usage import money
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -30,8 +32,9 @@ _LABELS: Final = (
     ("folds_failed", "folds failed"),
     ("fold_tokens", "fold tokens"),
     ("saved_tokens", "tokens saved by folds"),
-    ("cost_usd", "cost, USD"),
-    ("fold_cost_usd", "cost of folds, USD"),
+    ("cost_usd", "cost"),
+    ("fold_cost_usd", "cost of folds"),
+    ("unpriced", "calls of unknown cost"),
 )
 
 
@@ -102,8 +105,9 @@ class Statistics:
         folds_failed: summaries refused or given up.
         fold_tokens: tokens read and written for folds.
         saved_tokens: by how much folds shortened what is sent.
-        cost_usd: of all calls; None if no price is known.
+        cost_usd: of all calls whose price is known; None if none is.
         fold_cost_usd: likewise, of folds.
+        unpriced: calls whose price is not known.
         calls: the newest calls, one by one.
     """
 
@@ -124,6 +128,7 @@ class Statistics:
     saved_tokens: int = 0
     cost_usd: float | None = None
     fold_cost_usd: float | None = None
+    unpriced: int = 0
     calls: Sequence[CallFacts] = ()
 
     @property
@@ -148,15 +153,19 @@ class Statistics:
         return {name: getattr(self, name) for name, _ in _LABELS}
 
     def __repr__(self) -> str:
-        lines = [f"  {label:<24}{_number(getattr(self, name)):>12}" for name, label in _LABELS]
+        lines = [f"  {label:<24}{_said(name, getattr(self, name)):>12}" for name, label in _LABELS]
         return "\n".join(["<Statistics", *lines, ">"])
 
     def _repr_html_(self) -> str:
-        rows = "".join(f"<tr><td>{label}</td><td>{_number(getattr(self, name))}</td></tr>" for name, label in _LABELS)
+        rows = "".join(
+            f"<tr><td>{label}</td><td>{_said(name, getattr(self, name))}</td></tr>" for name, label in _LABELS
+        )
         return f"<table><tbody>{rows}</tbody></table>"
 
 
-def _number(value: float | None) -> str:
+def _said(name: str, value: float | None) -> str:
+    if name.endswith("_usd"):
+        return money(value)
     if value is None:
         return "unknown"
     return f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"
@@ -184,6 +193,7 @@ class Counters:
             prompt_tokens=tokens[0],
             completion_tokens=tokens[1],
             fold_tokens=sum(tokens) if call.purpose == "fold" else 0,
+            unpriced=call.cost_usd is None,
         )
         if call.cost_usd is not None:
             for name in ("cost_usd", *(("fold_cost_usd",) if call.purpose == "fold" else ())):

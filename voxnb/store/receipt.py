@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from voxnb.memory.policy import NO_LIMITS
-from voxnb.messages import Usage
 from voxnb.store.rows import ConversationRow
+from voxnb.usage import Usage
 
 if TYPE_CHECKING:
     from voxnb.store.views import Plan
@@ -62,12 +62,13 @@ class Receipt:
     left_tokens: int | None = None
 
 
-def of_usage(usage: Usage) -> Receipt:
+def of_usage(usage: Usage, cost_usd: float | None) -> Receipt:
     """The receipt of a reply that is not stored."""
     return Receipt(
         prompt_tokens=usage.prompt_tokens,
         completion_tokens=usage.completion_tokens,
         cached_tokens=usage.cached_tokens,
+        cost_usd=cost_usd,
     )
 
 
@@ -82,7 +83,7 @@ def of_turn(c: sqlite3.Connection, row: ConversationRow, *, seq: int, turn_id: i
         plan: of the next request.
     """
     calls, told, prompt, completion, cached, priced, cost = c.execute(
-        f"SELECT {SUMS} FROM call WHERE turn = ? AND purpose = 'turn'", (turn_id,)
+        f"SELECT {SUMS} FROM call WHERE turn = ? AND purpose = 'turn' AND status IS NOT 'failed'", (turn_id,)
     ).fetchone()
     first_token_ms, duration_ms = c.execute(
         "SELECT first_token_ms, duration_ms FROM turn WHERE id = ?", (turn_id,)

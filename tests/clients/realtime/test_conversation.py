@@ -16,6 +16,7 @@ from voxnb.events import Events, RealtimeAPIEvents
 from voxnb.local.realtime import tone
 from voxnb.media.clock import LOOP
 from voxnb.media.unit import MediaUnit
+from voxnb.usage import Usage
 
 TRANSCRIBED = RealtimeAPIEvents.ConversationItemInputAudioTranscriptionCompleted
 
@@ -91,6 +92,25 @@ def test_a_spoken_conversation_is_heard_answered_and_remembered(store):
     assert all(m["duration_ms"] > 100 for m in media)
     (session,) = server.sessions
     assert session.problems == []
+
+
+def test_an_answer_has_its_price_sound_and_text_apart(store):
+    prices = {"gpt-realtime": {"prompt": 4.0, "completion": 16.0, "audio_prompt": 32.0, "audio_completion": 64.0}}
+    with testing.server(["Hi Ann."], realtime=True) as server:
+        with call(server, store_context=True, store=store, conversation="call", prices=prices) as one:
+            done = one.wait_for(RealtimeAPIEvents.ResponseDone)
+            one.conversation_item_create(
+                item={"type": "message", "role": "user", "content": [{"type": "input_text", "text": "I am Ann."}]}
+            )
+            one.response_create()
+            usage = Usage.from_dict(done.result(WAIT_S).payload["response"]["usage"])
+            taken = one.statistics()
+    assert usage.audio_completion_tokens
+    spoken = usage.audio_completion_tokens
+    cost = (usage.prompt_tokens * 4.0 + (usage.completion_tokens - spoken) * 16.0 + spoken * 64.0) / 1e6
+    assert taken.cost_usd == pytest.approx(cost)
+    assert store.calls()["cost_usd"].item() == pytest.approx(cost)
+    assert store.turns()["cost_usd"].item() == pytest.approx(cost)
 
 
 def test_who_speaks_into_an_answer_stops_it_and_the_server_knows_what_was_heard(store):

@@ -13,6 +13,7 @@ from voxnb.clients import base
 from voxnb.clients.base import Client, caller_context
 from voxnb.clients.endpoint import Resolved, embedded, resolve
 from voxnb.clients.handle import Handle
+from voxnb.clients.price import Prices
 from voxnb.clients.realtime.commands import RealtimeCommands
 from voxnb.clients.realtime.counting import RealtimeStatistics, ResponseClocks, taken
 from voxnb.clients.realtime.distant import Distant
@@ -104,7 +105,8 @@ class RealtimeAPIClient(RealtimeCommands, Told):
         self._model = self.served.name if self.served else p.model
         self._connecting: Future[Self] | None = None
         self._connect_task: asyncio.Task[Any] | None = None
-        self._clocks = ResponseClocks(self.counters, model=self._model)
+        self.prices = Prices(p.prices, base_url=self.endpoint.base_url)
+        self._clocks = ResponseClocks(self.counters, model=self._model, prices=self.prices)
         self._sums = {"messages_sent": 0, "messages_received": 0, "problems": 0, "refused_events": 0}
         self._begin_voice(barge_in=p.barge_in, session=session_of(p.session))
         # The keeper of a session in the bridge process is a `Distant`: the same verbs, across.
@@ -243,6 +245,7 @@ class RealtimeAPIClient(RealtimeCommands, Told):
     async def _begin_session(self) -> Self:
         self._connect_task = asyncio.current_task()
         try:
+            await self._clocks.prepare()
             await self._keeper.connect()
         except asyncio.CancelledError:
             if self._closing:

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from voxnb.clients.price import Prices
 from voxnb.clients.realtime.link import Link
 from voxnb.runtime.stats import CallFacts, Counters, Statistics
+from voxnb.usage import Usage
 from voxnb.wire.realtime.response import Response
 
 
@@ -100,9 +102,11 @@ class ResponseClock:
         if brings and self.first_token_s is None:
             self.first_token_s = now
 
-    def ended(self, response: Response, *, model: str | None, bytes_sent: int, bytes_received: int) -> CallFacts:
+    def ended(
+        self, response: Response, *, model: str | None, prices: Prices, bytes_sent: int, bytes_received: int
+    ) -> CallFacts:
         """The call that it was."""
-        usage = response.usage
+        usage = Usage.from_dict(response.usage)
         now = time.monotonic()
         return CallFacts(
             at=self.at,
@@ -116,8 +120,9 @@ class ResponseClock:
             first_event_ms=_after_ms(self.began_s, self.first_event_s),
             first_token_ms=_after_ms(self.began_s, self.first_token_s),
             duration_ms=(now - self.began_s) * 1000,
-            prompt_tokens=_tokens(usage.get("input_tokens")),
-            completion_tokens=_tokens(usage.get("output_tokens")),
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            cost_usd=prices.cost_usd(usage, models=(model,), at=self.at),
         )
 
 
@@ -127,12 +132,18 @@ class ResponseClocks:
     Args:
         counters: where they are counted when they end.
         model: who answers.
+        prices: what it costs.
     """
 
-    def __init__(self, counters: Counters, *, model: str | None) -> None:
+    def __init__(self, counters: Counters, *, model: str | None, prices: Prices) -> None:
         self._counters = counters
         self._model = model
+        self._prices = prices
         self._running: dict[str, ResponseClock] = {}
+
+    async def prepare(self) -> None:
+        """Read the list of prices."""
+        await self._prices.prepare()
 
     def look(self, link: Link, kind: str, event: Mapping[str, Any]) -> CallFacts | None:
         """Take the time of an event that was taken in; the call that it ends, if it ends one."""
@@ -145,7 +156,7 @@ class ResponseClocks:
             response = link.session.responses.get(event["response"]["id"])
             if clock is not None and response is not None:
                 told = {"bytes_sent": socket.bytes_sent, "bytes_received": socket.bytes_received}
-                facts = clock.ended(response, model=self._model, **told)
+                facts = clock.ended(response, model=self._model, prices=self._prices, **told)
                 self._counters.add(facts)
                 return facts
         elif kind.startswith("response."):
@@ -169,7 +180,3 @@ def taken(counters: Counters, **own: Any) -> RealtimeStatistics:
 
 def _after_ms(began_s: float, then_s: float | None) -> float | None:
     return None if then_s is None else (then_s - began_s) * 1000
-
-
-def _tokens(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

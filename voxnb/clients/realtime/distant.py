@@ -257,4 +257,5 @@ def _plan(client: RealtimeAPIClient, parameters: RealtimeParameters, policy: Ses
         "session": session_of(parameters.session),
         "socket_id": client.web_socket_id(),
         "remembers": parameters.store_context,
+        "prices": client.prices,
     }

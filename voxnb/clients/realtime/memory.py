@@ -27,7 +27,7 @@ WINDOW_TOKENS: Final = 32_768
 
 PASSED_ON: Final = (
     "api_key", "project", "store", "conversation", "if_exists", "summary_model", "summary_prompt", "summary_request",
-    "summary_client", "metadata", "instructions", "model", "privacy", "api_version", "max_retries",
+    "summary_client", "metadata", "instructions", "model", "prices", "privacy", "api_version", "max_retries",
 )  # fmt: skip
 """Parameters of a realtime client that are its memory's."""
 

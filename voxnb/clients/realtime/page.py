@@ -188,7 +188,7 @@ class Page:
                 "completion_tokens": usage.get("output_tokens"),
                 "cached_tokens": cached,
             },
-            cost_usd=None,
+            cost_usd=None if facts is None else facts.cost_usd,
             retries=0,
             first_token_ms=None if facts is None else facts.first_token_ms,
             duration_ms=None if facts is None else facts.duration_ms,

@@ -65,7 +65,7 @@ class Served(Told):
         self.transport, self.dispatcher, self.counters = far, far, far  # type: ignore[assignment]  # what of them is used here
         self._tools = far  # type: ignore[assignment]  # as above
         self._memory = self._scribe = far if plan["remembers"] else None  # type: ignore[assignment]  # as above
-        self._clocks = ResponseClocks(self.counters, model=self._model)
+        self._clocks = ResponseClocks(self.counters, model=self._model, prices=plan["prices"])
         self._sums = {"messages_sent": 0, "messages_received": 0, "problems": 0, "refused_events": 0}
         self._begin_voice(barge_in=plan["barge_in"], session=plan["session"])
         self._keeper = Keeper(self, kind=self._kind, model=self._model, policy=plan["policy"])
@@ -89,10 +89,14 @@ class Served(Told):
         """See `Keeper.connect`."""
         if trace is not None and self._kernel.trace is None:
             self._kernel.trace = Trace(Path(trace), hide=self._kernel.hide)
-        self._connecting_here = asyncio.ensure_future(self._keeper.connect())
+        self._connecting_here = asyncio.ensure_future(self._begin())
         await self._connecting_here
         self._tell()
         self._tick()
+
+    async def _begin(self) -> None:
+        await self._clocks.prepare()
+        await self._keeper.connect()
 
     async def replace(self, reason: str) -> bool:
         """See `Keeper.replace`."""
