@@ -101,9 +101,9 @@ class VirtualPhone:
         self.line = Line(self, clock=clock, remote="test", admit=admit or self._admit)
 
     def _admit(self, line, start):
-        from voxnb.media.call import Call
+        from voxnb.media.socket_call import SocketCall
 
-        call = Call(line, start, call_id=f"call-{len(self.calls)}")
+        call = SocketCall(line, start, call_id=f"call-{len(self.calls)}")
         self.calls.append(call)
         return call
 
@@ -172,6 +172,7 @@ class Phone:
         self.shape = shape
         self.socket = dial(url, **options)
         self.messages = []
+        self.came_at = []  # seconds of the monotonic clock, one per message
         self.changed = threading.Condition()
         self.over = False
         self.reader = threading.Thread(target=self._read, daemon=True)
@@ -182,6 +183,7 @@ class Phone:
             for text in self.socket:
                 with self.changed:
                     self.messages.append(json.loads(text))
+                    self.came_at.append(time.monotonic())
                     self.changed.notify_all()
         except ConnectionClosed:
             pass

@@ -17,8 +17,8 @@ from voxnb.audio.formats import PCM_8K, PCM_16K, PCM_24K, ULAW_8K
 from voxnb.audio.playout import Delete, Nothing, Truncate
 from voxnb.errors import ParameterError
 from voxnb.media import Recorder, send_media_between
-from voxnb.media.call import FILL_MS
 from voxnb.media.line import MOST_BROKEN, MOST_TAGS
+from voxnb.media.socket_call import FILL_MS
 from voxnb.testing.clock import VirtualClock
 
 SHAPES = ["twilio", "voximplant"]

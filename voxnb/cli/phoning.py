@@ -69,7 +69,7 @@ def serve(options: Any) -> int:
 
 
 def _say(server: MediaServer, options: Any) -> None:
-    wanted = options.addresses or (1 if server.guard.needs_token else 0)
+    wanted = options.addresses or (1 if server.needs_token else 0)
     addresses = [server.one_time_url() for _ in range(wanted)]
     if options.json:
         output.print_json({"url": server.url, "addresses": addresses})

@@ -1,46 +1,35 @@
-"""A call: one tagged stream of a media socket, as a media unit. It is heard as it comes, and hears on the same socket."""
+"""A call: one tagged stream of a media socket, as a media unit, wherever its socket is."""
 
 from __future__ import annotations
 
 import concurrent.futures
 import json
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, field
+from typing import Any
 
-from voxnb.audio.formats import FRAME_MS, ULAW_8K, AudioFormat, Frame, audio_format
-from voxnb.audio.media import Broken, Start
-from voxnb.audio.packets import PacketOrder
-from voxnb.audio.silence import Ended, is_quiet
-from voxnb.errors import NotSupportedError, ParameterError
+from voxnb.audio.formats import AudioFormat
+from voxnb.errors import ParameterError
 from voxnb.events import WebSocketEvents
-from voxnb.media.opus import PCM_48K, OpusDecoder, OpusEncoder
-from voxnb.media.sound import Sound
-from voxnb.media.stream import Sink, Stream
+from voxnb.media.clock import Clock
+from voxnb.media.stream import Sink
 from voxnb.media.unit import MediaUnit
 from voxnb.runtime import loop
 from voxnb.runtime.dispatch import Dispatcher, EventWait
 
-if TYPE_CHECKING:
-    from voxnb.media.line import Line
 
-CLEARING: Final = Sink(lead_ms=200, elastic=True)
-"""A service that can be told to throw away what it has: it holds enough in hand to outlast a busy moment."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallFacts:
+    """What is known of a call from its start; the attributes of `Call` of the same names."""
 
-PLAYING: Final = Sink(lead_ms=FRAME_MS, elastic=True, clears=False)
-"""A service that plays whatever it was sent: it is given a frame ahead, and no more."""
-
-MARK_FRAMES: Final = 5
-"""Frames between two marks: 100 ms."""
-
-FILL_MS: Final = 200
-"""Longest gap of lost packets that silence stands in for; a longer one is a pause."""
-
-RATES_HZ: Final = (8_000, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
-"""Rates of PCM that a stream may have."""
-
-MARK: Final = "voxnb:"
-"""How the marks begin that are ours."""
+    id: str
+    tag: str
+    custom_parameters: dict[str, Any]
+    form: AudioFormat
+    shape: str
+    remote: str
+    sink: Sink
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 class Call(MediaUnit):
@@ -59,29 +48,17 @@ class Call(MediaUnit):
     of what the caller says, ``Message`` (``text``, and ``dtmf`` or ``mark`` where it is one), ``Close``.
     """
 
-    def __init__(self, line: Line, start: Start, /, *, call_id: str) -> None:
-        super().__init__(clock=line.clock)
-        self.id = call_id
-        self.tag = start.tag
-        self.custom_parameters = start.custom_parameters
-        self.form = start.form
-        self.facts = start.facts
-        self.shape: str = line.writer.shape
-        self.remote = line.remote
-        self.sink = CLEARING if line.writer.can_clear else PLAYING
-        self.filled_ms = 0.0
-        self.odd_bytes = 0
-        self._line = line
-        self._order = PacketOrder()
-        self._opus = OpusDecoder() if self.form.coding == "opus" else None
-        self._native = PCM_48K if self._opus is not None else self.form
-        self._sound = Sound(self._clock, began=self._tell_began, ended=self._tell_ended)
-        self._speech: dict[Stream, _Speech] = {}
+    def __init__(self, known: CallFacts, /, *, clock: Clock | None = None) -> None:
+        super().__init__(clock=clock)
+        self.known = known
+        self.id, self.tag, self.form, self.facts = known.id, known.tag, known.form, known.facts
+        self.custom_parameters = known.custom_parameters
+        self.shape, self.remote, self.sink = known.shape, known.remote, known.sink
         self._over: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._over.set_running_or_notify_cancel()
         self._dispatcher = Dispatcher(
             client=self,
-            client_id=call_id,
+            client_id=known.id,
             known=[WebSocketEvents],
             sticky=frozenset({WebSocketEvents.Close.value}),
         )
@@ -89,6 +66,15 @@ class Call(MediaUnit):
     def __repr__(self) -> str:
         tag = f" {self.tag!r}" if self.tag else ""
         return f"<Call{tag} {self.id}, {self.shape}, {self.form}{', closed' if self.closed else ''}>"
+
+    def told_by(self, teller: Any) -> None:
+        """Have events told by another dispatcher than its own."""
+        self._dispatcher.close()
+        self._dispatcher = teller
+
+    @property
+    def _kind_of_unit(self) -> str:
+        return "Call"
 
     # -- verbs --------------------------------------------------------------------------------
 
@@ -110,7 +96,7 @@ class Call(MediaUnit):
 
     def close(self) -> None:
         """Hang up: end this stream, and the socket with its last one; closing twice does no harm."""
-        self._clock.call_soon(self._line.hang_up, self)
+        self._clock.call_soon(self._hang_up)
 
     def send(self, message: Mapping[str, Any], /) -> None:
         """Send a message of the application's own on the call's socket.
@@ -130,7 +116,7 @@ class Call(MediaUnit):
             text = json.dumps(dict(message))
         except (TypeError, ValueError) as error:
             raise ParameterError(f"the message is no JSON: {error}", name="message") from error
-        self._clock.call_soon(self._line.send, text)
+        self._clock.call_soon(self._send, text)
 
     def add_event_listener(self, event: str, callback: Callable[[Any], Any], /) -> None:
         """Call a function on each event of a name; see `voxnb.events.WebSocketEvents`."""
@@ -153,155 +139,12 @@ class Call(MediaUnit):
 
     def statistics(self) -> dict[str, Any]:
         """What came, and what became of it: counts of packets and of their faults."""
-        return {
-            **asdict(self._order.counters),
-            "filled_ms": self.filled_ms,
-            "odd_bytes": self.odd_bytes,
-            "damaged": self._opus.damaged if self._opus is not None else 0,
-            "unsent_frames": self._line.unsent,
-        }
+        raise NotImplementedError
 
-    # -- hooks --------------------------------------------------------------------------------
+    # -- where its socket is ------------------------------------------------------------------
 
-    def _offers(self, wanted: AudioFormat | None) -> AudioFormat:
-        return self._native
+    def _hang_up(self) -> None:
+        raise NotImplementedError
 
-    def _wire(self, wanted: AudioFormat | None) -> AudioFormat:
-        """How sound is written to the service."""
-        return ULAW_8K if self.shape == "twilio" else wanted or self.form
-
-    def _takes(self, offered: AudioFormat, wanted: AudioFormat | None) -> AudioFormat:
-        wire = self._wire(wanted)
-        return PCM_48K if wire.coding == "opus" else wire
-
-    def _opened(self, stream: Stream) -> None:
-        # As in VoxEngine, who is connected last is the one that is heard.
-        for other in [s for s in self._incoming.values() if s is not stream and s.tag == stream.tag]:
-            self._part(other)
-        wanted = None if stream.encoding is None else audio_format(stream.encoding)
-        wire = self._wire(wanted)
-        speech = self._speech[stream] = _Speech(stream.tag or self.tag, wire)
-        for text in self._line.writer.start(speech.tag, wire, parameters=stream.custom_parameters):
-            self._line.send(text)
-
-    def _heard(self, stream: Stream, frame: Frame) -> None:
-        speech = self._speech.get(stream)
-        if speech is None:
-            return
-        payload = frame.data if speech.encoder is None else speech.encoder.feed(frame.data)
-        samples = frame.samples
-        if not payload or not self._line.send(self._line.writer.media(speech.tag, payload, samples=samples)):
-            return
-        speech.sent_s += samples / frame.format.rate_hz
-        if self._line.writer.can_clear:
-            speech.frames += 1
-            if speech.frames % MARK_FRAMES == 0:
-                self._mark(stream)
-
-    def _mark(self, stream: Stream) -> None:
-        for text in self._line.writer.mark(MARK + stream.playout.mark()):
-            self._line.send(text)
-
-    def _cleared(self, stream: Stream) -> None:
-        if stream in self._speech:
-            for text in self._line.writer.clear():
-                self._line.send(text)
-
-    def _closed(self, stream: Stream) -> None:
-        speech = self._speech.pop(stream, None)
-        if speech is not None:
-            for text in self._line.writer.stop(speech.tag, duration_s=speech.sent_s):
-                self._line.send(text)
-
-    # -- what comes, on the media loop --------------------------------------------------------
-
-    def _packet(self, payload: bytes, chunk: int | None) -> None:
-        for piece in self._order.add(chunk, payload):
-            self._play(piece.payload, piece.lost)
-
-    def _play(self, payload: bytes, lost: int) -> None:
-        if self._opus is not None:
-            data = self._opus.feed(payload)
-        else:
-            odd = len(payload) % self.form.sample_bytes
-            self.odd_bytes += odd
-            data = payload[: len(payload) - odd] if odd else payload
-            if lost:
-                self._fill(lost * self.form.duration_ms(len(data)))
-        if not data:
-            return
-        now_s = self._clock.now()
-        if not is_quiet(data, self._native):
-            self._sound.sounded(now_s, length_s=self._native.duration_ms(len(data)) / 1000)
-        for stream in list(self._outgoing.values()):
-            stream.frame(data)
-
-    def _fill(self, missing_ms: float) -> None:
-        """Silence where packets were lost: what is heard keeps its time."""
-        if not 0 < missing_ms <= FILL_MS:
-            return
-        self.filled_ms += missing_ms
-        data = self._native.silence * int(missing_ms * self._native.rate_hz / 1000)
-        for stream in list(self._outgoing.values()):
-            stream.frame(data)
-
-    def _marked(self, name: str) -> bool:
-        """A mark came back: is it ours?"""
-        if not name.startswith(MARK):
-            return False
-        return any(stream.playout.marked(name.removeprefix(MARK)) for stream in self._speech)
-
-    def _tell(self, event: WebSocketEvents, facts: dict[str, Any]) -> None:
-        self._dispatcher.emit(event.value, facts, context=None)
-
-    def _tell_began(self) -> None:
-        facts: dict[str, Any] = {"encoding": self.form.encoding}
-        if self.tag:
-            facts["tag"] = self.tag
-        if self.custom_parameters:
-            facts["customParameters"] = dict(self.custom_parameters)
-        self._tell(WebSocketEvents.MediaStarted, facts)
-
-    def _tell_ended(self, ended: Ended) -> None:
-        facts: dict[str, Any] = {"mediaInfo": {"duration": ended.duration_s}, "utterance_s": ended.utterance_s}
-        if self.tag:
-            facts["tag"] = self.tag
-        self._tell(WebSocketEvents.MediaEnded, facts)
-
-    def _ended(self, *, code: int, reason: str, was_clean: bool) -> None:
-        """Nothing more comes."""
-        if self.closed:
-            return
-        for piece in self._order.flush():
-            self._play(piece.payload, piece.lost)
-        self._end_media()
-        self._sound.stop()
-        self._tell(WebSocketEvents.Close, {"code": code, "reason": reason, "wasClean": was_clean})
-        self._over.set_result(None)
-        self._dispatcher.close()
-
-    # What is sent to a call is told by who sends it; what it says is told as it comes.
-    def _sounded(self, stream: Stream, at_s: float, length_s: float) -> None:
-        """Nothing: see above."""
-
-
-class _Speech:
-    """What is said to the call in one stream."""
-
-    def __init__(self, tag: str, wire: AudioFormat) -> None:
-        self.tag = tag
-        self.encoder = OpusEncoder() if wire.coding == "opus" else None
-        self.frames = 0
-        self.sent_s = 0.0
-
-
-def refused(start: Start) -> Broken | None:
-    """Why a stream cannot be taken, or None."""
-    if start.form.coding == "opus":
-        try:
-            OpusDecoder()
-        except NotSupportedError as error:
-            return Broken(str(error))
-    elif start.form.rate_hz not in RATES_HZ:
-        return Broken(f"a sample rate of {start.form.rate_hz} Hz; {', '.join(map(str, RATES_HZ))} Hz are taken")
-    return None
+    def _send(self, text: str) -> None:
+        raise NotImplementedError

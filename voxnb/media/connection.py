@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from voxnb.audio.media import Start
-from voxnb.media.call import Call
 from voxnb.media.clock import LOOP, Timer
 from voxnb.media.guard import Limits, Rate
 from voxnb.media.line import Line
+from voxnb.media.socket_call import SocketCall
 from voxnb.runtime import config, loop
 
 MOST_UNSENT_BYTES: Final = 256 << 10
@@ -30,7 +30,7 @@ class Connection:
         admit: see `Line`.
     """
 
-    def __init__(self, socket: Any, /, *, limits: Limits, admit: Callable[[Line, Start], Call | None]) -> None:
+    def __init__(self, socket: Any, /, *, limits: Limits, admit: Callable[[Line, Start], SocketCall | None]) -> None:
         from websockets.asyncio.connection import broadcast
 
         self._broadcast = broadcast

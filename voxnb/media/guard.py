@@ -99,15 +99,11 @@ class Guard:
     Args:
         origins: of pages that may connect (``https://example.com``); a program sends none and needs none.
         needs_token: whether a handshake must bring a token that `token` made.
-        signature: asked about each handshake, where the service signs them.
     """
 
-    def __init__(
-        self, *, origins: Iterable[str] = (), needs_token: bool = False, signature: Signature | None = None
-    ) -> None:
+    def __init__(self, *, origins: Iterable[str] = (), needs_token: bool = False) -> None:
         self.origins = frozenset(origin.rstrip("/").lower() for origin in origins)
         self.needs_token = needs_token
-        self._signature = signature
         self._tokens: dict[str, float] = {}
 
     def token(self, *, valid_s: float, now_s: float) -> str:
@@ -130,8 +126,6 @@ class Guard:
         origin = headers.get("Origin")
         if origin is not None and origin.rstrip("/").lower() not in self.origins:
             return Refusal(403, "this origin may not connect; name it in origins=")
-        if self._signature is not None and not self._signature(headers, path):
-            return Refusal(403, "the signature is missing or wrong")
         if self.needs_token:
             given = parse_qs(urlsplit(path).query).get("token", [""])[0]
             until_s = self._tokens.pop(_digest(given), None)

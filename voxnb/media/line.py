@@ -25,8 +25,8 @@ from voxnb.audio.media import (
     read,
 )
 from voxnb.events import WebSocketEvents
-from voxnb.media.call import MARK, Call, refused
 from voxnb.media.clock import Clock
+from voxnb.media.socket_call import MARK, SocketCall, refused
 
 MOST_BROKEN: Final = 50
 """Messages that are none, more than those that are: then the peer speaks another protocol."""
@@ -68,13 +68,13 @@ class Line:
     """
 
     def __init__(
-        self, wire: Wire, /, *, clock: Clock, remote: str, admit: Callable[[Line, Start], Call | None]
+        self, wire: Wire, /, *, clock: Clock, remote: str, admit: Callable[[Line, Start], SocketCall | None]
     ) -> None:
         self.clock = clock
         self.remote = remote
         self.counters = LineCounters()
         self.writer: Writer = VoximplantWriter()
-        self.calls: dict[str, Call] = {}
+        self.calls: dict[str, SocketCall] = {}
         self.unsent = 0
         self.last_broken = ""
         self._wire = wire
@@ -163,7 +163,7 @@ class Line:
         self.unsent += 1
         return False
 
-    def hang_up(self, call: Call, /) -> None:
+    def hang_up(self, call: SocketCall, /) -> None:
         """End a call from our side, and the socket with the last one."""
         if self.calls.get(call.tag) is call:
             del self.calls[call.tag]

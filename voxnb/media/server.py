@@ -2,45 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
 import concurrent.futures
-import contextlib
 import functools
 import inspect
-import logging
-import ssl
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, Self
 
-from voxnb.audio.media import Start
-from voxnb.errors import AudioError, NotSupportedError, ParameterError
+from voxnb.errors import ParameterError
 from voxnb.events import Event, EventNamespace
 from voxnb.media.call import Call
-from voxnb.media.clock import LOOP
-from voxnb.media.connection import Connection
-from voxnb.media.guard import Guard, Limits, Signature, is_loopback
-from voxnb.media.line import Line
+from voxnb.media.door import Door, Plan
+from voxnb.media.far_door import FarDoor
+from voxnb.media.guard import Limits, Signature, is_loopback
+from voxnb.runtime import bridge as bridges
 from voxnb.runtime import loop
 from voxnb.runtime.dispatch import Dispatcher
 from voxnb.store.ids import new_id
-
-OPEN_S: Final = 5.0
-"""How long a handshake may take."""
-
-CLOSE_S: Final = 0.15
-"""How long a peer may take to answer a close."""
 
 START_S: Final = 10.0
 """How long the server may take to listen."""
 
 BACKLOG: Final = 64
 """Calls that wait for somebody to ask for them."""
-
-_SILENT: Final = logging.Logger("voxnb.media")  # noqa: LOG001 - addresses with tokens are nobody's log
-_SILENT.disabled = True
 
 
 class ServerEvents(EventNamespace):
@@ -72,8 +58,11 @@ class MediaServer:
         certificate: path of a TLS certificate chain (PEM); then the addresses are ``wss``.
         certificate_key: path of its key; None: it is in the same file.
         limits: what a peer may do.
+        bridge: where calls live: ``loop``, on a thread of this process, or ``process``, in the bridge process, where a
+            busy cell cannot hold them up. Calls are answered here all the same.
 
     Raises:
+        BridgeError: the bridge process cannot be started.
         NotSupportedError: the websockets package is missing.
         AudioError: it cannot listen there, or the certificate cannot be read.
         ParameterError: a parameter makes no sense.
@@ -89,24 +78,29 @@ class MediaServer:
         certificate: str | Path | None = None,
         certificate_key: str | Path | None = None,
         limits: Limits | None = None,
+        bridge: str = "loop",
     ) -> None:
         if isinstance(origins, str):
             raise ParameterError(f"origins is a list of origins, not {origins!r}", name="origins")
         self.host = host
-        self.limits = limits or Limits()
-        self.guard = Guard(origins=origins, needs_token=not is_loopback(host), signature=signature)
-        self.calls_taken = 0
-        self.refused = 0
-        self._tls = _tls(certificate, certificate_key)
-        self._connections: set[Connection] = set()
+        plan = Plan(
+            host=host,
+            origins=tuple(origins),
+            needs_token=not is_loopback(host),
+            certificate=None if certificate is None else str(certificate),
+            certificate_key=None if certificate_key is None else str(certificate_key),
+            limits=limits or Limits(),
+        )
+        self._secure = certificate is not None
         self._waiting: deque[Call] = deque(maxlen=BACKLOG)
         self._askers: list[_Asker] = []
         self._answering = False
         self._lock = threading.Lock()
         self._dispatcher = Dispatcher(client=self, client_id=new_id("server"), known=[ServerEvents])
-        self._server: Any = None
         self._closed = False
-        self.port = loop.wait(loop.submit(self._listen(port)), timeout_s=START_S)
+        kind = FarDoor if bridges.is_asked(bridge) else Door
+        self._door: Door | FarDoor = kind(plan, arrived=self._arrived, signature=signature)
+        self.port = loop.wait(loop.submit(self._door.listen(port)), timeout_s=START_S)
         self._forget_exit = loop.at_exit(self._shut)
 
     # -- addresses ----------------------------------------------------------------------------
@@ -115,7 +109,7 @@ class MediaServer:
     def url(self) -> str:
         """Its address, without a token."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'wss' if self._tls else 'ws'}://{host}:{self.port}"
+        return f"{'wss' if self._secure else 'ws'}://{host}:{self.port}"
 
     def one_time_url(self, path: str = "/", /, *, valid_s: float = 300) -> str:
         """An address with a token that is good for one handshake.
@@ -124,8 +118,18 @@ class MediaServer:
             path: what comes before the token; a proxy's public name is put before it by the caller.
             valid_s: how long it is good.
         """
-        token = self.guard.token(valid_s=valid_s, now_s=LOOP.now())
+        token = self._door.token(valid_s)
         return f"{self.url}{path}{'&' if '?' in path else '?'}token={token}"
+
+    @property
+    def limits(self) -> Limits:
+        """What a peer may do."""
+        return self._door.plan.limits
+
+    @property
+    def needs_token(self) -> bool:
+        """Whether each call needs an address of its own."""
+        return self._door.plan.needs_token
 
     # -- calls --------------------------------------------------------------------------------
 
@@ -169,7 +173,7 @@ class MediaServer:
     @property
     def calls(self) -> tuple[Call, ...]:
         """The calls that go on now."""
-        return tuple(call for connection in tuple(self._connections) for call in connection.line.calls.values())
+        return self._door.calls
 
     def _ask(self) -> _Asker:
         with self._lock:
@@ -206,70 +210,12 @@ class MediaServer:
 
     def statistics(self) -> dict[str, int]:
         """What came and was refused since it was made, and what goes on now: counts."""
-        return {
-            "calls": len(self.calls),
-            "sockets": len(self._connections),
-            "calls_taken": self.calls_taken,
-            "refused": self.refused,
-        }
+        return self._door.statistics()
 
     # -- on the media loop --------------------------------------------------------------------
 
-    async def _listen(self, port: int) -> int:
-        try:
-            from websockets.asyncio.server import serve
-        except ImportError as error:
-            raise NotSupportedError(
-                "a media server needs the websockets package; install it with: pip install 'voxnb[realtime]'",
-                name="MediaServer",
-                instead="pip install 'voxnb[realtime]'",
-            ) from error
-        try:
-            self._server = await serve(
-                self._talk,
-                self.host,
-                port,
-                process_request=self._check,
-                compression=None,
-                max_size=self.limits.message_bytes,
-                open_timeout=OPEN_S,
-                close_timeout=CLOSE_S,
-                ping_interval=20,
-                ping_timeout=60,
-                ssl=self._tls,
-                logger=_SILENT,
-            )
-        except (OSError, OverflowError) as error:
-            raise AudioError(f"cannot listen on {self.host}:{port}: {error}", host=self.host, port=port) from error
-        return int(self._server.sockets[0].getsockname()[1])
-
-    def _check(self, connection: Any, request: Any) -> Any:
-        """Let a handshake in, or answer it."""
-        refusal = self.guard.refuses(request.path, request.headers, now_s=LOOP.now())
-        if refusal is not None:
-            self.refused += 1
-            return connection.respond(refusal.status, refusal.reason + "\n")
-        if self._closed or len(self._connections) >= self.limits.sockets:
-            self.refused += 1
-            return connection.respond(503, "too many sockets\n")
-        return None
-
-    async def _talk(self, socket: Any) -> None:
-        if self._closed:
-            return
-        connection = Connection(socket, limits=self.limits, admit=self._admit)
-        self._connections.add(connection)
-        try:
-            await connection.run()
-        finally:
-            self._connections.discard(connection)
-
-    def _admit(self, line: Line, start: Start) -> Call | None:
-        if len(self.calls) >= self.limits.calls:
-            self.refused += 1
-            return None
-        call = Call(line, start, call_id=new_id("call"))
-        self.calls_taken += 1
+    def _arrived(self, call: Call) -> None:
+        """A call has begun."""
         with self._lock:
             for asker in self._askers:
                 asker.add(call)
@@ -277,24 +223,10 @@ class MediaServer:
                 self._waiting.append(call)
         # After the message that began it was worked off, so that who answers finds a whole call.
         self._dispatcher.emit(ServerEvents.Call.value, {"call": call}, context=None)
-        return call
 
     async def _shut(self) -> None:
-        if self._closed:
-            return
         self._closed = True
-        for connection in list(self._connections):
-            connection.close(1001, "the server is closing")
-        server = self._server
-        if server is not None:
-            server.close(close_connections=False)
-            tasks = [connection.task for connection in self._connections if connection.task is not None]
-            if tasks:
-                await asyncio.wait(tasks, timeout=CLOSE_S)
-            for connection in list(self._connections):
-                connection.abort()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(server.wait_closed(), CLOSE_S / 2)
+        await self._door.shut()
         with self._lock:
             for asker in self._askers:
                 asker.close()
@@ -352,18 +284,3 @@ class _Asker:
             if waiter is None:
                 return call
             await loop.wait_async(waiter)
-
-
-def _tls(certificate: str | Path | None, key: str | Path | None) -> ssl.SSLContext | None:
-    if certificate is None:
-        if key is not None:
-            raise ParameterError("certificate_key without certificate", name="certificate_key")
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(certificate, key)
-    except (OSError, ssl.SSLError) as error:
-        raise AudioError(
-            f"the certificate {str(certificate)!r} cannot be used: {error}", path=str(certificate)
-        ) from error
-    return context

@@ -1,0 +1,131 @@
+"""Calls in the bridge process go on while a cell holds the interpreter: sound both ways, and who speaks still interrupts."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from tests.clients.realtime.peer import WAIT_S, Peer
+from tests.media.phone import Phone
+from tests.wire.realtime.talk import Talk
+
+KERNEL = """
+    import ctypes, sys, time
+    import voxnb
+    from voxnb.media import MediaServer, send_media_between
+
+    def hold(seconds):
+        if sys.argv[2] == "loop":  # a cell in pure Python
+            end = time.monotonic() + seconds
+            while time.monotonic() < end:
+                pass
+        else:  # an extension that does not let go of the interpreter
+            ctypes.PyDLL(None).usleep(int(seconds * 1e6))
+
+    with voxnb.RealtimeAPIClient(base_url=sys.argv[1], api_key="sk-test-0123456789", bridge="process") as client:
+        with MediaServer(bridge="process") as server:
+            print(server.url, flush=True)
+            call = next(iter(server))
+            send_media_between(call, client)
+            print("connected", flush=True)
+            for line in sys.stdin:
+                hold(float(line))
+                print("free", flush=True)
+                break
+            call.wait_closed(30)
+    print(client.statistics().audio_dropped_ms, flush=True)
+"""
+
+LOUD = bytes((n * 37) % 128 for n in range(160))
+
+
+class Model:
+    """Says back what it hears while it is spoken to; takes a word from the test for an interruption."""
+
+    def __init__(self):
+        self.heard_at, self.cuts = [], []
+
+    async def __call__(self, connection):
+        self.connection, self.talk = connection, Talk()
+        g711 = {"type": "audio/pcmu"}
+        await connection.begin(audio={"input": {"format": g711}, "output": {"format": g711}})
+        while True:
+            event = await connection.next()
+            if event["type"] == "session.update":
+                await connection.send(self.talk.event("session.updated", session={"id": "sess_1", **event["session"]}))
+            elif event["type"] == "input_audio_buffer.append":
+                self.heard_at.append(time.monotonic())
+            elif event["type"].startswith("conversation.item"):
+                self.cuts.append((time.monotonic(), event))
+
+    async def speak(self, seconds):
+        """An answer that comes all at once."""
+        await self.connection.send(*self.talk.begin("r1", "a1"))
+        place = {"response_id": "r1", "item_id": "a1", "output_index": 0, "content_index": 0}
+        delta = base64.b64encode(LOUD * 10).decode()
+        for _ in range(int(seconds * 5)):
+            await self.connection.send(self.talk.event("response.output_audio.delta", **place, delta=delta))
+
+    async def interrupt(self):
+        event = self.talk.event("input_audio_buffer.speech_started", audio_start_ms=0, item_id="u1")
+        await self.connection.send(event)
+
+
+@contextlib.contextmanager
+def kernel(how):
+    """A kernel with a call in the bridge process; the call, and a way to make the kernel busy."""
+    model = Model()
+    with Peer(model) as peer:
+        program = [sys.executable, "-c", textwrap.dedent(KERNEL), peer.base_url, how]
+        process = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        try:
+            phone = Phone(process.stdout.readline().strip())
+            phone.start()
+            assert process.stdout.readline() == "connected\n"
+            yield peer, model, phone, process
+        finally:
+            process.kill()
+            process.wait()
+            process.stdin.close()
+            process.stdout.close()
+
+
+def gaps_ms(times):
+    return [(b - a) * 1000 for a, b in zip(times, times[1:])]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["loop", "extension"])
+def test_a_cell_that_holds_the_interpreter_does_not_hold_up_a_call(how):
+    with kernel(how) as (peer, model, phone, process):
+        peer.do(model.speak(8))
+        process.stdin.write("3\n")
+        process.stdin.flush()
+        began = time.monotonic()
+        for n in range(100):  # two seconds of speech, in real time
+            phone.say(LOUD, chunk=n + 1)
+            time.sleep(max(0.0, began + (n + 1) * 0.02 - time.monotonic()))
+        heard = [at for at in model.heard_at if at >= began]
+        assert len(heard) >= 95
+        assert max(gaps_ms(heard)) < 250, "what the phone says reaches the model"
+        during = [at for at, m in zip(phone.came_at, phone.messages) if m["event"] == "media" and at >= began]
+        assert len(during) >= 90
+        assert max(gaps_ms(during)) < 250, "what the model says reaches the phone"
+        peer.do(model.interrupt())
+        end = time.monotonic() + 0.6
+        while not model.cuts and time.monotonic() < end:
+            time.sleep(0.005)
+        assert time.monotonic() - began < 3, "the cell still runs"
+        ((_, cut),) = model.cuts
+        assert cut["type"] == "conversation.item.truncate"
+        phone.until(lambda messages: any(m["event"] == "clear" for m in messages))
+        assert process.stdout.readline() == "free\n"
+        phone.close()
+        assert float(process.stdout.readline()) == 0
+        process.wait(WAIT_S)
