@@ -49,11 +49,11 @@ class Notebook:
 
 
 def output(cell):
-    """All that a cell put out, as text; a stream comes in pieces that differ from run to run."""
+    """All that a cell put out, as text; a stream comes in pieces that differ from run to run, a widget is none."""
     found = []
     for one in cell.outputs:
         found += [one["text"]] if one.output_type == "stream" else [*one.get("data", {}).values(), "\n"]
-    return "".join(found)
+    return "".join(piece for piece in found if isinstance(piece, str))
 
 
 def traces(path):
