@@ -62,7 +62,7 @@ def test_a_talk_with_every_command(terminal, server, tmp_path):
     t.send("/help")
     t.expect(r"/fork \[NAME\] \[at N\]")
     t.send("/undo 7")
-    t.expect(r"! cannot undo 7 of 1 turns")
+    t.expect(r"! cannot undo 7 of 1 turn")
     t.send("/exit")
     assert t.end() == 0
     assert "Traceback" not in t.text

@@ -38,7 +38,7 @@ def test_the_demo_shows_replies_bars_folds_facts_and_the_verdict(server, tmp_pat
     assert out.count("    fold ") >= 3
     assert "│ Mara Lindqvist of Velo Nord has 11,930 riders." in out
     assert "riders-clean" in out
-    assert "all holds: 1 conversations, 35 turns" in out
+    assert "all holds: 1 conversation, 35 turns" in out
     assert f"database: {tmp_path / 's.db'}" in out
     for table in ("turns", "summaries", "coverage", "calls"):
         assert f"── {table}: " in out

@@ -90,7 +90,7 @@ def test_two_stores_are_united_and_again_adds_nothing(store, tmp_path, capsys):
     with voxnb.ContextStore(other) as theirs:
         theirs.append("elsewhere", [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}])
     said = run(capsys, "merge", other, "--store", store).out
-    assert "1 conversations" in said
+    assert "1 conversation" in said
     with voxnb.ContextStore(store) as ours:
         assert "elsewhere" in ours
         assert ours.verify()

@@ -94,7 +94,7 @@ def test_explain_gives_the_exact_past_request(out):
 
 
 def test_verify_says_what_does_not_hold_and_exits_with_1(out, store):
-    assert out("verify").startswith("all holds: 1 conversations, 4 turns")
+    assert out("verify").startswith("all holds: 1 conversation, 4 turns")
     assert json.loads(out("verify", "--json"))["holds"] is True
     with sqlite3.connect(store) as c:
         c.execute("UPDATE message SET text = 'forged' WHERE text = 'There are 150.'")

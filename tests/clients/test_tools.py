@@ -545,6 +545,9 @@ def test_a_repeated_run_replays_the_loop_and_runs_no_tool(tmp_path):
         (r.name, r.arguments, r.result, r.error, r.round) for r in reply.tool_runs
     ]
     assert [r.error for r in again.tool_runs] == [None, "ValueError: no"]
+    assert all(run.duration_ms > 0 for run in reply.tool_runs)
+    assert [run.duration_ms for run in again.tool_runs] == [None, None], "they did not run now"
+    assert "(from the store)" in repr(again.tool_runs[0])
 
 
 def test_a_repeated_run_answers_calls_that_waited_for_the_caller(tmp_path):
@@ -727,3 +730,18 @@ def test_whatever_is_called_and_whenever_it_fails_no_request_has_an_orphan(turns
         assert len(chat.store.turns()) == len(turns) + 1
         assert set(chat.store.turns()["state"]) <= {"complete", "partial", "failed"}
         assert chat.store.verify()
+
+
+def test_while_its_tools_run_a_turn_says_which():
+    seen = []
+
+    def note(text: str) -> str:
+        """Note it."""
+        seen.append(turn.tools_running)
+        return text
+
+    with talking(in_turn(calling(("note", {"text": "a"}), ("note", {"text": "b"})), "Done.")) as (_, chat):
+        turn = chat.ask("Note.", tools=[note], run_tools=True)
+        turn.result(WAIT_S)
+    assert seen == [("note", "note")] * 2
+    assert turn.tools_running == ()

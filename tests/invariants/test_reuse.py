@@ -280,9 +280,9 @@ def test_the_client_says_new_or_resumed(server, path):
     with notebook(server, path) as chat:
         assert "'iris', new" in repr(chat)
         run(chat, "One")
-        assert "new, 1 turns" in repr(chat)
+        assert "new, 1 turn" in repr(chat)
     with notebook(server, path) as chat:
-        assert "resumed, 1 turns" in repr(chat)
+        assert "resumed, 1 turn" in repr(chat)
 
 
 @settings(max_examples=15)

@@ -63,6 +63,21 @@ def test_the_first_text_is_painted_at_once_and_a_burst_is_not_left_unpainted(mon
     assert canvas.ending[0] == "abbb"
 
 
+def test_while_tools_run_it_is_said_which(monkeypatch):
+    monkeypatch.setattr(paint, "WAIT_S", 0.01)
+    turn, canvas = Turn(client=None), Recorder()
+    thread = painted(turn, canvas)
+    loop.call_soon(turn._push, "Let me look.")
+    until(lambda: canvas.paints[-1][1:] == ("Let me look.", "writing …"))
+    turn.tools_running = ("rides", "weather", "rides")
+    until(lambda: canvas.paints[-1][1:] == ("Let me look.", "running rides, weather, 0 s …"))
+    turn.tools_running = ()
+    loop.call_soon(turn._push, " Fewer.")
+    until(lambda: canvas.paints[-1][1:] == ("Let me look. Fewer.", "writing …"))
+    end(turn, Reply(text="Let me look. Fewer."))
+    thread.join(5)
+
+
 def test_there_are_at_most_twenty_paints_a_second():
     turn, canvas = Turn(client=None), Recorder()
     thread = painted(turn, canvas)

@@ -20,7 +20,7 @@ def test_the_saved_notebook_was_run_from_top_to_bottom():
 def test_the_saved_notebook_shows_folds_and_that_nothing_is_lost():
     assert "folded ---" in output(QUICKSTART.cell("for line in lines"))
     assert "rebuilt exactly" in output(QUICKSTART.cell("explain("))
-    assert output(QUICKSTART.cell("verify()")).startswith("all holds: 1 conversations, 19 turns")
+    assert output(QUICKSTART.cell("verify()")).startswith("all holds: 1 conversation, 19 turns")
 
 
 def test_the_saved_notebook_names_no_machine_and_no_key():

@@ -80,7 +80,7 @@ def test_stores_that_share_nothing_are_both_in_one(tmp_path):
         assert report
         assert report.added == {"conversations": 1, "turns": 2, "messages": 4, "prompts": 1, "notes": 1, "pins": 1}
         assert report.names == ("there",)
-        assert "new: 1 conversations, 2 turns, 4 messages" in repr(report)
+        assert "new: 1 conversation, 2 turns, 4 messages" in repr(report)
         assert asked(a, "there") == ["y", "z"]
         assert a["there"].turns()["pinned"].tolist() == [True, False]
         assert a["there"].plan("q").messages == b["there"].plan("q").messages

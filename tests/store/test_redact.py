@@ -58,7 +58,7 @@ def test_a_turn_is_blank_and_keeps_its_place():
         assert redaction.turns == (before[0]["turn_id"][1],)
         assert redaction.messages == 2
         assert redaction.summaries == redaction.elsewhere == ()
-        assert repr(redaction) == "<Redaction: 1 turns with 2 messages are blank>"
+        assert repr(redaction) == "<Redaction: 1 turn with 2 messages made blank>"
         assert len(chat.store.search(SECRET)) == 0
         assert chat.store.verify()
 
@@ -138,7 +138,7 @@ def test_summaries_that_saw_it_are_blank_and_what_they_covered_is_folded_again(t
         redaction = chat.conversation.redact(5)
         assert set(redaction.summaries) == set(first_bad)
         assert redaction.unfolded == (chat.conversation.name,)
-        assert "are stale and blank" in str(redaction)
+        assert "made stale and blank" in str(redaction)
         assert holds(path) == []
         frame = chat.store.summaries().set_index("summary_id")
         assert set(frame.loc[first_bad, "state"]) == {"stale"}

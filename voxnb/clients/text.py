@@ -37,6 +37,7 @@ from voxnb.store.conversation import Conversation
 from voxnb.store.ids import new_id
 from voxnb.store.journal import Ask, Begun, Reused
 from voxnb.store.planner import Measure, Planner, measure_for
+from voxnb.store.report import counted
 from voxnb.store.rows import CallRecord, ConversationRow
 from voxnb.taping.tape import running
 
@@ -374,7 +375,7 @@ class TextClient(Client):
             memory = "no memory"
         elif self._conversation.exists:
             state = "resumed" if self.resumed else "new"
-            memory = f"conversation {self._conversation.name!r}, {state}, {len(self._conversation)} turns"
+            memory = f"conversation {self._conversation.name!r}, {state}, {counted(len(self._conversation), 'turn')}"
         else:
             memory = f"conversation {self.conversation_name!r}, new"
         closed = ", closed" if self._closing else ""

@@ -63,6 +63,7 @@ class Turn:
         context: copy of the caller's context; the turn's listeners run in copies of it.
         id: id of the stored turn; None until it is known, and where nothing is stored.
         number: position in the conversation, from 1; None as above.
+        tools_running: names of the tools that run for it now.
     """
 
     def __init__(self, *, client: Any, number_hint: int | None = None) -> None:
@@ -70,6 +71,7 @@ class Turn:
         self.context = copy_context()
         self.id: str | None = None
         self.number = number_hint
+        self.tools_running: tuple[str, ...] = ()
         self._progress = Progress()
         self._state = "queued"
         self._reply: Reply | None = None

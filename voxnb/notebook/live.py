@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from voxnb.clients.reply import plain
 from voxnb.notebook.growing import Growing
-from voxnb.notebook.paint import CellCanvas
+from voxnb.notebook.paint import CellCanvas, activity
 from voxnb.notebook.panel import WIDGET, Panel, module
 from voxnb.notebook.render import markdown_html
 
@@ -104,6 +104,7 @@ class LiveCanvas(CellCanvas):
 
     def __init__(self, turn: Turn) -> None:
         super().__init__()
+        self._turn = turn
         self._panel: LiveReply | None = LiveReply(turn)
         self._since_s = time.monotonic()
 
@@ -113,7 +114,7 @@ class LiveCanvas(CellCanvas):
         if panel is None:
             super().paint(text, status)
             return
-        panel.show(text, "writing," if text else "waiting for the reply,")
+        panel.show(text, f"{activity(self._turn, begun=bool(text))},")
         if not self._shown:
             view = {"version_major": 2, "version_minor": 0, "model_id": panel.model_id}
             self._publish(status, self.painted(text, status), {WIDGET: view})

@@ -124,6 +124,18 @@ def paint_until_end(turn: Turn, canvas: Canvas) -> None:
         canvas.finish(turn, reply, "cancelled" if turn.state == "cancelled" else "")
 
 
+def activity(turn: Turn, *, begun: bool) -> str:
+    """What goes on in a turn that runs.
+
+    Args:
+        turn: the turn.
+        begun: whether some of its text has come.
+    """
+    if tools := turn.tools_running:
+        return plain(f"running {', '.join(dict.fromkeys(tools))}")
+    return "writing" if begun else "waiting for the reply"
+
+
 def _paint(turn: Turn, canvas: Canvas) -> None:
     follower = turn.follow()
     text: list[str] = []
@@ -131,13 +143,13 @@ def _paint(turn: Turn, canvas: Canvas) -> None:
     canvas.paint("", "waiting for the reply …")
     while True:
         while not follower.wait(timeout_s=WAIT_S):
-            if not text:
-                canvas.paint("", f"waiting for the reply, {time.monotonic() - asked_s:.0f} s …")
+            if turn.tools_running or not text:
+                canvas.paint("".join(text), f"{activity(turn, begun=bool(text))}, {time.monotonic() - asked_s:.0f} s …")
         new = follower.take()
         if new is None:
             return
         text.append(new)
         began = time.monotonic()
-        canvas.paint("".join(text), "streaming …")
+        canvas.paint("".join(text), f"{activity(turn, begun=True)} …")
         took = time.monotonic() - began
         follower.rest(max(1 / PAINTS_PER_S, PAINT_SHARE * took))

@@ -128,8 +128,9 @@ def _runs_html(runs: Sequence[ToolRun]) -> str:
         mark = " failed" if run.error is not None else ""
         given = run.arguments if isinstance(run.arguments, str) else json.dumps(run.arguments, ensure_ascii=False)
         call = f"<code>{html.escape(plain(run.name))}({html.escape(_start(given))})</code>"
+        took = "" if run.duration_ms is None else f", {run.duration_ms:,.0f} ms"
         result = f"<pre>{html.escape(_start(run.result))}</pre>"
-        items.append(f"<li>{call}{mark}, {run.duration_ms:,.0f} ms{result}</li>")
+        items.append(f"<li>{call}{mark}{took}{result}</li>")
     summary = html.escape(plain(title + names))
     return f"<details><summary>{summary}</summary><ol>{''.join(items)}</ol></details>"
 

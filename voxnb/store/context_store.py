@@ -19,6 +19,7 @@ from voxnb.store.database import MEMORY, Database
 from voxnb.store.ids import new_id
 from voxnb.store.importing.draft import MAX_ITEM_BYTES
 from voxnb.store.journal import append_turn
+from voxnb.store.report import counted
 from voxnb.store.store_tables import StoreTables
 from voxnb.store.trouble import mapped
 from voxnb.store.verify import Verdict, verify
@@ -99,10 +100,9 @@ class ContextStore(StoreTables):
     def __repr__(self) -> str:
         if self.database.closed:
             return f"<ContextStore {self.path!r}, closed>"
-        (conversations,) = self.database.read("SELECT count(*) FROM conversation")[0]
-        (turns,) = self.database.read("SELECT count(*) FROM turn")[0]
+        conversations, turns = len(self), self.database.read("SELECT count(*) FROM turn")[0][0]
         mode = ", read-only" if self.read_only else ""
-        return f"<ContextStore {self.path!r}: {conversations:,} conversations, {turns:,} turns{mode}>"
+        return f"<ContextStore {self.path!r}: {counted(conversations, 'conversation')}, {counted(turns, 'turn')}{mode}>"
 
     def __len__(self) -> int:
         return int(self.database.read("SELECT count(*) FROM conversation")[0][0])

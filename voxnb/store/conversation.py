@@ -12,6 +12,7 @@ from voxnb.messages import parse_messages, split_instructions
 from voxnb.store import erase, explain, folding, history, ledger, naming, pins, receipt, redact
 from voxnb.store.conversation_tables import ConversationTables
 from voxnb.store.ids import new_id
+from voxnb.store.report import counted
 from voxnb.store.rows import ConversationRow
 from voxnb.store.schema import MAX_SEQ
 from voxnb.store.views import Plan, Summary, load_summary
@@ -84,7 +85,7 @@ class Conversation(ConversationTables):
         if row is None:
             return f"<Conversation {self._name!r}, nothing said yet>"
         folded = f", {row.folded_to} folded" if row.folded_to else ""
-        return f"<Conversation {row.name!r}: {row.last_seq} turns{folded}, {row.uid}>"
+        return f"<Conversation {row.name!r}: {counted(row.last_seq, 'turn')}{folded}, {row.uid}>"
 
     # -- looking ------------------------------------------------------------------------------
 
@@ -164,7 +165,7 @@ class Conversation(ConversationTables):
             if n in (-1, 0):
                 return None
             raise ConversationError(
-                f"there are {len(chain)} summaries, none is number {n!r}; -1 is the newest"
+                f"there are {counted(len(chain), 'summary')}, none is number {n!r}; -1 is the newest"
             ) from None
 
     def receipt(self, which: Any = -1, /) -> Receipt:
@@ -227,7 +228,7 @@ class Conversation(ConversationTables):
         def work(c: Any) -> None:
             row = ledger.need(c, self.id)
             if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= row.last_seq:
-                raise ConversationError(f"cannot undo {n!r} of {row.last_seq} turns")
+                raise ConversationError(f"cannot undo {n!r} of {counted(row.last_seq, 'turn')}")
             ledger.move(c, row, seq=row.last_seq - n, now=time.time())
 
         self.store.database.write(work, durable=True).result()

@@ -24,6 +24,7 @@ from voxnb.memory.past import REDACTED
 from voxnb.store import erase
 from voxnb.store.database import Database
 from voxnb.store.ending import close_expired
+from voxnb.store.report import counted
 from voxnb.store.rows import ConversationRow
 
 FAMILY: Final = (
@@ -71,13 +72,13 @@ class Redaction:
     elsewhere: tuple[str, ...]
 
     def __str__(self) -> str:
-        parts = [f"{len(self.turns):,} turns with {self.messages:,} messages are blank"]
+        parts = [f"{counted(len(self.turns), 'turn')} with {counted(self.messages, 'message')} made blank"]
         if self.summaries:
-            parts.append(f"{len(self.summaries):,} summaries that saw them are stale and blank")
+            parts.append(f"{counted(len(self.summaries), 'summary')} that saw them made stale and blank")
         if self.unfolded:
             parts.append(f"earlier summaries are in use in {', '.join(map(repr, self.unfolded))}")
         if self.notes:
-            parts.append(f"{self.notes:,} notes on them are blank")
+            parts.append(f"{counted(self.notes, 'note')} on them made blank")
         return "\n".join(["; ".join(parts), *(f"- not covered: {place}" for place in self.elsewhere)])
 
     def __repr__(self) -> str:

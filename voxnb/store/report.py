@@ -153,10 +153,12 @@ class ImportReport:
 def counted(count: int, noun: str) -> str:
     """A number with its noun.
 
-    >>> counted(1, "turn"), counted(1200, "turn")
-    ('1 turn', '1,200 turns')
+    >>> counted(1, "turn"), counted(1200, "turn"), counted(2, "summary")
+    ('1 turn', '1,200 turns', '2 summaries')
     """
-    return f"{count:,} {noun}" + "s" * (count != 1)
+    if count == 1:
+        return f"1 {noun}"
+    return f"{count:,} {noun.removesuffix('y')}ies" if noun.endswith("y") else f"{count:,} {noun}s"
 
 
 def _listed(first: str, *lists: tuple[str, tuple[Remark, ...]]) -> str:

@@ -12,6 +12,7 @@ from voxnb.memory.past import REDACTED
 from voxnb.messages import Message
 from voxnb.store import paths
 from voxnb.store.explain import rebuild
+from voxnb.store.report import counted
 from voxnb.store.rows import STATE, load_extra, turn_hash
 
 
@@ -40,12 +41,12 @@ class Verdict:
 
     def __str__(self) -> str:
         looked = (
-            f"{self.conversations:,} conversations, {self.turns:,} turns, {self.summaries:,} summaries, "
-            f"{self.requests - self.redacted:,} requests rebuilt"
+            f"{counted(self.conversations, 'conversation')}, {counted(self.turns, 'turn')}, "
+            f"{counted(self.summaries, 'summary')}, {counted(self.requests - self.redacted, 'request')} rebuilt"
         ) + (f", {self.redacted:,} not: redacted since" if self.redacted else "")
         if not self.problems:
             return f"all holds: {looked}"
-        return f"{len(self.problems)} problems ({looked}):\n" + "\n".join(f"- {p}" for p in self.problems)
+        return f"{counted(len(self.problems), 'problem')} ({looked}):\n" + "\n".join(f"- {p}" for p in self.problems)
 
     __repr__ = __str__
 
@@ -133,7 +134,7 @@ def _summaries(c: sqlite3.Connection) -> Iterator[str]:
             (summary_id,),
         ).fetchall()
         if len(covered) != turn_count:
-            yield f"summary {uid}: says {turn_count} turns, its ledger lists {len(covered)}"
+            yield f"summary {uid}: says {counted(turn_count, 'turn')}, its ledger lists {len(covered)}"
         for seq, shown, now, turn_seq, _ in covered:
             if shown != now:
                 yield f"summary {uid}: turn {seq} is not what the summary model was shown"

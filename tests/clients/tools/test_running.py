@@ -356,4 +356,4 @@ def test_a_tool_of_a_closed_client_is_an_error(run, dispatcher):
 
 
 def test_a_record_says_what_went_wrong():
-    assert repr(ToolRun("f", "{", "Error: x", error="x")) == "<ToolRun f({) → error: x (0 ms)>"
+    assert repr(ToolRun("f", "{", "Error: x", error="x")) == "<ToolRun f({) → error: x (from the store)>"

@@ -449,6 +449,17 @@ def _values(kind):
     return st.from_type(kind)
 
 
+def test_a_function_may_use_what_is_made_after_it():
+    def rides(station: str) -> str:
+        """Rides."""
+        return station + later
+
+    tool = Tool.of(rides)
+    later = "!"
+    assert list(tool.to_chat()["function"]["parameters"]["properties"]) == ["station"]
+    assert tool.function("North") == "North!"
+
+
 # -- toolboxes --------------------------------------------------------------------------------
 
 

@@ -102,7 +102,11 @@ class ToolLoop:
                 hide=self._client.transport.hide,
                 turn=(self._turn, self._conversation),
             )
-            made = await runner.run(calls, number=self.number)
+            self._turn.tools_running = tuple(call.name for call in calls)
+            try:
+                made = await runner.run(calls, number=self.number)
+            finally:
+                self._turn.tools_running = ()
         self.runs += made
         return [Message("tool", run.result, {"tool_call_id": run.call_id}) for run in made]
 
@@ -113,7 +117,7 @@ class ToolLoop:
         for call in calls:
             result = told.get(call.id, "")
             error = result.removeprefix("Error: ") if result.startswith("Error: ") else None
-            self.runs.append(ToolRun(call.name, _arguments(call), result, error, 0.0, self.number, call.id))
+            self.runs.append(ToolRun(call.name, _arguments(call), result, error, None, self.number, call.id))
 
     def _note(self, message: Mapping[str, Any]) -> None:
         self.number += 1

@@ -66,7 +66,7 @@ class ToolRun:
         arguments: decoded; the text as it came where it is no JSON object.
         result: what the model was told.
         error: what went wrong, or None.
-        duration_ms: from the call to its result.
+        duration_ms: from the call to its result; None where it was not run now but read from the store.
         round: which reply of the turn called it, from 1.
         call_id: the API's id of the call.
     """
@@ -75,13 +75,14 @@ class ToolRun:
     arguments: Any
     result: str
     error: str | None = None
-    duration_ms: float = 0.0
+    duration_ms: float | None = None
     round: int = 1
     call_id: str = ""
 
     def __repr__(self) -> str:
         outcome = f"error: {shorten(self.error)}" if self.error is not None else shorten(self.result)
-        return f"<ToolRun {self.name}({shorten(_shown(self.arguments))}) → {outcome} ({self.duration_ms:,.0f} ms)>"
+        took = "from the store" if self.duration_ms is None else f"{self.duration_ms:,.0f} ms"
+        return f"<ToolRun {self.name}({shorten(_shown(self.arguments))}) → {outcome} ({took})>"
 
 
 class Job(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import json
@@ -301,14 +302,23 @@ def _hints(plain: Any, parameters: Mapping[str, inspect.Parameter], name: str) -
 
     shim.__annotations__ = {k: p.annotation for k, p in parameters.items() if p.annotation is not _EMPTY}
     space = getattr(plain, "__globals__", {})
-    closed = inspect.getclosurevars(plain).nonlocals if inspect.isfunction(plain) else {}
     try:
-        return typing.get_type_hints(shim, globalns=space, localns=dict(closed) or None, include_extras=True)
+        return typing.get_type_hints(shim, globalns=space, localns=_closed_over(plain) or None, include_extras=True)
     except (NameError, TypeError, SyntaxError, AttributeError) as error:
         raise _bad(
             f"the annotations of the tool {name} cannot be resolved ({error}); define their types where the function's "
             "module (or the notebook) sees them"
         ) from error
+
+
+def _closed_over(plain: Any) -> dict[str, Any]:
+    """What a function sees of those around it; a name that is assigned after it was made is not there yet."""
+    cells = zip(plain.__code__.co_freevars, plain.__closure__ or (), strict=False) if inspect.isfunction(plain) else ()
+    known: dict[str, Any] = {}
+    for name, cell in cells:
+        with contextlib.suppress(ValueError):
+            known[name] = cell.cell_contents
+    return known
 
 
 def _arguments(function: Any, plain: Any, name: str, doc: Described) -> dict[str, Argument]:

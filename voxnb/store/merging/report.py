@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
+from voxnb.store.report import counted
+
 
 class Forked(NamedTuple):
     """A conversation that had gone on differently in the two stores.
@@ -60,8 +62,8 @@ class Merge:
         return {**asdict(self), "forked": [fork._asdict() for fork in self.forked]}
 
     def __str__(self) -> str:
-        new = ", ".join(f"{count:,} {kind}" for kind, count in self.added.items() if count)
-        old = ", ".join(f"{count:,} {kind}" for kind, count in self.known.items() if count)
+        new = ", ".join(_number(count, kind) for kind, count in self.added.items() if count)
+        old = ", ".join(_number(count, kind) for kind, count in self.known.items() if count)
         lines = [f"new: {new or 'nothing'}; here already: {old or 'nothing'}"]
         lines += [f"- {name!r} went on" for name in self.continued]
         lines += [
@@ -80,6 +82,10 @@ class Merge:
 
     def __repr__(self) -> str:
         return f"<Merge of {self.path!r}: {self}>"
+
+
+def _number(count: int, kind: str) -> str:
+    return counted(count, "summary" if kind == "summaries" else kind.removesuffix("s"))
 
 
 def _few(names: tuple[str, ...]) -> str:
