@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from voxnb.events import Event as Event
     from voxnb.events import SessionEvents as SessionEvents
     from voxnb.memory.policy import ContextPolicy as ContextPolicy
+    from voxnb.notebook.doctor import doctor as doctor
     from voxnb.params import DEFAULT_SUMMARY_PROMPT as DEFAULT_SUMMARY_PROMPT
     from voxnb.runtime.nested import allow_nested_loops as allow_nested_loops
     from voxnb.store.context_store import ContextStore as ContextStore
@@ -64,6 +65,7 @@ _NAMES = {
     "VoxnbError": "voxnb.errors",
     "allow_nested_loops": "voxnb.runtime.nested",
     "chat": "voxnb.clients.chat",
+    "doctor": "voxnb.notebook.doctor",
     "errors": "voxnb",
     "gather": "voxnb.clients.turn",
     "tape": "voxnb.taping.tape",
@@ -90,6 +92,7 @@ __all__ = [
     "VoxnbError",
     "allow_nested_loops",
     "chat",
+    "doctor",
     "errors",
     "gather",
     "tape",

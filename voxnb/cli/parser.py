@@ -8,7 +8,7 @@ import textwrap
 from typing import Any, Final, NoReturn
 
 from voxnb import __version__
-from voxnb.cli import calling, moving, phoning, reading, serving, talking
+from voxnb.cli import calling, checking, moving, phoning, reading, serving, talking
 from voxnb.params import did_you_mean
 
 HELP_COLUMNS: Final = 78
@@ -20,6 +20,7 @@ examples:
   echo "Hi" | voxnb chat --base-url local     one message, one reply
   voxnb conversations                         what the store holds
   voxnb explain chat 3                        exactly what was sent with turn 3
+  voxnb doctor                                what works here, and what mends what does not
   voxnb search "red bicycle" --json           for other programs
 
 The store is the file in VOXNB_STORE, else .voxnb/store.db at the project's root; --store PATH names another.
@@ -57,6 +58,6 @@ def build() -> Parser:
     parser.add_argument("--version", action="version", version=f"voxnb {__version__}")
     parser.set_defaults(when_stopped="stopped")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    for room in (talking, calling, reading, moving, serving, phoning):
+    for room in (talking, calling, reading, moving, serving, phoning, checking):
         room.add(commands)
     return parser

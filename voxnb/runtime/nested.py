@@ -36,7 +36,7 @@ def allow_nested_loops() -> None:
             3.14 or newer, where it breaks every request; the message says what to do.
     """
     _refuse_foreign_loop()
-    patched = (NEWER if hasattr(asyncio, "_nest_asyncio2") else OLDER) if hasattr(asyncio, "_nest_patched") else None
+    patched = patched_by()
     importable = {name for name in (NEWER, OLDER) if importlib.util.find_spec(name) is not None}
     name = choose(python=sys.version_info[:2], importable=importable, patched=patched)
     # Named one by one: what may be imported here is part of the house's rules.
@@ -55,6 +55,13 @@ def allow_nested_loops() -> None:
             probe.close()
     else:
         nest.apply(running)
+
+
+def patched_by() -> str | None:
+    """The package that has patched asyncio in this process, whoever called it; None where it is as it came."""
+    if not hasattr(asyncio, "_nest_patched"):
+        return None
+    return NEWER if hasattr(asyncio, "_nest_asyncio2") else OLDER
 
 
 def choose(*, python: tuple[int, int], importable: Container[str], patched: str | None) -> str:

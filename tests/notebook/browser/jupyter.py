@@ -51,7 +51,7 @@ class Server:
             "PYTHONPATH": ROOT,
         }
         options = ["--no-browser", "--port=0", "--expose-app-in-browser", f"--IdentityProvider.token={self.token}"]
-        options += [f"--ServerApp.root_dir={self.folder}"]
+        options += [f"--ServerApp.root_dir={self.folder}", "--JupyterNotebookApp.expose_app_in_browser=True"]
         options += ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
         quiet = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}
         page = Path(folder) / "config" / "labconfig" / "page_config.json"
