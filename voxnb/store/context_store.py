@@ -210,8 +210,8 @@ class ContextStore(StoreTables):
         An interrupt keeps what is stored; importing again goes on from there.
 
         Args:
-            source: a path, a DataFrame with a row per message, or an iterable of dicts (a row per message, or
-                ``{"messages": […]}`` per conversation).
+            source: a path (gzip, bzip2 and xz are unpacked), a DataFrame with a row per message, or an iterable of dicts (a
+                row per message, or ``{"messages": […]}`` per conversation).
             format: ``jsonl`` (our own), ``openai`` (chat and fine-tuning JSONL), ``chatgpt`` (``conversations.json``),
                 ``langchain``, ``llm`` (``logs.db``), ``csv``, ``parquet``, ``qmsum``; None looks at the file.
             columns: for rows, our names → the source's: ``conversation``, ``role``, ``content``, ``created_at``, ``model``,

@@ -17,8 +17,8 @@ from typing import IO, Any, Final
 
 from voxnb.errors import StoreError
 from voxnb.store.importing.draft import Reading
+from voxnb.store.importing.packed import PIECE_BYTES, unpacked
 
-PIECE_BYTES: Final = 1 << 20
 TOO_LONG: Final = "longer than the limit (raise it with max_item_bytes=…)"
 NOT_UTF8: Final = "bytes that are not UTF-8, read as Windows-1252"
 NOT_JSON: Final = "not JSON"
@@ -26,13 +26,14 @@ NOT_JSON: Final = "not JSON"
 
 @contextmanager
 def opened(path: Path) -> Iterator[IO[bytes]]:
-    """The file, to read bytes of UTF-8 from; UTF-16 is turned into it on the way.
+    """The file, to read bytes of UTF-8 from; what is packed is unpacked, and UTF-16 recoded, on the way.
 
     Raises:
+        StoreFormatError: see `packed.unpacked`.
         StoreError: it cannot be opened or read.
     """
     try:
-        with path.open("rb", buffering=PIECE_BYTES) as file:
+        with unpacked(path) as file:
             head = file.read(4)
             file.seek(0)
             if head.startswith(codecs.BOM_UTF8):

@@ -18,9 +18,10 @@ from voxnb.store.importing.draft import MAX_ITEM_BYTES, Reading
 from voxnb.store.importing.lines import opened
 from voxnb.store.importing.llm_logs import llm_drafts
 from voxnb.store.importing.own import own_batches
+from voxnb.store.importing.packed import plain_path
 from voxnb.store.importing.pipeline import Writable, batches, run
 from voxnb.store.importing.qmsum import qmsum_drafts
-from voxnb.store.importing.sniff import format_of
+from voxnb.store.importing.sniff import WHOLE_FILES, check_unpacked, format_of
 from voxnb.store.progress import Progress, following
 from voxnb.store.report import ImportReport
 
@@ -63,10 +64,14 @@ def load(
     if isinstance(source, str | os.PathLike):
         path = Path(source).expanduser()
         name = named or format_of(path, max_item_bytes=max_item_bytes)
-        reading = Reading(name, str(path), path.stem, max_item_bytes=max_item_bytes)
+        if name in WHOLE_FILES:
+            check_unpacked(path, name)
+        inner = plain_path(path)
+        reading = Reading(name, str(path), inner.stem, max_item_bytes=max_item_bytes)
         _check_use(name, how)
         found, title = READERS[name](path, reading, how), path.name
-        total, unit = path.stat().st_size, "B"
+        # How much a packed file holds is known at its end.
+        total, unit = path.stat().st_size if inner == path else 0, "B"
     else:
         reading, found = _values(source, named, how)
         title, total, unit = reading.source, len(source) if hasattr(source, "__len__") else 0, "row"

@@ -8,14 +8,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from voxnb.errors import StoreFormatError
+from voxnb.errors import StoreError, StoreFormatError
 from voxnb.store.importing.chats import list_of
 from voxnb.store.importing.draft import Reading
 from voxnb.store.importing.lines import json_items, json_lines, opened, stands_in_lines
+from voxnb.store.importing.packed import is_packed, plain_path
 from voxnb.store.importing.spoken import is_langchain
 
-SQLITE: Final = b"SQLite format 3\0"
-PARQUET: Final = b"PAR1"
+WHOLE_FILES: Final = {"llm": b"SQLite format 3\0", "parquet": b"PAR1"}
+"""Formats that are not read from the first byte to the last, and how they begin."""
 PEEK_BYTES: Final = 4096
 LOOKED_AT: Final = 20
 
@@ -29,11 +30,11 @@ def format_of(path: Path, *, max_item_bytes: int) -> str:
     """
     with opened(path) as file:
         head = file.read(PEEK_BYTES)
-    if head.startswith(SQLITE):
-        return "llm"
-    if head.startswith(PARQUET):
-        return "parquet"
-    begins, suffix = head.lstrip()[:1], path.suffix.lower()
+    for name, magic in WHOLE_FILES.items():
+        if head.startswith(magic):
+            check_unpacked(path, name)
+            return name
+    begins, suffix = head.lstrip()[:1], plain_path(path).suffix.lower()
     if begins in (b"{", b"["):
         found = _of_values(path, max_item_bytes)
         # A first line that is broken says nothing; the name may.
@@ -52,6 +53,24 @@ def format_of(path: Path, *, max_item_bytes: int) -> str:
             path=str(path),
         )
     return found
+
+
+def check_unpacked(path: Path, name: str) -> None:
+    """Whether a file of a format can be read as it lies there.
+
+    Raises:
+        StoreFormatError: it is packed, and the format is not read in order.
+        StoreError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            packed = is_packed(file.read(8))
+    except OSError as error:
+        raise StoreError(f"cannot read {str(path)!r}: {error.strerror or error}", path=str(path)) from error
+    if packed:
+        raise StoreFormatError(
+            f"{str(path)!r} is packed, and a file of format {name!r} cannot be read so; unpack it", path=str(path)
+        )
 
 
 def _of_values(path: Path, max_item_bytes: int) -> str | None:
