@@ -114,5 +114,23 @@ def __getattr__(name: str) -> Any:
     return value
 
 
+def load_ipython_extension(shell: Any) -> None:
+    """``%load_ext voxnb``: the cell magic ``%%vox``.
+
+    Args:
+        shell: IPython's.
+    """
+    from voxnb.notebook import magics
+
+    magics.load(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """``%unload_ext voxnb``."""
+    from voxnb.notebook import magics
+
+    magics.unload(shell)
+
+
 def __dir__() -> list[str]:
     return [*__all__, "__version__"]

@@ -18,6 +18,7 @@ class Cell:
 
     def __init__(self):
         self.stdout, self.stderr, self.status, self.ename, self.duration_s = "", "", None, None, None
+        self.evalue, self.traceback = None, []
         self.displays, self.late, self.late_displays = [], "", []
 
 
@@ -77,7 +78,7 @@ class Kernel:
             elif kind in ("display_data", "update_display_data", "execute_result"):
                 cell.displays.append((kind, content["data"], content.get("transient", {})))
             elif kind == "error":
-                cell.ename = content["ename"]
+                cell.ename, cell.evalue, cell.traceback = content["ename"], content["evalue"], content["traceback"]
             elif kind == "status" and content["execution_state"] == "idle":
                 break
         cell.duration_s = time.monotonic() - (interrupted or began)
