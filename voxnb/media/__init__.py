@@ -10,6 +10,8 @@ from voxnb.media.device import Microphone, Speaker
 from voxnb.media.echo import Echo
 from voxnb.media.file import AudioFile
 from voxnb.media.guard import Limits, twilio_signature
+from voxnb.media.listener import Listener
+from voxnb.media.player import Player
 from voxnb.media.recorder import Recorder
 from voxnb.media.server import MediaServer
 from voxnb.media.unit import MediaUnit, send_media_between
@@ -20,9 +22,11 @@ __all__ = [
     "Call",
     "Echo",
     "Limits",
+    "Listener",
     "MediaServer",
     "MediaUnit",
     "Microphone",
+    "Player",
     "Recorder",
     "Speaker",
     "WidgetUnit",

@@ -1,0 +1,61 @@
+"""A unit that plays what a program gives it: the sound of an outside voice, say."""
+
+from __future__ import annotations
+
+from voxnb.audio.formats import PCM_24K, RATES_HZ, AudioFormat, check_whole
+from voxnb.errors import AudioError
+from voxnb.media.clock import Clock
+from voxnb.media.unit import MediaUnit
+
+
+class Player(MediaUnit):
+    """A source that plays what it is given, piece after piece and in real time, to whom it sends its media.
+
+    `clear_media_buffer` drops what has not sounded yet, as when the other side begins to speak.
+
+    Args:
+        rate_hz: of what it is given.
+        clock: time and the media loop; tests bring their own.
+
+    Raises:
+        AudioError: the rate is none.
+    """
+
+    def __init__(self, *, rate_hz: int = PCM_24K.rate_hz, clock: Clock | None = None) -> None:
+        super().__init__(clock=clock)
+        if rate_hz not in RATES_HZ:
+            raise AudioError(f"a sample rate of {rate_hz!r} Hz", rate_hz=rate_hz)
+        self.form = AudioFormat("pcm", rate_hz)
+        self.dropped_ms = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Player, {self.form}, {self.waiting_ms / 1000:.1f} s waiting>"
+
+    @property
+    def waiting_ms(self) -> float:
+        """How much of what it was given has not been played yet."""
+        return max((stream.playout.waiting_ms for stream in list(self._outgoing.values())), default=0.0)
+
+    def play(self, sound: bytes, /) -> None:
+        """Play a piece after those that wait; where nobody hears, or more than the stream's bound waits, it is dropped.
+
+        Args:
+            sound: 16-bit mono PCM of the unit's rate, little-endian.
+
+        Raises:
+            AudioError: it ends within a sample.
+        """
+        check_whole(sound, self.form)
+        self._clock.call_soon(self._play, bytes(sound))
+
+    def close(self) -> None:
+        """End its streams; closing twice does no harm."""
+        self._clock.call_soon(self._end_media)
+
+    def _offers(self, wanted: AudioFormat | None) -> AudioFormat:
+        return self.form
+
+    def _play(self, sound: bytes) -> None:
+        samples = len(sound) // self.form.sample_bytes
+        taken = max((stream.push(sound) for stream in list(self._outgoing.values())), default=0)
+        self.dropped_ms += (samples - taken) * 1000 / self.form.rate_hz
