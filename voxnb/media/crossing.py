@@ -1,7 +1,8 @@
 """How sound crosses between the kernel and the bridge process, and how units of both are connected.
 
 A unit that lives in the bridge process has a shell here, whose `MediaUnit._far` says where it is. Two such units are
-connected over there, and nothing of theirs crosses. Where one lives here, each side has a stand-in: an `Outlet` that
+connected over there, and nothing of theirs crosses; a unit that is fresh and knows how (`MediaUnit._recipe`) moves there
+when it is first connected with one. Where one lives here, each side has a stand-in: an `Outlet` that
 hears in the place of the far one and sends what it hears across, and an `Inlet` that gives what comes across.
 
 Rule 1: who paces and who knows what was heard is the side of the source. A target that counts what it plays reports it
@@ -13,6 +14,7 @@ Rule 3: sound that cannot cross in time is dropped and counted; everything else 
 from __future__ import annotations
 
 import itertools
+import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -25,6 +27,7 @@ from voxnb.runtime.bridge import Bridge
 from voxnb.runtime.channel import MOST_SOUND_BYTES, Channel
 
 SIDE: Final = "voxnb.media.crossing:Side"
+MOVED: Final = "voxnb.media.crossing:made_again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,14 @@ class Far:
 
     side: Near
     number: int
+
+    def do(self, method: str, /, *args: Any) -> None:
+        """Call a method of the unit over there."""
+        self.side.bridge.channel.do(self.number, method, *args)
+
+    async def ask(self, method: str, /, *args: Any) -> Any:
+        """The same, and what it returns."""
+        return await self.side.bridge.channel.ask(self.number, method, *args)
 
     def wish(self, tag: str, encoding: str | None, custom_parameters: Mapping[str, Any] | None) -> Wish:
         """What was asked for, as it crosses."""
@@ -292,6 +303,26 @@ def side_of(channel: Channel) -> Side:
     return _here[channel]
 
 
+def made_again(channel: Channel, number: int, kind: str, given: tuple[Any, ...], made_of: Mapping[str, Any]) -> Any:
+    """A unit that has moved, in the bridge process."""
+    unit: MediaUnit = pkgutil.resolve_name(kind)(*given, **made_of)
+    side_of(channel).units[number] = unit
+    return unit._as_port(lambda error: channel.do(number, "done", error))
+
+
+class Shell:
+    """What a unit that has moved is told by the one over there.
+
+    Args:
+        done: called when that has played to its end, with the error if it could not.
+        lost: called when the process is gone, with the error or None where it was ended.
+    """
+
+    def __init__(self, *, done: Callable[[Any], None], lost: Callable[[Any], None]) -> None:
+        self.done = done
+        self.lost = lost
+
+
 class Near(Side):
     """The kernel's side: it knows which units live over there."""
 
@@ -308,10 +339,22 @@ class Near(Side):
         found = _here.get(bridge.channel)
         return found if isinstance(found, Near) else cls(bridge)
 
+    def move(self, unit: MediaUnit) -> None:
+        """Have a unit live over there, if it can still move: what it is made of is made again, and it is the shell."""
+        recipe = unit._recipe()
+        if recipe is None:
+            return
+        number = self.bridge.make(recipe.shell, MOVED, recipe.kind, recipe.given, recipe.made_of, uses=recipe.keeps)
+        unit._far = Far(self, number)
+        unit._moved()
+
     def connect(self, source: MediaUnit, target: MediaUnit, wish: Wish) -> None:
         """``send_media_to`` where one of the two is over there, or both are."""
         if source._media_over or target._media_over:
             return
+        for unit in (source, target):
+            if unit._far is None:
+                self.move(unit)
         far_source, far_target = source._far, target._far
         if far_source is not None and far_target is not None:
             self.tell("join", far_source.number, far_target.number, wish)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,8 +13,9 @@ from voxnb.audio.pace import Pacer
 from voxnb.audio.transcode import Transcoder
 from voxnb.errors import AudioError, NotSupportedError
 from voxnb.media.clock import Clock, Timer
+from voxnb.media.crossing import Shell
 from voxnb.media.stream import EARLY_S, FRAME_S, Stream
-from voxnb.media.unit import MediaUnit
+from voxnb.media.unit import MediaUnit, Recipe
 from voxnb.runtime import loop
 
 BLOCK_S: Final = 1
@@ -87,6 +88,8 @@ class AudioFile(MediaUnit):
         is_ulaw = self._file.subtype == "ULAW" and rate_hz == ULAW_8K.rate_hz
         native = AudioFormat("pcm", rate_hz if rate_hz in NATIVE_HZ else PCM_24K.rate_hz)
         self.form = ULAW_8K if is_ulaw else native
+        self._start_ms = start_ms
+        self._told_done: Callable[[Exception | None], object] = lambda _: None
         self._start = int(start_ms * rate_hz / 1000)
         self._tail_frames = int(tail_ms // FRAME_MS)
         self._done: concurrent.futures.Future[None] = concurrent.futures.Future()
@@ -118,11 +121,47 @@ class AudioFile(MediaUnit):
 
     def rewind(self) -> None:
         """Play again from the start."""
-        self._clock.call_soon(self._rewind)
+        if self._media_over:
+            return
+        if self._done.done():  # now, so that who waits next waits for this round
+            self._done = concurrent.futures.Future()
+            self._done.set_running_or_notify_cancel()
+        if self._far is None:
+            self._clock.call_soon(self._rewind)
+        else:
+            self._clock.call_soon(self._far.do, "rewind")
 
     def close(self) -> None:
         """Stop, and let go of the file; closing twice does no harm."""
         self._clock.call_soon(self._close)
+
+    # -- where it lives in the bridge process -------------------------------------------------
+
+    def _recipe(self) -> Recipe | None:
+        if not self._is_fresh or self._over or self._began_s is not None:
+            return None
+        made_of = {"real_time": self.real_time, "start_ms": self._start_ms, "tail_ms": self._tail_frames * FRAME_MS}
+        shell = Shell(done=self._done_far, lost=self._done_far)
+        return Recipe("voxnb.media.file:AudioFile", (str(self.path.resolve()),), made_of, keeps=False, shell=shell)
+
+    def _moved(self) -> None:
+        self._file.close()
+
+    def _done_far(self, error: Exception | None) -> None:
+        if self._done.done():
+            return
+        if error is None:
+            self._done.set_result(None)
+        else:
+            self._done.set_exception(error)
+
+    def _as_port(self, done: Callable[[Exception | None], object]) -> Any:
+        self._told_done = done
+        return self
+
+    def lost(self) -> None:
+        """In the bridge process: the kernel is gone."""
+        self._close()
 
     # -- hooks --------------------------------------------------------------------------------
 
@@ -152,9 +191,6 @@ class AudioFile(MediaUnit):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._done.done():
-            self._done = concurrent.futures.Future()
-            self._done.set_running_or_notify_cancel()
         self._start_again()
         if self._outgoing:
             self._timer = self._clock.call_at(self._clock.now(), self._play)
@@ -218,6 +254,7 @@ class AudioFile(MediaUnit):
         self._over = True
         if not self._done.done():
             self._done.set_exception(broken)
+            self._told_done(broken)
 
     def _end(self) -> None:
         self._over = True
@@ -232,8 +269,11 @@ class AudioFile(MediaUnit):
         self._timer = None
         if not self._done.done():
             self._done.set_result(None)
+            self._told_done(None)
 
     def _close(self) -> None:
+        if self._far is not None:
+            self._far.do("close")
         if self._timer is not None:
             self._timer.cancel()
         self._end_media()

@@ -10,10 +10,11 @@ from typing import BinaryIO, Final
 from voxnb.audio.formats import PCM_24K, RATES_HZ, AudioFormat, Frame
 from voxnb.audio.tape import HELD_S, Tape, Voice
 from voxnb.audio.wav import LONGEST_BYTES, header
-from voxnb.errors import AudioError
+from voxnb.errors import AudioError, BridgeError
 from voxnb.media.clock import Clock, Timer
+from voxnb.media.crossing import Shell
 from voxnb.media.stream import Sink, Stream
-from voxnb.media.unit import MediaUnit
+from voxnb.media.unit import MediaUnit, Recipe
 from voxnb.runtime import config, loop
 
 WRITE_S: Final = 0.5
@@ -75,6 +76,8 @@ class Recorder(MediaUnit):
     @property
     def duration_ms(self) -> float:
         """Length of what is in the file."""
+        if self._far is not None and not self._media_over and not loop.on_loop():
+            self._data_bytes = loop.wait(loop.submit(self._far.ask("size")), timeout_s=CLOSE_S)
         return self._data_bytes * 1000 / (self.form.rate_hz * 2 * len(CHANNELS))
 
     def close(self) -> Path:
@@ -87,12 +90,65 @@ class Recorder(MediaUnit):
             AudioError: it could not be written to its end.
         """
         done = threading.Event()
-        self._clock.call_soon(self._close, done)
+        self._clock.call_soon(self._close if self._far is None else self._close_far, done)
         if not loop.on_loop():
             loop.block(done, timeout_s=CLOSE_S)
         if self.error is not None:
             raise self.error
         return self.path
+
+    # -- where it lives in the bridge process -------------------------------------------------
+
+    def _recipe(self) -> Recipe | None:
+        if not self._is_fresh or self._tape is not None:
+            return None
+        # The process lives as long as it: what it holds back is not lost with the last client.
+        return Recipe(
+            "voxnb.media.recorder:Recorder",
+            (str(self.path.resolve()),),
+            {"rate_hz": self.form.rate_hz},
+            keeps=True,
+            shell=Shell(done=lambda _: None, lost=self._lost),
+        )
+
+    def _moved(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _lost(self, error: Exception) -> None:
+        self._media_over = True
+        self.error = AudioError(f"the recording {str(self.path)!r} broke off: {error}", path=str(self.path))
+
+    def _close_far(self, done: threading.Event) -> None:
+        if self._media_over:
+            done.set()
+            return
+        self._end_media()
+        loop.submit(self._finish_far(done))
+
+    async def _finish_far(self, done: threading.Event) -> None:
+        assert self._far is not None
+        try:
+            self._data_bytes, self.error = await self._far.ask("finish")
+            await self._far.side.bridge.release(self._far.number)
+        except BridgeError as error:
+            self._lost(error)
+        finally:
+            done.set()
+
+    def size(self) -> int:
+        """In the bridge process: bytes of samples in the file."""
+        return self._data_bytes
+
+    def finish(self) -> tuple[int, AudioError | None]:
+        """In the bridge process: end the recording."""
+        self._close(threading.Event())
+        return self._data_bytes, self.error
+
+    def lost(self) -> None:
+        """In the bridge process: the kernel is gone; what was heard is in the file."""
+        self._close(threading.Event())
 
     # -- hooks --------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ run there and must not block.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from voxnb.audio.formats import DEFAULT, PCM_24K, AudioFormat, Frame, audio_format
@@ -33,6 +33,23 @@ class _Voice(NamedTuple):
 
     stream: Stream
     sound: Sound
+
+
+class Recipe(NamedTuple):
+    """What a unit is made of, to be made again in the bridge process.
+
+    Attributes:
+        kind: its class, as ``module:name``.
+        given, made_of: arguments of that.
+        keeps: the process lives as long as it.
+        shell: what is told in return; see `voxnb.media.moved.Shell`.
+    """
+
+    kind: str
+    given: tuple[Any, ...]
+    made_of: dict[str, Any]
+    keeps: bool
+    shell: Any
 
 
 class MediaUnit:
@@ -140,6 +157,18 @@ class MediaUnit:
         """What statistics call it."""
         return type(self).__name__
 
+    def _recipe(self) -> Recipe | None:
+        """What it is made of, where it may still move into the bridge process."""
+        return None
+
+    def _moved(self) -> None:
+        """It lives there now: let go of what it held here."""
+
+    def _as_port(self, done: Callable[[Exception | None], object]) -> Any:
+        """What the shell of this unit may call, in the bridge process; `done` is told when it has played to its end."""
+        del done
+        return self
+
     def _offers(self, wanted: AudioFormat | None) -> AudioFormat:
         """How this unit writes what it gives.
 
@@ -176,6 +205,11 @@ class MediaUnit:
 
     def _fed(self, stream: Stream) -> None:
         """We send a stream no more."""
+
+    @property
+    def _is_fresh(self) -> bool:
+        """Whether it has been connected with nothing here, on the clock of everything that is not under test."""
+        return self._clock is LOOP and not self._media_over and not self.streams
 
     def _media_started(self, facts: dict[str, Any]) -> None:
         """Our sound begins: ``tag``, ``encoding``, ``customParameters``, where there are any."""

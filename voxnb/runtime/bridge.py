@@ -119,6 +119,13 @@ class Bridge:
         """The process has something to tell."""
         config.report(text)
 
+    async def never_made(self, number: int, error: BridgeError) -> None:
+        """What was to be made over there could not be."""
+        one = self.channel.objects.get(number)
+        if one is not None:
+            one.lost(error)
+            await self.release(number)
+
     async def release(self, number: int) -> None:
         """An object is needed no more; with its last user the process ends."""
         self.channel.objects.pop(number, None)
@@ -135,7 +142,7 @@ class Bridge:
         with contextlib.suppress(OSError):
             await self._opening
         self._users.clear()
-        self.channel.objects.clear()
+        objects, self.channel.objects = self.channel.objects, {}
         self.channel.close()
         try:
             await asyncio.to_thread(self._process.wait, STOP_S)
@@ -143,6 +150,9 @@ class Bridge:
             self._process.kill()
             await asyncio.to_thread(self._process.wait)
         self._log.close()
+        objects.pop(MAKER, None)
+        for one in objects.values():
+            one.lost(BridgeError("the bridge process ended with its last client"))
 
     def _ended(self) -> None:
         """The other end is gone: by `close`, or by itself."""

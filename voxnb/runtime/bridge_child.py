@@ -38,11 +38,16 @@ class Maker:
 
     def make(self, number: int, maker: str, *args: Any) -> None:
         """An object of a number, by the name of what makes it."""
+        from voxnb.errors import BridgeError
+        from voxnb.runtime.channel import MAKER
+
         try:
             self._channel.objects[number] = pkgutil.resolve_name(maker)(self._channel, number, *args)
-        except Exception as error:
-            self._channel.objects[number] = _NeverMade(f"{maker} failed: {type(error).__name__}: {error}")
-            raise
+        except Exception as error:  # noqa: BLE001 - whoever is waiting for it is told
+            why = f"{maker} failed in the bridge process: {type(error).__name__}: {error}"
+            self._channel.objects[number] = _NeverMade(why)
+            self._channel.do(MAKER, "never_made", number, BridgeError(why))
+            return
         gc.collect()
         gc.freeze()  # what was loaded for it stays: no pause needs to look at it again
 

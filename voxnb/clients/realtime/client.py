@@ -109,8 +109,9 @@ class RealtimeAPIClient(RealtimeCommands, Told):
         self._clocks = ResponseClocks(self.counters, model=self._model, prices=self.prices)
         self._sums = {"messages_sent": 0, "messages_received": 0, "problems": 0, "refused_events": 0}
         self._begin_voice(barge_in=p.barge_in, session=session_of(p.session))
-        # The keeper of a session in the bridge process is a `Distant`: the same verbs, across.
-        self._distant = Distant.started(self, p, policy) if bridge.is_asked(p.bridge) else None
+        # The keeper of a session in the bridge process is a `Distant`: the same verbs, across. A tape hears those here.
+        across = bridge.is_asked(p.bridge) and running() is None
+        self._distant = Distant.started(self, p, policy) if across else None
         self._keeper: Any = self._distant or Keeper(self, kind=p.type, model=self._model, policy=policy)
         self._tools = CallTools(
             Toolbox(p.tools),

@@ -256,6 +256,7 @@ def _plan(client: RealtimeAPIClient, parameters: RealtimeParameters, policy: Ses
         "barge_in": parameters.barge_in,
         "session": session_of(parameters.session),
         "socket_id": client.web_socket_id(),
+        "private": parameters.privacy,
         "remembers": parameters.store_context,
         "prices": client.prices,
     }

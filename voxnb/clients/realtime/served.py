@@ -59,7 +59,7 @@ class Served(Told):
         self.endpoint, self.host = plan["endpoint"], plan["host"]
         self._kind, self._model = plan["kind"], plan["model"]
         self.connect_s, self.max_retries = plan["connect_s"], plan["max_retries"]
-        self._socket_id = plan["socket_id"]
+        self._socket_id, self._is_private = plan["socket_id"], plan["private"]
         far = _Kernel(channel, number, endpoint=self.endpoint, asks_key=plan["asks_key"])
         self._kernel = far
         self.transport, self.dispatcher, self.counters = far, far, far  # type: ignore[assignment]  # what of them is used here
@@ -74,6 +74,11 @@ class Served(Told):
         self._ticks = 0
         self._timer: Any = None
         side_of(channel).units[number] = self
+
+    @property
+    def private(self) -> bool:
+        """Whether nothing of what is said may be noted; no tape runs here that could."""
+        return bool(self._is_private)
 
     @property
     def _kind_of_unit(self) -> str:
@@ -210,6 +215,7 @@ class _Kernel:
     """
 
     def __init__(self, channel: Channel, number: int, *, endpoint: Any, asks_key: bool) -> None:
+        self.endpoint, self.later = endpoint, None
         self.trace: Trace | None = None
         self.moved: Any = None
         self._channel = channel

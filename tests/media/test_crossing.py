@@ -1,0 +1,231 @@
+"""Units of the kernel and of the bridge process hear each other; what can move there does."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from tests.clients.realtime.test_voice import Ear
+from tests.media.phone import Phone
+from voxnb.audio.formats import PCM_24K, ULAW_8K
+from voxnb.errors import AudioError, BridgeError
+from voxnb.media import AudioFile, Echo, MediaServer, MediaUnit, Recorder, WidgetUnit, send_media_between
+from voxnb.media.clock import LOOP
+from voxnb.media.file import soundfile
+from voxnb.runtime import bridge
+
+WAIT_S = 30
+LOUD = bytes((n * 37) % 128 for n in range(160))
+
+
+def eventually(holds):
+    end = time.monotonic() + WAIT_S
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def called():
+    """A telephone, and its call in the bridge process."""
+    with MediaServer(bridge="process") as server:
+        phone = Phone(server.url)
+        phone.start()
+        yield phone, next(iter(server))
+        phone.close()
+    assert bridge._shared is None, "nothing is left"
+
+
+class Mouth(MediaUnit):
+    """Says what it is given, in real time."""
+
+    def __init__(self, form=ULAW_8K):
+        super().__init__()
+        self._form = form
+
+    def _offers(self, wanted):
+        return self._form
+
+    def say(self, data):
+        self._clock.call_soon(lambda: [stream.push(data) for stream in self._outgoing.values()])
+
+
+def test_what_a_call_says_is_heard_here_and_what_is_said_here_is_heard_there(called):
+    phone, call = called
+    ear, mouth = Ear(LOOP), Mouth()
+    call.send_media_to(ear)
+    mouth.send_media_to(call)
+    eventually(lambda: ear.streams and mouth.streams)
+    phone.say(LOUD, chunk=1)
+    eventually(lambda: ear.frames)
+    assert ear.frames[0].data == LOUD
+    mouth.say(LOUD * 3)
+    phone.until(lambda messages: sum(m["event"] == "media" for m in messages) == 3)
+    assert phone.heard() == LOUD * 3
+
+
+def test_what_is_stopped_on_either_side_flows_no_more(called):
+    phone, call = called
+    ear, mouth = Ear(LOOP), Mouth()
+    call.send_media_to(ear)
+    mouth.send_media_to(call)
+    eventually(lambda: ear.streams and mouth.streams)
+    call.stop_media_to(ear)
+    mouth.stop_media_to(call)
+    eventually(lambda: not ear.streams and not mouth.streams)
+    call.send_media_to(ear)
+    call.stop_media_to(ear)
+    call.send_media_to(ear, tag="again")
+    eventually(lambda: [s.tag for s in ear.streams] == ["again"])
+    phone.say(LOUD, chunk=1)
+    eventually(lambda: ear.frames)
+    phone.close()
+    eventually(lambda: not ear.streams)
+    eventually(lambda: call.closed)
+    with pytest.raises(AudioError, match="closed"):
+        call.send_media_to(ear)
+
+
+def test_a_unit_that_is_closed_here_is_heard_there_no_more(called):
+    phone, call = called
+    messages = []
+    widget = WidgetUnit(lambda message, parts: messages.append(message))
+    send_media_between(call, widget)
+    eventually(lambda: len(widget.streams) == 2)
+    widget.close()
+    eventually(lambda: not widget.streams)
+    number = call._far.number
+    statistics = call.statistics()
+    assert statistics["lost"] == 0
+    assert number < 0
+
+
+def test_a_widget_that_counts_what_it_plays_is_believed_over_there():
+    """The ledger is the source's: what a browser reports crosses to it."""
+    from tests.clients.realtime.peer import Peer
+    from tests.clients.realtime.test_distant import distant
+    from tests.clients.realtime.test_memory import heard, speaking, spoken, user
+    from voxnb import SessionEvents
+
+    said = threading.Event()
+
+    async def interrupt(connection):
+        while not said.is_set():  # what came before is of no interest
+            await connection.next()
+        event = connection.talk.event("input_audio_buffer.speech_started", audio_start_ms=0, item_id="u9")
+        await connection.send(event)
+
+    scenes = (user("u1"), heard("u1", "Count."), spoken(1, "one two three four five six seven eight", deltas=15))
+    with Peer(speaking(*scenes, interrupt)) as peer:
+        one = distant(peer)
+        posted = []
+        widget = WidgetUnit(lambda message, parts: posted.append((message, sum(map(len, parts)))))
+        one.send_media_to(widget)
+        interrupted = one.wait_for(SessionEvents.Interrupted)
+        one.connect().result(WAIT_S)
+        one.response_create()
+        eventually(lambda: sum(size for _, size in posted) >= 48 * 600)
+        sounds = next(message for message, size in posted if size)
+        where = {"lane": sounds["lane"], "generation": sounds["generation"]}
+        widget.receive({"kind": "played", **where, "samples": 24 * 321})
+        said.set()
+        one.input_audio_buffer_clear()
+        (cut,) = interrupted.result(WAIT_S).payload["items"]
+        assert cut["heard_ms"] == 321
+        eventually(lambda: posted[-1][0]["kind"] == "clear")
+        assert {"kind": "clear", **where, "generation": where["generation"] + 1} in [message for message, _ in posted]
+        one.close()
+
+
+def wav(path, *, seconds=0.4):
+    samples = (8000 * np.sin(2 * np.pi * 440 * np.arange(int(24_000 * seconds)) / 24_000)).astype("<i2")
+    soundfile().write(str(path), samples, 24_000, subtype="PCM_16")
+    return samples
+
+
+def test_a_file_and_a_recorder_move_there(called, tmp_path):
+    phone, call = called
+    samples = wav(tmp_path / "said.wav")
+    file, recorder = AudioFile(tmp_path / "said.wav"), Recorder(tmp_path / "kept.wav", rate_hz=8000)
+    call.send_media_to(recorder, tag="left")
+    file.send_media_to(recorder, tag="right")
+    file.send_media_to(call)
+    call.statistics()  # answered after what was asked before
+    phone.say(LOUD, chunk=1)
+    file.wait(WAIT_S)
+    assert file.is_done
+    assert not file.streams
+    assert not recorder.streams, "nothing of it is here"
+    phone.until(lambda messages: sum(m["event"] == "media" for m in messages) == 20)
+    assert recorder.duration_ms >= 0
+    assert recorder.close() == tmp_path / "kept.wav"
+    kept, rate = soundfile().read(str(tmp_path / "kept.wav"), dtype="int16")
+    assert rate == 8000
+    assert recorder.duration_ms == pytest.approx(len(kept) / 8)
+    assert np.abs(kept[:, 0]).max() > 0
+    assert len(kept) >= len(samples) // 3
+    file.rewind()
+    assert not file.is_done
+    file.wait(WAIT_S)
+    file.close()
+    recorder.close()
+
+
+def test_a_file_that_is_gone_when_it_moves_fails_its_wait(called, tmp_path):
+    _, call = called
+    wav(tmp_path / "gone.wav")
+    file = AudioFile(tmp_path / "gone.wav")
+    (tmp_path / "gone.wav").unlink()
+    file.send_media_to(call)
+    with pytest.raises(BridgeError, match="there is no file"):
+        file.wait(WAIT_S)
+
+
+def test_a_unit_that_plays_here_already_stays(called, tmp_path):
+    _, call = called
+    wav(tmp_path / "said.wav")
+    file, ear = AudioFile(tmp_path / "said.wav"), Ear(LOOP)
+    file.send_media_to(ear)
+    eventually(lambda: ear.frames)
+    file.send_media_to(call)
+    eventually(lambda: len(file.streams) == 2)
+    file.wait(WAIT_S)
+    file.close()
+
+
+def test_an_echo_over_there_says_what_it_hears(called):
+    phone, call = called
+    echo = Echo()
+    send_media_between(call, echo)
+    call.statistics()  # answered after what was asked before
+    phone.say(LOUD, chunk=1)
+    phone.until(lambda messages: any(m["event"] == "media" for m in messages))
+    assert phone.heard() == LOUD
+    assert echo._far is not None
+    echo.close()
+
+
+def test_an_open_recorder_keeps_the_process_until_it_is_closed(tmp_path):
+    with MediaServer(bridge="process") as server:
+        phone = Phone(server.url)
+        phone.start()
+        call = next(iter(server))
+        recorder = Recorder(tmp_path / "kept.wav", rate_hz=8000)
+        call.send_media_to(recorder)
+        phone.say(LOUD * 5, chunk=1)
+        eventually(lambda: call.statistics()["received"] == 1)
+    phone.close()
+    assert bridge._shared is not None
+    recorder.close()
+    assert bridge._shared is None
+    kept, _ = soundfile().read(str(tmp_path / "kept.wav"), dtype="int16")
+    assert np.abs(kept).max() > 0
+
+
+def test_the_form_of_a_far_call_is_known_here(called):
+    _, call = called
+    assert call.form == ULAW_8K
+    assert PCM_24K != call.form
