@@ -698,6 +698,14 @@ def test_numbers_beside_the_words_are_taken(wire):
     assert len(server.asked) == 1, "too long stays too long"
 
 
+def test_a_server_that_lists_what_it_checked_names_the_parameter(wire):
+    detail = [{"loc": ["body", "messages", 2, "role"], "msg": "field required", "type": "value_error.missing"}]
+    _, error = ask(wire, wire.http("422 Unprocessable", {"detail": detail}))
+    assert type(error) is errors.UnprocessableEntityError
+    assert error.param == "messages.2.role"
+    assert str(error).endswith("field required (parameter 'messages.2.role')")
+
+
 def test_a_code_is_enough_and_other_refusals_are_none(wire):
     _, error = ask(
         wire,

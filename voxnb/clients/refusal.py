@@ -126,7 +126,7 @@ def refusal(
         "status_code": status_code,
         "request_id": headers.get("x-request-id") or headers.get("apim-request-id"),
         "code": _said(found, "code"),
-        "param": _said(found, "param"),
+        "param": _said(found, "param") or _checked_field(found)[0],
         "type": _said(found, "type"),
         "body": found,
         "retry_after_s": retry_after_s(headers),
@@ -189,7 +189,7 @@ def _inner(body: Any) -> Any:
 def _told(body: Any) -> str:
     """The server's own words, on one line."""
     if isinstance(body, Mapping):
-        said = body.get("message") or body.get("detail") or body.get("error_description")
+        said = _checked_field(body)[1] or body.get("message") or body.get("detail") or body.get("error_description")
         text = said if isinstance(said, str) else str(dict(body)) if body else ""
     else:
         text = _heading(body) if isinstance(body, str) else str(body) if body else ""
@@ -215,6 +215,16 @@ def _said(body: Any, key: str) -> str | None:
     """A word of the error's body, on one line, or None where it has none there."""
     value = body.get(key) if isinstance(body, Mapping) else None
     return None if value is None else " ".join(str(value).split())[:_SHOWN_CHARACTERS]
+
+
+def _checked_field(body: Any) -> tuple[str | None, str | None]:
+    """Where and what of the first objection of a FastAPI server, which lists them under ``detail``."""
+    listed = body.get("detail") if isinstance(body, Mapping) else None
+    first = listed[0] if isinstance(listed, list) and listed else None
+    if not isinstance(first, Mapping) or not isinstance(first.get("loc"), list):
+        return None, None
+    where = ".".join(str(step) for step in first["loc"] if step != "body")
+    return where[:_SHOWN_CHARACTERS] or None, _said(first, "msg")
 
 
 def _overflow(body: Any, status_code: int) -> tuple[int | None, int | None] | None:
