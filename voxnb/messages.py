@@ -105,6 +105,8 @@ class Message:
 
     def _canonical(self) -> str:
         content = self.content
+        if isinstance(content, str) and not self.extra:  # most messages: the text that `canonical` would write
+            return f"[{canonical(self.role)},{canonical(content)},{{}}]"
         if isinstance(content, tuple):
             if len(content) == 1 and content[0].get("type") == "text":
                 content = content[0].get("text")

@@ -323,6 +323,8 @@ def extract(turns: Sequence[PastTurn], *, previous: str | None, limit_tokens: in
     chosen: dict[int, str] = {}
     left = limit_tokens
     for n, line in reversed(with_fact or list(enumerate(pool))):
+        if chosen and len(line.split()) >= left:
+            continue  # a word is a token at least: most lines that do not fit need not be counted to tell
         cost = count(line) + 1
         if cost <= left:
             chosen[n] = line

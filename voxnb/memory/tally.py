@@ -51,7 +51,7 @@ def text_features(text: str) -> Features:
         split -= len(_GAP.findall(text)) // 2
     if text.isascii():
         return Features(numeric, split)
-    wide = len(text.encode("utf-8", "replace")) - sum(map(str.isascii, text))
+    wide = len(text.encode("utf-8", "replace")) - len(text.encode("ascii", "ignore"))
     return Features(numeric, split, wide)
 
 

@@ -28,7 +28,7 @@ from voxnb.messages import canonical
 from voxnb.store import ending, ledger
 from voxnb.store.ids import new_id
 from voxnb.store.owner import FOLD_LEASE_S, is_gone
-from voxnb.store.rows import STATE, CallRecord, ConversationRow, Counted, dump
+from voxnb.store.rows import STATE, CallRecord, ConversationRow, Counted, dump, dump_features
 
 FREE_FAILURES: Final = 3
 """Failures in a row before the breaker opens."""
@@ -167,7 +167,7 @@ def commit(c: sqlite3.Connection, job: FoldJob, written: Written, *, now: float)
             written.mark,
             written.text,
             written.tokens,
-            None if written.features is None else dump(written.features),
+            dump_features(written.features),
             row.folded_to + 1,
             fold.last_seq,
             len(fold.turns),

@@ -93,6 +93,12 @@ def load_extra(text: str | None) -> dict[str, Any] | None:
     return None if text is None else json.loads(text)
 
 
+@lru_cache(maxsize=4096)
+def dump_features(features: tuple[int, ...] | None) -> str | None:
+    """The inverse of `load_features`."""
+    return None if features is None else dump(features)
+
+
 @lru_cache(maxsize=4096)  # a few small numbers: most messages of a conversation have had the same before
 def load_features(text: str | None) -> tuple[int, ...] | None:
     """Stored counts for calibration."""
