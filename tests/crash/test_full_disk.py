@@ -33,6 +33,13 @@ def small_disk(folder: Path, *, size_kb: int) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+def fill(ballast: Path) -> None:
+    """Leave no room on a small disk."""
+    with ballast.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
+        while True:
+            file.write(bytes(4096))
+
+
 def tags_said(store: voxnb.ContextStore) -> list[int]:
     """What was asked about, in order."""
     return [min(told(text)) for _, _, role, text in said(store) if role == "user"]
@@ -65,12 +72,17 @@ def test_a_full_disk_is_an_error_by_name_and_the_conversation_goes_on_when_there
 
 
 def test_closing_stores_what_found_no_room_before(tmp_path):
-    with small_disk(tmp_path / "disk", size_kb=1500) as folder, testing.server(scripted()) as server:
-        path, ballast = folder / "store.db", folder / "ballast"
+    path, ballast = tmp_path / "disk" / "store.db", tmp_path / "disk" / "ballast"
+
+    def answer(_: testing.Request) -> str:
+        """A long answer, and the disk is full before it comes."""
+        fill(ballast)
+        return "Noted, " + "and more " * 2_000
+
+    with small_disk(path.parent, size_kb=1500), testing.server(scripted(answer)) as server:
         with client(path, server.base_url, policy=ROOMY) as chat:
-            chat.ask(question(1)).result(WAIT_S)
-            ballast.write_bytes(bytes(300_000))
-            talk_on(chat, first_tag=2)
+            with pytest.raises(StoreFullError):
+                chat.ask(question(1)).result(WAIT_S)
             assert chat.unwritten, "the answer found no room"
             ballast.unlink()
         with voxnb.ContextStore(path) as store:
@@ -87,9 +99,7 @@ def test_a_fold_that_finds_no_room_leaves_the_turns_and_is_made_up_for(tmp_path)
         for tag in range(1, 7):
             chat.ask(question(tag)).result(WAIT_S)
         ballast = folder / "ballast"
-        with ballast.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
-            while True:
-                file.write(bytes(4096))
+        fill(ballast)
         with pytest.raises(StoreFullError):
             chat.conversation.fold().result(WAIT_S)
         assert check_folds(chat.store) == 0

@@ -12,6 +12,7 @@ from typing import Any
 
 import voxnb
 from voxnb import testing
+from voxnb.store import fresh
 from voxnb.testing.request import text_of
 
 HERE = Path(__file__).resolve().parent
@@ -163,6 +164,7 @@ def assert_sound(path: Path) -> None:
         verdict = store.verify()
         check = "INSERT INTO message_fts(message_fts) VALUES ('integrity-check')"
         store.database.write(lambda c: c.execute(check)).result()
+        store.database.write(fresh.index_all).result()
         indexed = store.database.read("SELECT id FROM message_fts_docsize ORDER BY id")
         assert indexed == store.database.read("SELECT id FROM message WHERE text <> '' ORDER BY id")
     assert verdict, verdict

@@ -44,7 +44,7 @@ T = TypeVar("T")
 MEMORY: Final = ":memory:"
 
 CHECKPOINT_PAGES: Final = 4_000
-"""How long the log grows (16 MB) before it is copied into the file. A turn writes some 35 pages, mostly the same ones
+"""How long the log grows (16 MB) before it is copied into the file. A turn writes some 30 pages, mostly the same ones
 again: copied four times as seldom as SQLite would, a conversation costs 3 to 12 % less."""
 
 

@@ -274,7 +274,32 @@ CREATE TRIGGER message_zoned AFTER INSERT ON message WHEN NOT EXISTS (SELECT 1 F
     SET since_at = min(since_at, excluded.since_at), until_at = max(until_at, excluded.until_at); END;
 """
 
-STEPS: Final = (("m001_conversations", M001), ("m002_redaction_and_search", M002))
+# The index takes messages in when 32 have come together, or a long one has: those after its last row are not in it yet.
+M003: Final = """
+DROP TRIGGER message_indexed;
+CREATE TRIGGER message_indexed AFTER INSERT ON message WHEN new.text != '' AND (length(new.text) > 2000
+  OR new.id > 31 + (SELECT coalesce(max(id), 0) FROM message_fts_docsize)) BEGIN
+  INSERT INTO message_fts (rowid, text, owner) SELECT id, text, owner FROM message_words
+    WHERE id > (SELECT coalesce(max(id), 0) FROM message_fts_docsize) AND text != '' ORDER BY id; END;
+DROP TRIGGER message_forgotten;
+CREATE TRIGGER message_forgotten AFTER DELETE ON message WHEN EXISTS (SELECT 1 FROM message_fts_docsize
+  WHERE id = old.id) BEGIN
+  INSERT INTO message_fts (message_fts, rowid, text, owner) SELECT 'delete', old.id, old.text, 'k' || b.conversation
+    FROM turn t JOIN branch b ON b.id = t.branch WHERE t.id = old.turn; END;
+DROP TRIGGER message_reworded;
+CREATE TRIGGER message_reworded AFTER UPDATE OF text ON message
+  WHEN old.id <= (SELECT coalesce(max(id), 0) FROM message_fts_docsize) BEGIN
+  INSERT INTO message_fts (message_fts, rowid, text, owner) SELECT 'delete', old.id, old.text, 'k' || b.conversation
+    FROM turn t JOIN branch b ON b.id = t.branch WHERE t.id = old.turn AND old.text != ''; INSERT INTO message_fts
+    (rowid, text, owner) SELECT new.id, new.text, 'k' || b.conversation
+    FROM turn t JOIN branch b ON b.id = t.branch WHERE t.id = new.turn AND new.text != ''; END;
+"""
+
+STEPS: Final = (
+    ("m001_conversations", M001),
+    ("m002_redaction_and_search", M002),
+    ("m003_index_many_at_once", M003),
+)
 """Name and SQL of each migration, in order; the file's ``user_version`` counts the applied ones."""
 
 VERSION: Final = len(STEPS)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from voxnb.errors import ParameterError, StoreError, StoreReadOnlyError
 from voxnb.params import did_you_mean
-from voxnb.store import stretch
+from voxnb.store import fresh, stretch
 from voxnb.store.columns import OWNER, TABLES
 from voxnb.store.database import Database
 from voxnb.store.frames import ROLE, Kind, frame, row_limit, times, window
@@ -31,7 +31,16 @@ FOUND: Final[Mapping[str, Kind]] = {
 }
 """Columns of a search."""
 
-SNIPPET_WORDS: Final = 16
+SNIPPET: Final = "0, '[', ']', '…', 16"
+"""What ``snippet`` is told: the text's column, the marks, how many words."""
+
+RANK_WAIT_S: Final = 1.0
+"""How long a ranked search waits until the newest messages are in the index."""
+
+ON_PATH: Final = (
+    "EXISTS (SELECT 1 FROM conversation p JOIN lineage l ON l.branch = p.branch WHERE p.id = :conversation "
+    "AND l.source = t.branch AND t.seq BETWEEN l.first_seq AND l.last_seq)"
+)
 
 PROGRESS_STEPS: Final = 100_000
 """Steps of SQLite's machine between two looks for an interrupt; about a millisecond."""
@@ -70,7 +79,8 @@ def search(
         text: words; ``"a phrase"`` in quotes, ``begin*`` for a prefix.
         conversation: row id; only the turns of its path.
         limit: at most so many; None for all.
-        rank: best first (bm25), which reads every match; else newest first, which stops at the limit.
+        rank: best first (bm25), which reads every match; else newest first, which stops at the limit. Where nothing
+            can be written, the last few messages (see `fresh`) come before the ranked ones.
         since: only messages from this moment on; see `tables`.
         until: only messages before it.
 
@@ -88,6 +98,10 @@ def search(
     most = row_limit(limit)
     if not words or most == 0:
         return frame(FOUND, [])
+    if rank and not db.read_only:
+        # Only the index tells a rank. Where it cannot be written (a full disk, a busy file) the search goes on without.
+        with suppress(StoreError, TimeoutError):
+            db.write(fresh.index_all).result(RANK_WAIT_S)
     with db.snapshot() as c:
         owners: list[int] = []
         stretches = list(stretch.EVERYWHERE)
@@ -97,16 +111,30 @@ def search(
             stretches = stretch.both(stretches, stretch.of_time(c, params.get("since"), params.get("until")))
         values: dict[str, Any] = {**params, "conversation": conversation, "query": within(words, owners)}
         sql = search_statement(conversation=conversation is not None, conditions=conditions, rank=rank)
+        rows = _fresh_rows(c, values, conversation=conversation is not None, conditions=conditions, limit=most)
         if rank:  # every match is read anyway
-            rows = c.execute(sql, {**values, "limit": most}).fetchall() if stretches else []
+            if stretches:
+                rows += c.execute(sql, {**values, "limit": most if most < 0 else most - len(rows)}).fetchall()
             return frame(FOUND, rows)
-        rows = []
         for first, last in stretches:
             left = -1 if most < 0 else most - len(rows)
             if left == 0:
                 break
             rows += c.execute(sql, {**values, "first": first, "last": last, "limit": left}).fetchall()
     return frame(FOUND, rows)
+
+
+def _fresh_rows(
+    c: sqlite3.Connection, values: Mapping[str, Any], *, conversation: bool, conditions: Sequence[str], limit: int
+) -> list[tuple[Any, ...]]:
+    """The matches that are not in the index yet, newest first."""
+    statement = fresh_statement(conversation=conversation, conditions=conditions)
+    rows: list[tuple[Any, ...]] = []
+    for row, snippet in fresh.found(c, values["query"], snippet=SNIPPET):
+        if len(rows) == limit:
+            break
+        rows += c.execute(statement, {**values, "row": row, "snippet": snippet}).fetchall()
+    return rows
 
 
 def within(words: str, owners: Sequence[int]) -> str:
@@ -137,20 +165,23 @@ def match_expression(text: str) -> str:
 
 def search_statement(*, conversation: bool, conditions: Sequence[str], rank: bool) -> str:
     """The statement behind `search`: the index gives the rows in order, so that a limit ends it early."""
-    where = ["message_fts MATCH :query", *conditions]
+    where = ["message_fts MATCH :query", *conditions, *[ON_PATH] * conversation]
     if not rank:
         where.append("message_fts.rowid BETWEEN :first AND :last")
-    if conversation:
-        where.append(
-            "EXISTS (SELECT 1 FROM conversation p JOIN lineage l ON l.branch = p.branch WHERE p.id = :conversation "
-            "AND l.source = t.branch AND t.seq BETWEEN l.first_seq AND l.last_seq)"
-        )
     return (
-        "SELECT t.uid || '.' || m.position, k.uid, k.name, t.seq, m.role, "
-        f"snippet(message_fts, 0, '[', ']', '…', {SNIPPET_WORDS}), m.created_at "
+        f"SELECT t.uid || '.' || m.position, k.uid, k.name, t.seq, m.role, snippet(message_fts, {SNIPPET}), m.created_at "
         "FROM message_fts CROSS JOIN message m ON m.id = message_fts.rowid CROSS JOIN turn t ON t.id = m.turn"
         f"{OWNER} WHERE {' AND '.join(where)} "
         f"ORDER BY {'message_fts.rank' if rank else 'message_fts.rowid DESC'} LIMIT :limit"
+    )
+
+
+def fresh_statement(*, conversation: bool, conditions: Sequence[str]) -> str:
+    """The same for one message that was found elsewhere."""
+    where = ["m.id = :row", *conditions, *[ON_PATH] * conversation]
+    return (
+        "SELECT t.uid || '.' || m.position, k.uid, k.name, t.seq, m.role, :snippet, m.created_at "
+        f"FROM message m CROSS JOIN turn t ON t.id = m.turn{OWNER} WHERE {' AND '.join(where)}"
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from voxnb.memory.past import REDACTED
 from voxnb.messages import Message
-from voxnb.store import paths
+from voxnb.store import fresh, paths
 from voxnb.store.explain import rebuild
 from voxnb.store.report import counted
 from voxnb.store.rows import STATE, load_extra, turn_hash
@@ -55,6 +55,7 @@ def verify(c: sqlite3.Connection) -> Verdict:
     """Check a store in one read transaction; see `Verdict`. Costs about a millisecond per stored request."""
     problems = list(_file(c))
     problems += _messages(c)
+    problems += _index(c)
     problems += _summaries(c)
     requests, redacted, found = _requests(c)
     problems += found
@@ -106,6 +107,21 @@ def _messages(c: sqlite3.Connection) -> Iterator[str]:
         hashes.append(row[9])
         tokens += row[10]
     yield from check()
+
+
+def _index(c: sqlite3.Connection) -> Iterator[str]:
+    """The search index has every message up to its last one that says something, and none that is not there."""
+    (lost,) = c.execute(
+        f"SELECT count(*) FROM message WHERE text != '' AND id <= {fresh.INDEXED_TO} "
+        "AND id NOT IN (SELECT id FROM message_fts_docsize)"
+    ).fetchone()
+    if lost:
+        yield f"the search index lacks {lost:,} messages"
+    (left,) = c.execute(
+        "SELECT count(*) FROM message_fts_docsize WHERE id NOT IN (SELECT id FROM message WHERE text != '')"
+    ).fetchone()
+    if left:
+        yield f"the search index has {left:,} messages that are not in the store"
 
 
 def _hash_of(row: tuple[Any, ...]) -> str:

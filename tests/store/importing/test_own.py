@@ -9,6 +9,7 @@ import pytest
 from tests.store.builder import NOON, Builder
 from tests.store.importing.test_pipeline import check_index
 from voxnb.errors import ParameterError
+from voxnb.store import fresh
 from voxnb.store.context_store import ContextStore
 
 # What row keys are differs between stores; everything that has a public id must not.
@@ -44,6 +45,7 @@ SAME = {
 
 
 def contents(store):
+    store.database.write(fresh.index_all).result()
     return {name: store.database.read(sql) for name, sql in SAME.items()}
 
 

@@ -11,6 +11,7 @@ import threading
 import pytest
 
 from voxnb.errors import StoreReadOnlyError
+from voxnb.store import fresh
 from voxnb.store.context_store import ContextStore
 from voxnb.store.importing import pipeline, writing
 
@@ -31,6 +32,7 @@ def conversations(count, turns=3):
 
 def check_index(store):
     """Every word of every message is in the search index once: what is there twice could not be deleted."""
+    store.database.write(fresh.index_all).result()
     store.database.write(
         lambda c: c.execute("INSERT INTO message_fts (message_fts, rank) VALUES ('integrity-check', 1)")
     ).result()
