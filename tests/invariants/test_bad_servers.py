@@ -11,7 +11,7 @@ import pytest
 import voxnb
 from tests.invariants.scripted import MODEL, WAIT_S, chats, client, in_turn, scripted, small, spoken, talking
 from voxnb import OpenAI, errors, testing
-from voxnb.clients import refusal
+from voxnb.clients import refusal, streaming
 from voxnb.testing import Chunks, Drop, Hang, Paced, Status
 
 AT_ONCE = {"Retry-After": "0"}
@@ -266,6 +266,30 @@ def test_a_connection_that_breaks_after_the_end_loses_no_reply():
         assert "after the end of the reply the answer of" in reply.warnings[0]
         assert chat.store.verify()
     assert len(chats(server)) == 1
+
+
+def test_a_server_that_forgets_to_end_is_not_waited_for_long(monkeypatch):
+    monkeypatch.setattr(streaming, "END_WAIT_S", 0.05)
+    with talking(in_turn(Hang(after_events=3, reply=Chunks(WHOLE)), "Well.")) as (server, chat):
+        began = time.monotonic()
+        reply = chat.ask("One").result(WAIT_S)
+        assert time.monotonic() - began < WAIT_S / 4, "the longest silence is four times as long"
+        assert (reply.text, reply.finish_reason) == ("One two three", "stop")
+        assert "after the end of the reply" in reply.warnings[0]
+        assert chat.ask("Two").result(WAIT_S).warnings == ()
+    assert len(chats(server)) == 2
+
+
+def test_of_several_choices_none_is_forgotten_because_one_has_ended(monkeypatch):
+    monkeypatch.setattr(streaming, "END_WAIT_S", 0.01)
+    other = {**chunk("Hm."), "choices": [{"index": 1, "delta": {"content": "Hm."}, "finish_reason": "stop"}]}
+    with testing.server(Paced(Chunks([*WHOLE, other], done=False), chunk_delay_s=0.1)) as server:
+        given = {"base_url": server.base_url, "api_key": server.api_key, "model": MODEL, "timeout_s": WAIT_S}
+        with voxnb.ChatCompletionsAPIClient(given) as bare:
+            chunks = []
+            bare.on(EVENTS.ContentDone, lambda event: chunks.append(event.payload.content))
+            reply = bare.ask("One", n=2).result(WAIT_S)
+    assert (reply.text, reply.warnings, chunks) == ("One two three", (), ["One two three", "Hm."])
 
 
 def test_without_a_memory_it_is_the_same():

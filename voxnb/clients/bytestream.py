@@ -46,6 +46,7 @@ class ByteStream:
         number: of the request, for the trace.
         sent_bytes: of the request's body.
         received_bytes: of the body so far, unpacked.
+        silence_s: how long nothing may come once it has begun.
         url: what answered (not what was asked, if the server redirects), without its query.
         recorder: hears what comes, or None.
     """
@@ -63,6 +64,7 @@ class ByteStream:
         self.recorder: Recorder | None = None
         self._response = response
         self._transport = transport
+        self.silence_s: float = transport.silence_s
         self._chunks: AsyncGenerator[bytes, None] = response.aiter_bytes()
         self._first = b""
         self._started = False
@@ -86,7 +88,7 @@ class ByteStream:
             data, self._first = self._first, b""
             return self._heard(data)
         try:
-            async with asyncio.timeout(self._transport.silence_s if self._started else None):
+            async with asyncio.timeout(self.silence_s if self._started else None):
                 data = await anext(self._chunks)
                 self.received_bytes += len(data)
                 return self._heard(data)
@@ -95,7 +97,7 @@ class ByteStream:
                 self.recorder.ended()
             raise
         except TimeoutError as error:
-            raise silence(self._transport.endpoint, self._transport.silence_s) from error
+            raise silence(self._transport.endpoint, self.silence_s) from error
         except Exception as error:
             raise self._transport.broken(error, started=self._started) from error
 

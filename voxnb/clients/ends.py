@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from voxnb.clients.reply import Reply
 from voxnb.errors import (
+    APIResponseValidationError,
     ContextOverflowError,
     StreamBrokenError,
     ToolRoundsError,
@@ -49,6 +50,40 @@ def as_voxnb_error(error: Exception) -> VoxnbError:
     wrapped = TurnError(f"voxnb failed with {type(error).__name__}: {error}; the turn is closed, please report this")
     wrapped.__cause__ = error
     return wrapped
+
+
+def check_answered(choices: Sequence[Mapping[str, Any]], *, host: str, stray: str, whole: bool) -> None:
+    """Whether what came is an answer, and all of it.
+
+    Args:
+        choices: what came.
+        host: of whom.
+        stray: the first line that was no event of the stream, without keys; or "".
+        whole: whether it came to its end.
+
+    Raises:
+        APIResponseValidationError: it is none.
+        StreamBrokenError: it stopped.
+    """
+    if stray and not choices:
+        raise APIResponseValidationError(
+            f"{host} answered with an event stream that holds {stray!r}; that is not a model API: check base_url, and "
+            "whether a login page or a proxy stands before it",
+            host=host,
+            first_line=stray,
+        )
+    if not whole:
+        raise StreamBrokenError(
+            f"{host} ended its answer before it was complete; if it does so again, look whether base_url is an "
+            "OpenAI-style server",
+            host=host,
+        )
+    if not any(choice["index"] == 0 for choice in choices):
+        raise APIResponseValidationError(
+            f"{host} ended its answer without saying anything; check the model's name and base_url",
+            host=host,
+            first_line="",
+        )
 
 
 def ended(error: VoxnbError, kept: Mapping[str, Any] | None, reply: Callable[..., Reply]) -> VoxnbError:

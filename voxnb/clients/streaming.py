@@ -8,10 +8,11 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from voxnb.clients import background
 from voxnb.clients.bytestream import ByteStream
+from voxnb.clients.ends import check_answered
 from voxnb.clients.failure import counted
 from voxnb.clients.refusal import wait_before_retry
 from voxnb.clients.reply import Reply
@@ -20,7 +21,6 @@ from voxnb.errors import (
     APIConnectionError,
     APIError,
     APIResponseValidationError,
-    StreamBrokenError,
 )
 from voxnb.runtime.stats import CallFacts
 from voxnb.store.ids import new_id
@@ -32,6 +32,10 @@ from voxnb.wire.unicode import whole_unicode
 
 if TYPE_CHECKING:
     from voxnb.clients.text import TextClient
+
+
+END_WAIT_S: Final = 5.0
+"""How long a whole reply waits for the end of its stream."""
 
 
 @dataclass
@@ -66,6 +70,7 @@ class Streaming:
         self.dialect = client.DIALECT
         self.reader = self.dialect.read((), {})
         self._stray = ""
+        self._choices = 1
         if turn is not None:
             turn.is_answered = lambda: self.reader.complete
 
@@ -126,7 +131,7 @@ class Streaming:
                 if cancelled:
                     await background.stop(self, self.reader.id)
                     raise
-            elif cancelled or not self.reader.complete:
+            elif cancelled or not self._is_whole:
                 raise
             else:
                 self.reader.remarks.append(f"after the end of the reply {error}")
@@ -135,37 +140,14 @@ class Streaming:
             await background.fetch(self, self.reader.id)
         if self.reader.error is not None:
             raise self._error(self.reader.error)
-        self._check_answered(done=done)
+        stray = self.client.transport.hide(self._stray)
+        check_answered(self.reader.choices, host=self.client.host, stray=stray, whole=done or self.reader.complete)
         self._emit(self.reader.finish())
 
-    def _check_answered(self, *, done: bool) -> None:
-        """Whether what came is an answer, and all of it.
-
-        Raises:
-            APIResponseValidationError: it is none.
-            StreamBrokenError: it stopped.
-        """
-        host, choices = self.client.host, self.reader.choices
-        if self._stray and not choices:
-            line = self.client.transport.hide(self._stray)
-            raise APIResponseValidationError(
-                f"{host} answered with an event stream that holds {line!r}; that is not a model API: check base_url, and "
-                "whether a login page or a proxy stands before it",
-                host=host,
-                first_line=line,
-            )
-        if not (done or self.reader.complete):
-            raise StreamBrokenError(
-                f"{host} ended its answer before it was complete; if it does so again, look whether base_url is an "
-                "OpenAI-style server",
-                host=host,
-            )
-        if not any(choice["index"] == 0 for choice in choices):
-            raise APIResponseValidationError(
-                f"{host} ended its answer without saying anything; check the model's name and base_url",
-                host=host,
-                first_line="",
-            )
+    @property
+    def _is_whole(self) -> bool:
+        """Whether the reply, in all its choices, has come; what follows is beside it."""
+        return self.reader.complete and (self._choices == 1 or len(self.reader.choices) >= self._choices)
 
     @property
     def _has_ended(self) -> bool:
@@ -174,6 +156,8 @@ class Streaming:
     async def _stream(self, body: Mapping[str, Any]) -> bool:
         """One HTTP exchange; whether the server said that it is the end."""
         wanted = self.client.wanted if self.turn is not None else ()
+        asked = body.get("n")
+        self._choices = asked if isinstance(asked, int) else 1
         self.reader = self.dialect.read(wanted, body)
         done = False
         async with self.client.transport.stream(
@@ -278,6 +262,8 @@ class Streaming:
                 self._note_first_event()
                 if (ended := self._take_messages(sse.feed(block), note)) is not None:
                     return ended
+                if self._is_whole:  # only the usage may follow: a server that forgets to end is not waited for long
+                    stream.silence_s = min(stream.silence_s, END_WAIT_S)
             return bool(self._take_messages(sse.close(), note))
         except BaseException:
             for half in sse.close() if note is not None else ():
@@ -299,7 +285,7 @@ class Streaming:
             try:
                 events = feed(loads(data))
             except (ValueError, RecursionError) as error:
-                if not reader.complete:
+                if not self._is_whole:
                     raise
                 pass_over(reader.remarks, f"something after the end of the reply ({error})", data)
                 continue
