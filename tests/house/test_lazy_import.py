@@ -10,7 +10,7 @@ import pytest
 
 HEAVY = (
     "openai", "pandas", "httpx2", "ipywidgets", "sqlite_utils", "tiktoken", "numpy",
-    "IPython", "anywidget", "httpx", "markdown_it", "matplotlib", "nest_asyncio", "nh3", "PIL", "pyarrow", "pydantic",
+    "IPython", "altair", "anywidget", "httpx", "markdown_it", "matplotlib", "nest_asyncio", "nh3", "PIL", "pyarrow", "pydantic",
     "tqdm", "websockets", "xllamacpp", "genai_prices",
 )  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from voxnb.runtime import config
 from voxnb.store import ledger, pages
 
 if TYPE_CHECKING:
@@ -59,6 +60,33 @@ class ConversationTables:
     def notes(self, **filters: Any) -> pd.DataFrame:
         """Notes on it, its turns and its summaries."""
         return self.store.notes(self, **filters)
+
+    def plot_tokens(self, *, last: int = 60) -> Any:
+        """What its requests were made of, turn by turn: a picture with its numbers, and the lines at which it folds and ends.
+
+        Args:
+            last: how many turns.
+
+        Returns:
+            A figure, shown by a cell's last line; ``.df`` has the numbers, ``.svg`` the picture, ``.chart`` altair's chart
+            (extra ``[plots]``).
+
+        Raises:
+            ParameterError: `last` is no count.
+        """
+        return config.load("plot_tokens")(self, last=last)
+
+    def plot_folds(self) -> Any:
+        """What each fold kept and saved; see `plot_tokens`."""
+        return config.load("plot_folds")(self)
+
+    def plot_latency(self, *, last: int = 60) -> Any:
+        """How long it took, turn by turn; of a call, from the user's last word to the first sound. See `plot_tokens`.
+
+        Args:
+            last: how many turns.
+        """
+        return config.load("plot_latency")(self, last=last)
 
     def search(self, text: str, /, **options: Any) -> pd.DataFrame:
         """Search in it; see `ContextStore.search`."""

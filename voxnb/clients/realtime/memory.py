@@ -35,7 +35,7 @@ PASSED_ON: Final = (
 class CallMemory(ChatCompletionsAPIClient):
     """The conversation of a realtime client; it asks no model but for summaries.
 
-    Its events are the realtime client's, and so are its counters.
+    Its events are the realtime client's, and so are its counters and its waterfall.
 
     Args:
         owner: the client whose memory it is.
@@ -52,6 +52,7 @@ class CallMemory(ChatCompletionsAPIClient):
         elif policy is None:
             policy = ContextPolicy(window_tokens=WINDOW_TOKENS)
         super().__init__(given, base_url=base_url, store_context=True, policy=policy)
+        self.waterfall = owner.waterfall
         self._media: list[MediaRow] = []
         self._unused, self.dispatcher, self.counters = self.dispatcher, owner.dispatcher, owner.counters
 
