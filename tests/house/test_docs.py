@@ -128,6 +128,7 @@ def test_what_is_imported_is_asked_for(root, modules):
     names = {r.name.lower().replace("-", "_") for _, r in wanted}
     # Import names that differ from the package's, what a dependency brings for itself, and optional finds.
     names |= {"markdown_it", "pil", "ipython", "numpy", "httpx2", "nest_asyncio2", "comm", "hibari", "webrtcvad"}
+    names |= {"vl_convert"}  # vl-convert-python
     third_party = {i.target.split(".")[0] for m in modules.values() for i in m.imports} - {"voxnb", "?", "__future__"}
     assert {n for n in third_party if n not in sys.stdlib_module_names and n.lower() not in names} == set()
 
