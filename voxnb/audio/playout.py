@@ -175,15 +175,19 @@ class Playout:
         if not self._waiting_samples or (self._waiting_samples < samples and not pad):
             return b""
         parts = []
-        missing = samples
+        missing, size = samples, self._size
         while missing and self._waiting:
             piece = self._waiting[0]
-            count = min(missing, len(piece.data) // self._size - piece.at)
-            parts.append(piece.data[piece.at * self._size : (piece.at + count) * self._size])
-            self._book(count, piece.key, piece.offset + piece.at)
-            piece.at += count
-            missing -= count
-            if piece.at * self._size == len(piece.data):
+            data, at = piece.data, piece.at
+            left = len(data) // size - at
+            self._book(min(missing, left), piece.key, piece.offset + at)
+            if left > missing:
+                parts.append(data[at * size : (at + missing) * size])
+                piece.at = at + missing
+                missing = 0
+            else:
+                parts.append(data[at * size :] if at else data)
+                missing -= left
                 self._waiting.popleft()
         self._waiting_samples -= samples - missing
         if missing:
@@ -201,7 +205,7 @@ class Playout:
         if self._spans:
             last = self._spans[-1]
             if last.key == key and (key is None or last.offset + last.end - last.start == offset):
-                self._spans[-1] = last._replace(end=self._sent)
+                self._spans[-1] = Span(last.start, self._sent, key, last.offset)
                 return
         self._spans.append(Span(start, self._sent, key, offset))
 

@@ -79,6 +79,7 @@ class Keeper:
         self._replacing = False
         self._watchdog = Watchdog(current=lambda: self.link, tell=self._tell_given_up, host=client.host)
         self._carried: deque[tuple[bytes, float]] = deque()
+        self._carried_ms = 0.0
         self._closing = False
 
     # -- the first ------------------------------------------------------------------------------
@@ -182,7 +183,7 @@ class Keeper:
         self.moved()
         if link is self.link:
             self._watchdog.look(link)
-        if any(event["type"] == "response.done" for event in received.events):
+        if received.events[-1]["type"] == "response.done":
             self._look_at_age()
 
     def moved(self) -> None:
@@ -204,8 +205,9 @@ class Keeper:
             self.dropped_ms += audio_ms
             return
         self._carried.append((sound, audio_ms))
-        while sum(ms for _, ms in self._carried) > CARRIED_MS:
-            self._carried.popleft()
+        self._carried_ms += audio_ms
+        while self._carried_ms > CARRIED_MS:
+            self._carried_ms -= self._carried.popleft()[1]
         self.link.append(sound, audio_ms=audio_ms)
 
     def _tell_given_up(self, error: APIError) -> None:
@@ -223,6 +225,7 @@ class Keeper:
         self._client.count(link)
         self.link = None
         self._carried.clear()
+        self._carried_ms = 0.0
         may = self._policy.attempts > 0 and self.reconnects < self._policy.most_reconnects
         if not (may and fault is None and may_reconnect(ended.code)) or link.session.is_refused:
             self._give_up(ended)

@@ -118,9 +118,11 @@ class Told(VoiceUnit, Client):
             facts = self._clocks.look(link, kind, event)
             if is_current:
                 self._voice(kind, event, received)
+            if kind in UNTOLD:
+                continue
+            if is_current:
                 self._note(link.session, kind, event=event, facts=facts)
-            if kind not in UNTOLD:
-                self.dispatcher.emit(NAMES.get(kind, UNKNOWN), event, context=None)
+            self.dispatcher.emit(NAMES.get(kind, UNKNOWN), event, context=None)
 
     def _note(self, session: RealtimeSession, kind: str, *, event: Mapping[str, Any], facts: CallFacts | None) -> None:
         """What an event means for tools and memory."""

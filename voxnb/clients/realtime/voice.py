@@ -10,6 +10,7 @@ Rule 3: heard is what the ears of any unit that has some have heard; a recorder 
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping
 from typing import Any, Final
@@ -47,10 +48,14 @@ class VoiceUnit(MediaUnit):
         self._barge_in = barge_in
         self._forms: dict[str, AudioFormat] = {"input": PCM_24K, "output": PCM_24K}
         self._settled: set[str] = set()
+        self._told_config: Mapping[str, Any] | None = None
+        self._told_form = PCM_24K
         self._note_formats(session)
         self._spoken: dict[tuple[str, int], float] = {}  # (item, content) → milliseconds heard by streams that ended
         self._cut_off: set[str] = set()  # responses of which nothing more is played
         self._unheard_ms = 0.0
+        self._sounding: str | None = None  # the response whose sound came last
+        self._framed: str | None = None  # the response whose first frame went out last
         self._first: str | None = None  # a response whose first frame has not gone out
         self._waterfall = Waterfall()
 
@@ -132,15 +137,17 @@ class VoiceUnit(MediaUnit):
 
     def _form_of_output(self) -> AudioFormat:
         """The format in which sound comes now: what the server last said, not what it was asked for."""
-        audio = self._state.config.get("audio")
+        config = self._state.config
+        if config is self._told_config:
+            return self._told_form
+        audio = config.get("audio")
         told = audio.get("output") if isinstance(audio, Mapping) else None
         form = told.get("format") if isinstance(told, Mapping) else None
-        if form is None:
-            return PCM_24K
-        try:
-            return audio_format(form)
-        except AudioError:
-            return PCM_24K
+        self._told_config, self._told_form = config, PCM_24K
+        if form is not None:
+            with contextlib.suppress(AudioError):
+                self._told_form = audio_format(form)
+        return self._told_form
 
     def _settle(self, side: str, wanted: AudioFormat) -> AudioFormat:
         """The format of one side; the first who is connected decides."""
@@ -195,25 +202,30 @@ class VoiceUnit(MediaUnit):
     def _speak(self, received: Received) -> None:
         """Play a piece of the model's sound."""
         response_id, form = received.response_id, self._form_of_output()
-        self._spoken.setdefault((received.item_id, received.content_index), 0.0)
-        while len(self._spoken) > KEPT_SPOKEN:
-            del self._spoken[next(iter(self._spoken))]
+        key = (received.item_id, received.content_index)
+        if key not in self._spoken:
+            self._spoken[key] = 0.0
+            while len(self._spoken) > KEPT_SPOKEN:
+                del self._spoken[next(iter(self._spoken))]
         if response_id in self._cut_off:
             return
-        self._waterfall.reached("first_delta", response_id, now=self._clock.now())
-        streams = list(self._outgoing.values())
+        if response_id != self._sounding:
+            self._sounding = response_id
+            self._waterfall.reached("first_delta", response_id, now=self._clock.now())
+        streams = tuple(self._outgoing.values())
         if not streams:
             self._unheard_ms += form.duration_ms(len(received.audio))
             return
-        if self._first is None:
+        if self._first is None and response_id != self._framed:
             self._first = response_id
-        marks: dict[str, Any] = {"item_id": received.item_id, "content_index": received.content_index}
+        item_id, index = key
         for stream in streams:
-            stream.push(received.audio, form=form, response_id=response_id, **marks)
+            stream.push(received.audio, form=form, item_id=item_id, content_index=index, response_id=response_id)
 
     def _sounded(self, stream: Stream, at_s: float, length_s: float) -> None:
         if self._first is not None:
-            response_id, self._first = self._first, None
+            response_id = self._framed = self._first
+            self._first = None
             self._waterfall.reached("first_frame", response_id, now=self._clock.now())
             self._waterfall.reached("first_heard", response_id, now=at_s + stream.sink.delay_ms / 1000)
         super()._sounded(stream, at_s, length_s)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import binascii
 from collections.abc import Mapping
 from typing import Any
@@ -68,7 +67,7 @@ def audio(event: Mapping[str, Any], name: str) -> bytes:
     """A field that must be base64."""
     given = text(event, name, empty=True)
     try:
-        return base64.b64decode(given, validate=True)
+        return binascii.a2b_base64(given, strict_mode=True)
     except (binascii.Error, ValueError):
         raise wrong(event, f"whose {name} is no base64") from None
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from voxnb.wire.realtime import field as read
 from voxnb.wire.realtime.command import check_command
-from voxnb.wire.realtime.item import Item
+from voxnb.wire.realtime.item import G711_BYTES_PER_MS, PCM_BYTES_PER_MS, Item
 from voxnb.wire.realtime.ledger import ItemLedger
 from voxnb.wire.realtime.names import SERVER_EVENTS, events_of, session_of
 from voxnb.wire.realtime.refusal import Severity, real_length_ms, severity
@@ -54,12 +54,16 @@ class Received:
     problems: list[str] = field(default_factory=list)
 
 
+SOUND: Final = "response.output_audio.delta"
+
+
 class RealtimeSession:
     """The state of one session.
 
     Attributes:
         id: the server's id of it, or None before it is there.
         config: the session object as the server last told it.
+        output_bytes_per_ms: of the model's sound: 48 as PCM, 8 as G.711.
         expires_at: UNIX seconds when the server will end it, or None where it does not say.
         context_tokens: tokens of the conversation as the last response reported them.
         settings: what was asked for.
@@ -73,6 +77,7 @@ class RealtimeSession:
     def __init__(self) -> None:
         self.id: str | None = None
         self.config: Mapping[str, Any] = {}
+        self.output_bytes_per_ms = PCM_BYTES_PER_MS
         self.expires_at: float | None = None
         self.context_tokens = 0
         self.settings = Settings()
@@ -178,6 +183,11 @@ class RealtimeSession:
         if not isinstance(event, Mapping):
             raise read.wrong(event, f"({type(event).__name__})")
         kind = read.text(event, "type")
+        if kind == SOUND and self.ready:  # most of what comes: nothing of it is renamed
+            found = Received(events=(dict(event),))
+            self._sound(found.events[0], found)
+            self.problems += len(found.problems)
+            return found
         found = Received(events=tuple(events_of(event)))
         if kind == "conversation.item.created" and self._is_known_item(event):
             # Some servers send the beta's event beside today's two.
@@ -217,21 +227,22 @@ class RealtimeSession:
             if response.in_conversation and response.total_tokens:
                 self.context_tokens = response.total_tokens
             found.send += self._sequence.ended(response.id)
-        elif kind == "response.output_audio.delta":
-            found.audio = self.responses.sound(event, self.output_bytes_per_ms, found.problems)
-            found.item_id, found.content_index = event["item_id"], event.get("content_index", 0)
-            found.response_id = event["response_id"]
+        elif kind == SOUND:
+            self._sound(event, found)
         else:
             self.responses.take(event, found.problems)
 
-    @property
-    def output_bytes_per_ms(self) -> int:
-        """Of the model's sound: 48 as PCM, 8 as G.711."""
+    def _sound(self, event: Event, found: Received) -> None:
+        found.audio = self.responses.sound(event, self.output_bytes_per_ms, found.problems)
+        found.item_id, found.content_index = event["item_id"], event.get("content_index", 0)
+        found.response_id = event["response_id"]
+
+    def _bytes_per_ms(self) -> int:
         audio = self.config.get("audio")
         output = audio.get("output") if isinstance(audio, Mapping) else None
         asked = output.get("format") if isinstance(output, Mapping) else None
         kind = asked.get("type") if isinstance(asked, Mapping) else None
-        return 8 if kind in ("audio/pcmu", "audio/pcma") else 48
+        return G711_BYTES_PER_MS if kind in ("audio/pcmu", "audio/pcma") else PCM_BYTES_PER_MS
 
     def _session(self, event: Event, found: Received) -> None:
         session = read.mapping(event, "session")
@@ -248,6 +259,7 @@ class RealtimeSession:
 
     def _configure(self, session: Mapping[str, Any]) -> None:
         self.config = copy.deepcopy(dict(session))  # the event is the listeners'
+        self.output_bytes_per_ms = self._bytes_per_ms()
         expires = session.get("expires_at")
         if isinstance(expires, int | float) and not isinstance(expires, bool) and 0 < expires < 1e12:
             self.expires_at = float(expires)
