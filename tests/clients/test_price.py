@@ -67,6 +67,21 @@ def test_folds_have_their_price_too():
         assert taken.cost_usd == pytest.approx(calls["cost_usd"].sum()) == chat.store.conversations()["cost_usd"].item()
 
 
+def test_what_another_client_writes_for_a_conversation_is_counted_in_both():
+    with testing.server(scripted()) as server:
+        given = {"base_url": server.base_url, "api_key": server.api_key}
+        with voxnb.ChatCompletionsAPIClient(**given, model=TELLER, prices=OWN) as teller:
+            with client(server, prices=OWN, summary_client=teller) as chat:
+                say(chat, *range(1, 9))
+                taken, calls = chat.statistics(), chat.store.calls()
+        folds = calls[calls["purpose"] == "fold"]
+        assert taken.folds == len(folds) > 0
+        assert taken.fold_cost_usd == pytest.approx(folds["cost_usd"].sum()) == teller.statistics().cost_usd
+        assert taken.cost_usd == pytest.approx(calls["cost_usd"].sum())
+        assert taken.fold_tokens == folds["prompt_tokens"].sum() + folds["completion_tokens"].sum()
+        assert (taken.requests, teller.statistics().requests) == (len(calls), len(folds))
+
+
 def test_a_price_holds_for_the_models_name_as_it_was_asked_for_and_as_it_answers():
     for name in (MODEL, "served-as"):
         chunk = {"id": "x", "object": "chat.completion.chunk", "model": "served-as", "usage": reported(10, 10)}

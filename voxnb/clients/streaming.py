@@ -68,6 +68,7 @@ class Streaming:
         self.bytes_sent = 0
         self.bytes_received = 0
         self.dialect = client.DIALECT
+        self.counted_by = [client.counters]
         self.reader = self.dialect.read((), {})
         self._stray = ""
         self._choices = 1
@@ -218,24 +219,24 @@ class Streaming:
 
     def _count(self, purpose: str, status: str) -> None:
         own = self._own
-        self.client.counters.add(
-            CallFacts(
-                at=self.at,
-                purpose=purpose,
-                model=self.reader.model or self.model,
-                status=status,
-                retries=self.retries,
-                bytes_sent=self.bytes_sent,
-                bytes_received=self.bytes_received,
-                events=self.chunks,
-                first_event_ms=self.first_event_ms,
-                first_token_ms=self.first_token_ms,
-                duration_ms=(time.monotonic() - self.began) * 1000,
-                prompt_tokens=own.usage.prompt_tokens,
-                completion_tokens=own.usage.completion_tokens,
-                cost_usd=own.cost_usd,
-            )
+        facts = CallFacts(
+            at=self.at,
+            purpose=purpose,
+            model=self.reader.model or self.model,
+            status=status,
+            retries=self.retries,
+            bytes_sent=self.bytes_sent,
+            bytes_received=self.bytes_received,
+            events=self.chunks,
+            first_event_ms=self.first_event_ms,
+            first_token_ms=self.first_token_ms,
+            duration_ms=(time.monotonic() - self.began) * 1000,
+            prompt_tokens=own.usage.prompt_tokens,
+            completion_tokens=own.usage.completion_tokens,
+            cost_usd=own.cost_usd,
         )
+        for counters in self.counted_by:
+            counters.add(facts)
 
     @property
     def _own(self) -> Spent:

@@ -31,6 +31,7 @@ from voxnb.memory.policy import ContextPolicy
 from voxnb.messages import Message, parse_messages, split_instructions
 from voxnb.params import DEFAULT_SUMMARY_MODEL, ChatParameters
 from voxnb.runtime import config
+from voxnb.runtime.stats import Counters
 from voxnb.store import journal, ledger
 from voxnb.store.context_store import ContextStore
 from voxnb.store.conversation import Conversation
@@ -308,7 +309,7 @@ class TextClient(Client):
         window = client.knowledge.window_tokens(model)
         if client.policy.window_tokens and (client is not self or model == self._model()):
             window = min(window, client.policy.window_tokens)
-        return SummaryWriter(client, model=model, window_tokens=window, request=p.summary_request)
+        return SummaryWriter(client, owner=self, model=model, window_tokens=window, request=p.summary_request)
 
     @property
     def fold_sampling(self) -> Mapping[str, Any]:
@@ -316,10 +317,21 @@ class TextClient(Client):
         return self._summary_sampling
 
     async def complete(
-        self, body: Mapping[str, Any], *, purpose: str, estimated_tokens: int | None, calls: list[CallRecord]
-    ) -> Answer:
-        """One call outside a turn, without events; what is known of it is added to ``calls``, however it ends."""
+        self, body: Mapping[str, Any], *, purpose: str, estimated_tokens: int | None, calls: list[CallRecord],
+        counters: Counters,
+    ) -> Answer:  # fmt: skip
+        """One call outside a turn, without events; what is known of it is added to ``calls``, however it ends.
+
+        Args:
+            body: of the request, with its messages.
+            purpose: ``fold`` …
+            estimated_tokens: of the prompt.
+            calls: where it is noted.
+            counters: of the client for whom it is made; it is counted there and here.
+        """
         streaming = Streaming(self, None, model=body.get("model"))
+        if counters is not self.counters:
+            streaming.counted_by.append(counters)
         status, told = "failed", None
         rest = {k: v for k, v in body.items() if k != "messages"}
         try:

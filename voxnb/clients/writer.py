@@ -29,10 +29,13 @@ NOTHING_KEPT: Final = "(nothing of it could be kept)"
 
 
 class SummaryWriter:
-    """Who writes summaries: a client's transport, a model and its request."""
+    """Who writes summaries: a client's transport, a model and its request; for the client whose turns they stand for."""
 
-    def __init__(self, client: TextClient, *, model: str, window_tokens: int, request: Mapping[str, Any]) -> None:
+    def __init__(
+        self, client: TextClient, *, owner: TextClient, model: str, window_tokens: int, request: Mapping[str, Any]
+    ) -> None:
         self.client = client
+        self.owner = owner
         self.model = model
         self.window_tokens = window_tokens
         self.request = request
@@ -52,7 +55,9 @@ class SummaryWriter:
         sent = RequestCounts.of((c.tokens, c.features) for c in counted)
         learned = knowledge.calibration(self.model)
         estimated = tokens.PRIMER_TOKENS + sent.tokens if learned is None else learned.estimate(sent)
-        answer = await self.client.complete(body, purpose=purpose, estimated_tokens=estimated, calls=calls)
+        answer = await self.client.complete(
+            body, purpose=purpose, estimated_tokens=estimated, calls=calls, counters=self.owner.counters
+        )
         if answer.usage is not None and answer.usage.prompt_tokens is not None:
             mark = secrets.token_hex(4)
             knowledge.learn_fold(sent, answer.usage.prompt_tokens, model=self.model, mark=mark)
