@@ -23,6 +23,7 @@ SPINE, PURE = LINES[0], LINES[1]
 
 DOOR = "voxnb.runtime.config"
 UPWARD = {
+    "call_widget": "voxnb.notebook.call_widget:CallWidget",
     "chat_widget": "voxnb.notebook.chat_widget:ChatWidget",
     "event_table": "voxnb.store.tables:event_table",
     "local": "voxnb.local.model:serve_default",

@@ -38,22 +38,25 @@ class Channel:
     """Both directions between a widget and the pages that show it.
 
     Args:
-        send: sends a message to all pages; called in the page's context.
+        send: sends a message, and its buffers if it has some, to all pages; called in the page's context.
         compose: makes the next patch, or None where there is nothing to say; with ``full=True``, all there is to show.
         perform: does what a page asked for; called in the channel's thread.
-        look: whether something changed, asked every `POLL_S`; None where all changes are told by `poke`.
+        look: whether something changed, asked every `poll_s` seconds; None where all changes are told by `poke`.
+        poll_s: see `look`.
         name: of the thread.
     """
 
     def __init__(
         self,
         *,
-        send: Callable[[Message], object],
+        send: Callable[..., object],
         compose: Callable[..., Message | None],
         perform: Callable[[Message, Sequence[bytes]], object],
         look: Callable[[], bool] | None = None,
+        poll_s: float = POLL_S,
         name: str,
     ) -> None:
+        self._poll_s = poll_s
         self._send, self._compose, self._perform, self._look, self._name = send, compose, perform, look, name
         self._news = threading.Condition()
         self._sending = threading.Lock()
@@ -94,12 +97,12 @@ class Channel:
             self._dirty = True
             self._news.notify()
 
-    def tell(self, message: Message) -> None:
-        """Send a message now: an answer, not a patch. Nothing is sent where no page is."""
+    def tell(self, message: Message, buffers: list[bytes] | None = None) -> None:
+        """Send a message now: an answer or sound, not a patch. Nothing is sent where no page is."""
         context = self._context
         if context is not None and not self.closed:
             with self._sending:
-                context.copy().run(self._send, message)
+                context.copy().run(self._send, message, *([buffers] if buffers else ()))
 
     def close(self) -> None:
         """Send nothing more and end the thread; a second call does nothing."""
@@ -138,7 +141,7 @@ class Channel:
                 if (self._full or (self._dirty and free)) and rest_s <= 0:
                     return True
                 waits = self._full or (self._dirty and free)
-                pause_s = rest_s if waits else POLL_S if free and self._look is not None else None
+                pause_s = rest_s if waits else self._poll_s if free and self._look is not None else None
                 if not self._news.wait(pause_s) and not waits:
                     return False
         return None

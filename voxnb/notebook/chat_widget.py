@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from voxnb.errors import VoxnbError
-from voxnb.events import WebSocketEvents
 from voxnb.notebook.chat_tab import PAGE_TURNS, ChatTab
 from voxnb.notebook.context_tab import ContextTab
 from voxnb.notebook.events_tab import EventsTab
@@ -42,7 +41,7 @@ class ChatWidget(TabbedPanel):
         context = ContextTab(client, talk=self._talk, poke=self.poke)
         events = EventsTab(client, poke=lambda: self.poke("events"))
         super().__init__((self._chat, context, events), {"open": self._open})
-        client.on(WebSocketEvents.Close, self._on_close)
+        self._follow(client)
 
     def _talk(self) -> Conversation:
         return self.conversation
@@ -51,12 +50,6 @@ class ChatWidget(TabbedPanel):
         """Show another conversation of the same store; what is asked here is asked there."""
         conversation.client = self.client
         self.conversation = conversation
-
-    def close(self) -> None:
-        """Leave the conversation as text where it was shown, and end; the client goes on."""
-        if getattr(self, "client", None) is not None:
-            self.client.remove_event_listener(WebSocketEvents.Close, self._on_close)
-        super().close()
 
     def static_html(self) -> str:
         """The conversation to read, without script or style."""
@@ -71,10 +64,6 @@ class ChatWidget(TabbedPanel):
         return "<Conversation, its store is closed>"
 
     # -- what the channel calls ---------------------------------------------------------------
-
-    def _on_close(self, _event: Any) -> None:
-        self.poke()
-        self.freeze()
 
     def _on_message(self, widget: Any, content: Any, buffers: Sequence[Any]) -> None:
         if isinstance(content, Mapping) and content.get("t") == "stop":

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final
 
 import anywidget
 
-from voxnb.notebook.channel import Channel
+from voxnb.notebook.channel import POLL_S, Channel
 
 WIDGET: Final = "application/vnd.jupyter.widget-view+json"
 
@@ -31,12 +31,19 @@ class Panel(anywidget.AnyWidget):  # type: ignore[misc,unused-ignore]  # anywidg
     _css = module("voxnb.css")
     TITLE: ClassVar[str]
     """What it is, in two words."""
+    POLL_S: ClassVar[float] = POLL_S
+    """How often `_look` is asked, in seconds."""
 
     def __init__(self) -> None:
         super().__init__()
         self._displays: list[str] = []
         self._channel = Channel(
-            send=self.send, compose=self._compose, perform=self._perform, look=self._look, name="voxnb-widget"
+            send=self.send,
+            compose=self._compose,
+            perform=self._perform,
+            look=self._look,
+            poll_s=self.POLL_S,
+            name="voxnb-widget",
         )
         self.on_msg(self._on_message)
         let_pages_choose(self)

@@ -169,13 +169,14 @@ class ReadTab(Tab):
 
     Args:
         store: whose.
+        talk: what is open at first.
     """
 
     name = "read"
 
-    def __init__(self, store: ContextStore) -> None:
+    def __init__(self, store: ContextStore, *, talk: Conversation | None = None) -> None:
         self._store = store
-        self._talk: Conversation | None = None
+        self._talk = talk
         self._upto: int | None = None
         self._known: Any = None
         self.verbs = {"open": self._open}

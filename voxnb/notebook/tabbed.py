@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from voxnb.errors import ParameterError, VoxnbError
+from voxnb.events import WebSocketEvents
 from voxnb.notebook.panel import Panel
 from voxnb.notebook.tab import Tab, Verb
 
@@ -46,8 +47,19 @@ class TabbedPanel(Panel):
             self._due.update(tabs or (tab.name for tab in self._tabs))
         channel.poke()
 
+    def _follow(self, client: Any) -> None:
+        """Show when a client is closed, and leave the text then."""
+
+        def closed(_event: Any) -> None:
+            self.poke()
+            self.freeze()
+
+        client.on(WebSocketEvents.Close, closed)
+        self._unfollow = lambda: client.remove_event_listener(WebSocketEvents.Close, closed)
+
     def close(self) -> None:
         """Leave the text where it was shown, and end; a second call does nothing."""
+        getattr(self, "_unfollow", lambda: None)()
         for tab in getattr(self, "_tabs", ()):
             tab.close()
         super().close()

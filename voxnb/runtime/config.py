@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 UPWARD: Final[dict[str, str]] = {
+    "call_widget": "voxnb.notebook.call_widget:CallWidget",
     "chat_widget": "voxnb.notebook.chat_widget:ChatWidget",
     "event_table": "voxnb.store.tables:event_table",
     "local": "voxnb.local.model:serve_default",

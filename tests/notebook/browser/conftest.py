@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import wave
 
 import pytest
 
@@ -10,7 +11,8 @@ from tests.notebook.browser import jupyter
 
 
 @pytest.fixture(scope="session")
-def browser():
+def launch():
+    """``launch(argument, …)``: a Chromium."""
     program = jupyter.chromium()
     if program is None:
         if os.environ.get("CI"):
@@ -18,9 +20,32 @@ def browser():
         pytest.skip("no Chromium is installed (apt-get install chromium)")
     sync_api = pytest.importorskip("playwright.sync_api", reason="pip install 'voxnb[browser]'")
     with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
-        yield opened
-        opened.close()
+        yield lambda *more: playwright.chromium.launch(
+            executable_path=program, args=["--no-sandbox", "--disable-gpu", *more]
+        )
+
+
+@pytest.fixture(scope="session")
+def browser(launch):
+    opened = launch()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session")
+def talking_browser(launch, tmp_path_factory):
+    """A Chromium into whose microphone somebody says a sentence, again and again."""
+    from voxnb.local.realtime import tone
+
+    path = tmp_path_factory.mktemp("voice") / "sentence.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(24_000)
+        file.writeframes(bytes(24_000) + tone("I am Ann, and I study the iris") + bytes(4 * 48_000))
+    opened = launch("--use-fake-device-for-media-stream", f"--use-file-for-fake-audio-capture={path}")
+    yield opened
+    opened.close()
 
 
 @pytest.fixture(scope="session")
@@ -35,11 +60,13 @@ def open_notebook(server, browser, request):
     """``open_notebook(source, source, …)``: a notebook with these cells, open and its kernel ready."""
     opened = []
 
-    def open_(*sources, app="lab"):
+    def open_(*sources, app="lab", browser=browser, init=None, **context_options):
         name = f"{request.node.name.partition('[')[0]}-{len(opened)}.ipynb"
         server.write(name, jupyter.SETUP, *sources)
-        context = browser.new_context(viewport={"width": 1180, "height": 1500})
+        context = browser.new_context(viewport={"width": 1180, "height": 1500}, **context_options)
         context.set_default_timeout(jupyter.LIMIT_MS)
+        if init is not None:
+            context.add_init_script(init)
         notebook = jupyter.Notebook(context.new_page(), name=name)
         opened.append(notebook)
         notebook.open(server, app=app)

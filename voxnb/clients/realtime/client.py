@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, Final, Self
@@ -92,6 +92,7 @@ class RealtimeAPIClient(RealtimeCommands, Told):
         "streams",
         "tool_runs",
         "waterfall",
+        "widget",
     )
 
     @takes(RealtimeParameters)
@@ -156,6 +157,21 @@ class RealtimeAPIClient(RealtimeCommands, Told):
     def streams(self) -> tuple[Any, ...]:
         """The streams that it gives and hears, as they are now; of a session in the bridge process what they tell."""
         return super().streams if self._distant is None else self._distant.streams()
+
+    def heard_so_far(self) -> Mapping[str, float]:
+        """Item → milliseconds heard, of the answers that have not wholly sounded; on the media loop."""
+        return super().heard_so_far() if self._distant is None else self._distant.heard
+
+    def widget(self) -> Any:
+        """A panel of the call for notebooks: as a cell's last line, or ``display(client.widget())``.
+
+        Talk and listen through the page's own microphone and loudspeaker, also where the kernel is far away; see and
+        mute the media sessions, read along, see what was heard of each answer and where its time went, hang up.
+
+        Returns:
+            An anywidget; it can be shown several times, and ends with ``close()``.
+        """
+        return config.load("call_widget")(self)
 
     # -- the conversation ---------------------------------------------------------------------
 
@@ -335,7 +351,11 @@ class RealtimeAPIClient(RealtimeCommands, Told):
         (``committed_ms``), began a response (``created_ms``), sent its first sound (``first_delta_ms``), the first frame
         went out (``first_frame_ms``) and sounded (``first_heard_ms``). NA where a step was not seen.
         """
-        return table_of(self._waterfall.rows() if self._distant is None else self._distant.rows())
+        return table_of(self.falls())
+
+    def falls(self) -> Sequence[Mapping[str, Any]]:
+        """The rows of `waterfall`, for those who need no table."""
+        return self._waterfall.rows() if self._distant is None else self._distant.rows()
 
     def statistics(self) -> RealtimeStatistics:
         """What this client has done so far; each response is a call of ``.df``, each stream a row of ``.streams``."""

@@ -104,6 +104,11 @@ class Distant:
 
         return cls(client, parameters, policy) if loop.on_loop() else loop.wait(loop.submit(start()))
 
+    @property
+    def heard(self) -> Mapping[str, float]:
+        """Item → milliseconds heard of what still sounds, as it was last told."""
+        return dict(self._heard)
+
     # -- what the client asks ---------------------------------------------------------------------
 
     async def connect(self) -> None:

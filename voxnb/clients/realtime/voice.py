@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeAlias
 
 from voxnb.audio.formats import ALAW_8K, PCM_24K, ULAW_8K, AudioFormat, Frame, audio_format
 from voxnb.clients.realtime.waterfall import Waterfall
@@ -37,6 +37,8 @@ KEPT_SPOKEN: Final = 64
 
 SOON_S: Final = 0.05
 
+SoundWatcher: TypeAlias = Callable[[str, str, bytes, AudioFormat], object]
+
 
 class VoiceUnit(MediaUnit):
     """What of the realtime client gives and takes audio; lives on the media loop."""
@@ -58,6 +60,24 @@ class VoiceUnit(MediaUnit):
         self._framed: str | None = None  # the response whose first frame went out last
         self._first: str | None = None  # a response whose first frame has not gone out
         self._waterfall = Waterfall()
+        self._sound_watchers: tuple[SoundWatcher, ...] = ()
+
+    def watch_sound(self, watcher: SoundWatcher, /) -> Callable[[], None]:
+        """Let a function see all sound from now on; returns what ends it.
+
+        It is called on the media loop with ``"in"``, the stream's tag, the bytes and their format, or with ``"out"``, the
+        item's id and so on, as it comes from the model; it must be quick. Sound of the bridge process is not seen.
+        """
+        self._sound_watchers = (*self._sound_watchers, watcher)
+
+        def end() -> None:
+            self._sound_watchers = tuple(one for one in self._sound_watchers if one is not watcher)
+
+        return end
+
+    def heard_so_far(self) -> Mapping[str, float]:
+        """Item → milliseconds heard, of the answers that have not wholly sounded; on the media loop."""
+        return self._heard_so_far()
 
     # -- what the client does -----------------------------------------------------------------
 
@@ -171,7 +191,8 @@ class VoiceUnit(MediaUnit):
     # -- in -------------------------------------------------------------------------------------
 
     def _heard(self, stream: Stream, frame: Frame) -> None:
-        del stream
+        for watcher in self._sound_watchers:
+            watcher("in", stream.tag, frame.data, frame.format)
         audio_ms = frame.format.duration_ms(len(frame.data))
         self._waterfall.appended(audio_ms, now=self._clock.now())
         self._append(frame.data, audio_ms)
@@ -202,6 +223,8 @@ class VoiceUnit(MediaUnit):
     def _speak(self, received: Received) -> None:
         """Play a piece of the model's sound."""
         response_id, form = received.response_id, self._form_of_output()
+        for watcher in self._sound_watchers:
+            watcher("out", received.item_id, received.audio, form)
         key = (received.item_id, received.content_index)
         if key not in self._spoken:
             self._spoken[key] = 0.0

@@ -74,7 +74,18 @@ function connect(model, { patch, lost = (_why) => {}, trouble = (_text) => {}, o
   let heard = 0;
   let doubt = null;
   const waiting = new Map();
-  const say = (content, buffers) => model.send(content, undefined, buffers);
+  const say = (content, buffers) => {
+    try {
+      model.send(content, undefined, buffers);
+    } catch {
+      end(); // the front end has taken the connection away
+    }
+  };
+  const end = () => {
+    clearInterval(hello);
+    clearTimeout(doubt);
+    lost("The kernel that made this is gone. Run the cell again.");
+  };
   const hear = (message, buffers) => {
     heard += 1;
     if (message.t === "patch") {
@@ -99,17 +110,14 @@ function connect(model, { patch, lost = (_why) => {}, trouble = (_text) => {}, o
     clearTimeout(doubt);
     const before = heard;
     say({ t: "hello" });
-    doubt = setTimeout(() => {
-      if (heard !== before) return;
-      clearInterval(hello);
-      lost("The kernel that made this is gone. Run the cell again.");
-    }, GONE_MS);
+    doubt = setTimeout(() => { if (heard === before) end(); }, GONE_MS);
   };
   model.on("msg:custom", hear);
   model.on("comm_live_update", gone);
   say({ t: "hello" });
   return {
     say,
+    check: gone,
     ask(verb, args = {}, buffers = undefined) {
       const id = `${Date.now().toString(36)}-${(asked += 1)}`;
       return new Promise((resolve, reject) => {

@@ -1,0 +1,174 @@
+"""A call in a real JupyterLab with Chromium's artificial microphone: talked, stopped, muted, hung up, and let go of."""
+
+import json
+
+import pytest
+
+from tests.notebook.test_render import PAYLOADS
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
+
+CALL = """
+from voxnb.testing import Realtime
+replies = ["Good morning, Ann. The iris data set has 150 flowers. " * 3, "Go on then. " * 12]
+server = testing.server(replies, realtime=Realtime(hears=["I am Ann, and I study the iris.", "Wait.", "And then?"], thinking_ms=300))
+session = {"audio": {"input": {"turn_detection": {"type": "server_vad", "silence_duration_ms": 200}}}}
+call = voxnb.RealtimeAPIClient(base_url=server.base_url, api_key=server.api_key, session=session,
+                               store_context=True, store=":memory:", conversation="a talk")
+"""
+# Every microphone that the page was given, so that a test can see whether it is still on.
+TRACKS = """
+window.voxnbTracks = [];
+const had = navigator.mediaDevices?.getUserMedia.bind(navigator.mediaDevices);
+if (had) navigator.mediaDevices.getUserMedia = async (wish) => { const got = await had(wish); window.voxnbTracks.push(...got.getTracks()); return got; };
+"""
+ALL_OFF = "() => window.voxnbTracks.length && window.voxnbTracks.every((track) => track.readyState === 'ended')"
+SOME_ON = "() => window.voxnbTracks.some((track) => track.readyState === 'live')"
+FACTS = "f = w._media.browser.facts(); import json; print(json.dumps(f))"
+
+
+@pytest.fixture
+def talking(open_notebook, talking_browser):
+    def open_(*more, source=CALL):
+        notebook = open_notebook(
+            source, "w = call.widget()\nw", *more, browser=talking_browser, permissions=["microphone"], init=TRACKS
+        )
+        notebook.run(1)
+        cell = notebook.run(2)
+        cell.get_by_role("button", name="Talk", exact=True).click()
+        cell.get_by_text("Listening", exact=True).wait_for()
+        notebook.page.wait_for_function(SOME_ON)
+        return notebook, cell
+
+    return open_
+
+
+def test_a_person_talks_is_answered_interrupts_reads_along_and_hangs_up(talking):
+    notebook, cell = talking("print(call.conversation.turns()[['user_text', 'state']].values.tolist()[0])")
+    cell.get_by_text("I am Ann, and I study the iris.").first.wait_for()
+    cell.get_by_text("Good morning, Ann.").first.wait_for()
+    cell.get_by_text("interrupted", exact=True).first.wait_for()  # the sentence comes again while the model speaks
+    cell.locator(".voxnb-wave .heard").first.wait_for()
+    cell.locator(".voxnb-wave .unheard").first.wait_for()
+    cell.get_by_text("heard 1.").or_(cell.get_by_text("heard 2.")).or_(cell.get_by_text("heard 3.")).or_(
+        cell.get_by_text("heard 4.")
+    ).first.wait_for()
+    assert notebook.picture(cell.locator(".voxnb"), "call") == []
+    cell.get_by_role("button", name="Mute", exact=True).click()
+    cell.get_by_text("Muted").wait_for()
+    cell.get_by_role("button", name="Unmute", exact=True).click()
+    cell.get_by_role("checkbox", name="push to talk").check()
+    cell.get_by_text("Waiting for you to talk").wait_for()
+    hold = cell.get_by_role("button", name="Hold to talk")
+    hold.focus()
+    notebook.page.keyboard.down(" ")
+    cell.get_by_text("Listening", exact=True).wait_for()
+    notebook.page.keyboard.up(" ")
+    cell.get_by_text("Waiting for you to talk").wait_for()
+    cell.get_by_role("button", name="Hang up").click()
+    notebook.page.wait_for_function(ALL_OFF)
+    cell.locator(".voxnb").wait_for(state="detached")  # the text takes its place
+    (output,) = notebook.outputs(2)
+    assert set(output["data"]) == {"text/plain", "text/html"}
+    assert "I am Ann, and I study the iris." in cell.locator(".jp-OutputArea").inner_text()
+    notebook.run(3)
+    assert notebook.printed(3) == "['I am Ann, and I study the iris.', 'partial']\n"
+    assert notebook.problems == []
+
+
+def test_nothing_is_lost_and_the_way_is_short_while_a_cell_sleeps(talking):
+    notebook, cell = talking("time.sleep(8)", FACTS)
+    notebook.page.evaluate(
+        """() => { window.voxnbTrips = [];
+        const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+        kernel.anyMessage.connect((_, {msg, direction}) => {
+          const told = msg.content?.data?.content;
+          if (direction === 'recv' && told?.t === 'heard') window.voxnbTrips.push(performance.now() - told.at);
+        }); }"""
+    )
+    notebook.run(3)
+    trips = sorted(notebook.page.evaluate("() => window.voxnbTrips"))
+    notebook.run(4)
+    facts = json.loads(notebook.printed(4))
+    assert facts["frames"] >= 150
+    assert (facts["lost"], facts["reordered"]) == (0, 0)
+    assert len(trips) >= 25
+    assert trips[int(0.95 * len(trips))] < 250, trips
+    assert cell.get_by_text("Listening", exact=True).count() == 1
+
+
+@pytest.mark.parametrize("way", ["restart", "shutdown", "run again", "close", "delete"])
+def test_the_microphone_is_let_go_of(talking, way):
+    notebook, cell = talking("w.close()")
+    page = notebook.page
+    if way == "run again":
+        notebook.run(2)
+    elif way == "close":
+        notebook.run(3)
+    elif way == "delete":
+        page.evaluate(
+            "() => { const a = window.jupyterapp; a.shell.currentWidget.content.activeCellIndex = 2; return a.commands.execute('notebook:delete-cell') }"
+        )
+    else:
+        ask = {"restart": "session.kernel.restart()", "shutdown": "shutdown()"}[way]
+        page.evaluate(f"() => window.jupyterapp.shell.currentWidget.sessionContext.{ask}")
+    page.wait_for_function(ALL_OFF, timeout=5_000)
+    if way == "restart":
+        cell.locator(".voxnb-alert").get_by_text("The kernel that made this is gone").wait_for()
+        assert cell.get_by_role("button", name="Talk", exact=True).is_disabled()
+    assert notebook.problems == []
+
+
+def test_another_page_takes_the_microphone_over_and_the_first_says_so(talking, server):
+    notebook, cell = talking()
+    notebook.page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
+    second = type(notebook)(notebook.page.context.new_page(), name=notebook.name)
+    second.open(server)
+    there = second.cell(2)
+    there.get_by_role("button", name="Take over here").click()
+    there.get_by_text("Listening", exact=True).wait_for()
+    cell.get_by_text("Another page listens").wait_for()
+    notebook.page.wait_for_function(ALL_OFF)
+    second.page.wait_for_function(SOME_ON)
+
+
+@pytest.mark.parametrize(
+    ("init", "permissions", "told"),
+    [
+        ("Object.defineProperty(navigator, 'mediaDevices', {value: undefined})", [], "needs https, or localhost"),
+        ("navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('no', 'NotAllowedError') }", [], "does not allow the microphone"),
+        ("navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('no', 'NotFoundError') }", [], "There is no microphone"),
+        ("AudioWorklet.prototype.addModule = async () => { throw new DOMException('no', 'AbortError') }", ["microphone"], "script-src without blob:"),
+    ],
+)  # fmt: skip
+def test_without_a_microphone_the_reason_and_the_next_best_are_told_and_writing_works(
+    open_notebook, talking_browser, init, permissions, told
+):
+    notebook = open_notebook(
+        CALL, "w = call.widget()\nw", browser=talking_browser, permissions=permissions, init=TRACKS + init
+    )
+    notebook.run(1)
+    cell = notebook.run(2)
+    cell.get_by_role("button", name="Talk", exact=True).click()
+    cell.get_by_text(told).wait_for()
+    cell.get_by_text("voxnb.Microphone()").wait_for()
+    cell.get_by_role("textbox", name="Say in writing").fill("Hello")
+    cell.get_by_role("textbox", name="Say in writing").press("Enter")
+    cell.get_by_text("Good morning, Ann.").first.wait_for()
+    assert notebook.page.evaluate("() => window.voxnbTracks.filter((track) => track.readyState === 'live').length") == 0
+    assert notebook.problems == []
+
+
+def test_nothing_of_a_hostile_call_runs_or_is_fetched(talking):
+    source = CALL.replace("replies = [", "replies = [hostile, ").replace("hears=[", "hears=[hostile, ")
+    source = f'hostile = "\\n\\n".join({PAYLOADS!r})\n' + source
+    notebook, cell = talking("w.close()", source=source)
+    dialogs = []
+    notebook.page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+    cell.locator(".voxnb-user").get_by_text("<script>alert(1)</script>").first.wait_for()
+    cell.locator(".voxnb-model").get_by_text("<script>alert(1)</script>").first.wait_for()
+    notebook.run(3)
+    cell.locator(".voxnb").wait_for(state="detached")
+    assert dialogs == []
+    assert [url for url in notebook.requests if "evil.example" in url or "alert" in url] == []
+    assert notebook.problems == []
