@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Final
@@ -107,12 +108,15 @@ class Spent:
 def money(cost_usd: float | None) -> str:
     """A price in words; unknown is never 0.
 
-    >>> money(None), money(0.00042), money(1.5), money(0.0)
-    ('unknown', '$0.00042', '$1.50', '$0')
+    >>> money(None), money(0.000012), money(0.05), money(1234.5), money(0.0)
+    ('unknown', '$0.000012', '$0.050', '$1,234.50', '$0')
     """
     if cost_usd is None:
         return "unknown"
-    return f"${cost_usd:,.2f}" if cost_usd >= 1 else f"${cost_usd:.2g}"
+    if not cost_usd:
+        return "$0"
+    places = max(2, 1 - math.floor(math.log10(cost_usd)))  # two figures, however small it is
+    return f"${cost_usd:,.{places}f}"
 
 
 def _count(data: Any, *names: str) -> int | None:

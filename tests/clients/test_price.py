@@ -17,7 +17,7 @@ from voxnb.clients import price as module
 from voxnb.clients.price import Prices
 from voxnb.notebook.receipt import receipt_lines
 from voxnb.testing.service import prompt_tokens, too_long
-from voxnb.usage import Usage
+from voxnb.usage import Usage, money
 
 OPENAI = "https://api.openai.com/v1"
 OWN = {MODEL: {"prompt": 2.0, "completion": 10.0, "cached": 0.5}, TELLER: {"prompt": 1.0, "completion": 4.0}}
@@ -42,7 +42,7 @@ def test_a_price_of_ones_own_is_in_the_reply_and_in_every_table():
         reply = chat.ask("One").result(WAIT_S)
         cost = (600 * 2.0 + 400 * 0.5 + 100 * 10.0) / 1e6
         assert reply.cost_usd == reply.receipt.cost_usd == pytest.approx(cost)
-        assert f"cost=${cost:.2g}" in repr(reply)
+        assert f"cost={money(cost)}" in repr(reply)
         chat.ask("Two").result(WAIT_S)
         assert list(chat.store.calls()["cost_usd"]) == pytest.approx([cost, cost])
         assert list(chat.store.turns()["cost_usd"]) == pytest.approx([cost, cost])
@@ -50,7 +50,7 @@ def test_a_price_of_ones_own_is_in_the_reply_and_in_every_table():
         taken = chat.statistics()
         assert (taken.cost_usd, taken.unpriced) == (pytest.approx(2 * cost), 0)
         assert list(taken.df["cost_usd"]) == pytest.approx([cost, cost])
-        assert f"${2 * cost:.2g}" in repr(taken)
+        assert money(2 * cost) in repr(taken)
 
 
 def test_folds_have_their_price_too():
@@ -194,7 +194,7 @@ def test_over_http_it_is_the_price_of_the_model_that_answered(monkeypatch):
         )
         assert reply.cost_usd == pytest.approx(float(theirs.total_price))
         assert chat.store.calls()["cost_usd"].item() == pytest.approx(float(theirs.total_price))
-        assert f"cost ${reply.cost_usd:.2g}" in receipt_lines(reply.receipt)[0]
+        assert f"cost {money(reply.cost_usd)}" in receipt_lines(reply.receipt)[0]
 
 
 def test_a_service_tier_has_its_own_price_or_none():
