@@ -25,6 +25,7 @@ DOOR = "voxnb.runtime.config"
 UPWARD = {
     "call_widget": "voxnb.notebook.call_widget:CallWidget",
     "chat_widget": "voxnb.notebook.chat_widget:ChatWidget",
+    "draw_tables": "voxnb.notebook.frame_html:install",
     "event_table": "voxnb.store.tables:event_table",
     "local": "voxnb.local.model:serve_default",
     "local_model": "voxnb.local.model:default_model",

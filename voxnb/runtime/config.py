@@ -13,6 +13,7 @@ from typing import Any, Final
 UPWARD: Final[dict[str, str]] = {
     "call_widget": "voxnb.notebook.call_widget:CallWidget",
     "chat_widget": "voxnb.notebook.chat_widget:ChatWidget",
+    "draw_tables": "voxnb.notebook.frame_html:install",
     "event_table": "voxnb.store.tables:event_table",
     "local": "voxnb.local.model:serve_default",
     "local_model": "voxnb.local.model:default_model",

@@ -13,7 +13,7 @@ from voxnb.params import did_you_mean
 from voxnb.store import fresh, stretch
 from voxnb.store.columns import OWNER, TABLES
 from voxnb.store.database import Database
-from voxnb.store.frames import ROLE, Kind, frame, row_limit, times, window
+from voxnb.store.frames import ROLE, Kind, frame, marked, row_limit, times, window
 from voxnb.store.tables import view
 from voxnb.store.trouble import store_error
 
@@ -221,7 +221,7 @@ def sql(db: Database, query: str, params: Sequence[Any] | Mapping[str, Any] = ()
             OverflowError,
         ) as error:  # the last two: what cannot be bound
             raise _sql_error(error, db.path) from error
-    found = pd.DataFrame(rows, columns=names)
+    found = marked(pd.DataFrame(rows, columns=names))
     for position, name in enumerate(names):
         known = [row[position] for row in rows if row[position] is not None]
         if name.endswith("_at") and known and all(isinstance(value, int | float) for value in known):

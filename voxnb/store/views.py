@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from voxnb.memory.plan import Layout
+from voxnb.store.frames import marked
 from voxnb.wire.items import to_body, without_items
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class Plan:
         rows += [(None, "dropped", d.seq, None, 0, d.reason, None) for d in self.layout.drops]
         frame = pd.DataFrame(rows, columns=["item", "kind", "turn", "role", "tokens", "why", "content"])
         integers = {"item": "Int64", "turn": "Int64", "tokens": "Int64"}
-        return frame.astype({**integers, "kind": "str", "role": "str", "why": "str", "content": "str"})
+        return marked(frame.astype({**integers, "kind": "str", "role": "str", "why": "str", "content": "str"}))
 
     def __repr__(self) -> str:
         parts = ", ".join(f"{name} {n:,}" for name, n in self.layout.tokens.items() if n)

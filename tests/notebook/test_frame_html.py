@@ -1,0 +1,142 @@
+"""voxnb's tables in a notebook: long texts folded, times that read, everything escaped; other tables as they were."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+import pandas as pd
+import pytest
+from IPython.core.formatters import DisplayFormatter
+
+import voxnb
+from voxnb.notebook import frame_html
+from voxnb.notebook.frame_html import LONG, draw, table_html
+from voxnb.store.frames import MARK, marked
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "</details></td><b>",
+    "\x1b]0;title\x07",
+    "$\\href{javascript:x}{y}$",
+)
+
+
+@pytest.fixture
+def store():
+    with voxnb.ContextStore(":memory:") as made:
+        yield made
+
+
+def cells_of(page):
+    return re.findall(r"<td>(.*?)</td>", page, re.DOTALL)
+
+
+def test_a_long_text_is_folded_and_short_ones_stand_in_their_line(store):
+    long = "word " * 300
+    store.append("iris", [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": long}])
+    page = draw(store.turns(columns=["user_text", "reply_text"]))
+    short, folded = cells_of(page)
+    assert short == '<div align="left">Hi</div>'
+    summary = re.search(r"<details><summary>(.*?)</summary>(.*?)</details>", folded, re.DOTALL)
+    assert len(summary[1]) <= LONG + 2
+    assert summary[2] == long
+
+
+def test_a_text_without_end_stays_small_on_the_page():
+    page = table_html(pd.DataFrame({"text": ["x" * 2_000_000]}))
+    assert len(page) < 10_000
+    assert "(2,000,000 characters)" in page
+
+
+def test_times_are_read_and_say_their_zone_once(store):
+    at = datetime(2026, 3, 4, 5, 6, 7, 891, tzinfo=UTC)
+    page = table_html(marked(pd.DataFrame({"created_at": pd.DatetimeIndex([at, None]).tz_convert("UTC")})))
+    assert "<th>created_at (UTC)</th>" in page
+    assert cells_of(page) == ["2026-03-04 05:06:07", ""]
+
+
+def test_numbers_read_and_what_is_not_known_is_nothing():
+    page = table_html(
+        pd.DataFrame(
+            {
+                "tokens": pd.array([12345, None], dtype="Int64"),
+                "duration_ms": [1234.56, float("nan")],
+                "cost_usd": pd.array([0.00042, None], dtype="Float64"),
+                "pinned": [True, False],
+            }
+        )
+    )
+    assert cells_of(page) == ["12,345", "1,235", "0.000420", "yes", "", "", "", ""]
+
+
+def test_ids_are_told_by_their_ends():
+    page = table_html(pd.DataFrame({"turn_id": ["t-06h1tgfemexrcwvpqdvwe64b6", "t-7", None]}))
+    assert cells_of(page) == ["t-…we64b6", "t-7", ""]
+
+
+def test_many_rows_show_their_ends_as_pandas_does():
+    page = table_html(pd.DataFrame({"n": range(1000)}))
+    assert cells_of(page) == ["0", "1", "2", "3", "4", "…", "995", "996", "997", "998", "999"]
+    assert "1,000 rows × 1 columns" in page
+    with pd.option_context("display.max_rows", None):
+        assert len(cells_of(table_html(pd.DataFrame({"n": range(1000)})))) == 1000
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_nothing_that_a_table_says_acts_on_the_page(text):
+    page = table_html(
+        pd.DataFrame({text: [text, text * 40], "x": [[text], {text: text}]}, index=pd.Index([text, "b"], name=text))
+    )
+    tags = set(re.findall(r"<[^>]*>", page))
+    assert tags <= {
+        '<div align="left">', "</div>", "<br>", "<details>", "</details>", "<summary>", "</summary>",
+        *(f"<{end}{tag}>" for tag in ("table", "thead", "tbody", "tr", "th", "td", "p", "small") for end in ("", "/")),
+    }  # fmt: skip
+    assert "\x1b" not in page
+    assert "style" not in page
+
+
+def test_the_mark_goes_along_and_other_tables_are_pandas_own(store):
+    store.append("iris", [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}])
+    turns = store.turns()
+    for made in (
+        turns,
+        turns[turns["seq"] > 0],
+        turns[["user_text", "seq"]],
+        turns.sort_values("seq"),
+        store.sql("SELECT 1 AS one"),
+        store.search("Hi"),
+    ):
+        assert made.attrs[MARK]
+        assert 'align="left"' in draw(made) or "<td>1</td>" in draw(made)
+    plain = pd.DataFrame({"a": [1]})
+    assert draw(plain) == plain._repr_html_()
+    grouped = turns.groupby(["state", "model"], observed=True)[["seq"]].sum()
+    grouped.attrs[MARK] = True
+    assert draw(grouped) == grouped._repr_html_(), "several levels are pandas' business"
+
+
+def test_the_mark_changes_no_comparison_and_no_file(store, tmp_path):
+    turns = store.turns()
+    unmarked = turns.copy()
+    unmarked.attrs.clear()
+    pd.testing.assert_frame_equal(turns, unmarked)
+    turns.to_parquet(tmp_path / "t.parquet")
+    assert pd.read_parquet(tmp_path / "t.parquet").columns.tolist() == turns.columns.tolist()
+
+
+def test_a_notebook_draws_them_unless_somebody_else_draws_tables(store, monkeypatch):
+    class Shell:
+        display_formatter = DisplayFormatter()
+
+    monkeypatch.setattr("voxnb.runtime.cells.shell", lambda: Shell)
+    html = Shell.display_formatter.formatters["text/html"]
+    html.for_type(pd.DataFrame, lambda df: "theirs")
+    frame_html.install()
+    assert html(store.turns()) == "theirs"
+    html.pop(pd.DataFrame)
+    turns = store.turns()
+    assert html(turns) == table_html(turns)
+    assert html(pd.DataFrame({"a": [1]})) == pd.DataFrame({"a": [1]})._repr_html_()
