@@ -12,10 +12,10 @@ user's message committed with ``synchronous=NORMAL``, the reply with ``FULL``).
 
 A peer that is not installed is left out. "turn" is everything a request needs of the memory: store what the user said,
 count it, build the request, store the reply; "append" is the turn without the build. Ours does what a client's turn
-does, on the store's own writer thread: content hashes, the search index (written for 32 messages at once: the
-dear turn counts for its sixteenth), call and event rows, and in "build" the request's plan with its
-hash. Its folds are made by the deterministic extract, outside of "turn" (a client folds while
-the user reads) and inside of the whole conversations.
+does, on the store's own writer thread: content hashes, the search index (written for 32 messages at once: the dear
+turn counts for its sixteenth), call and event rows, and in "build" the request's plan with its hash. Its folds are
+made by the deterministic extract, outside of "turn" (a client folds while the user reads) and inside of the whole
+conversations. On a busy machine compare the CPU times: waits for disk and processor are the same for all.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from voxnb import ContextPolicy, ContextStore
 from voxnb.clients.writer import write_extract
@@ -444,13 +444,22 @@ def installed() -> list[type[Memory]]:
 # -- timing -----------------------------------------------------------------------------------
 
 
-def interleaved(memories: list[Memory], *, rounds: int, budget_s: float = 8.0) -> dict[str, tuple[float, float, float]]:
-    """Milliseconds of a turn, its build and its append.
+class Took(NamedTuple):
+    """Milliseconds of a turn, of what builds its request, of the rest, and of CPU time of the whole turn."""
+
+    turn: float
+    build: float
+    append: float
+    cpu: float
+
+
+def interleaved(memories: list[Memory], *, rounds: int, budget_s: float = 8.0) -> dict[str, Took]:
+    """What a turn costs each of them.
 
     A few turns of each, then of the next one, so that what else the machine does meets all of them. Of all turns with
     the same place in a period (see `PERIOD`) the median counts, of these the mean: one turn of a period may be dearer.
     """
-    took: dict[str, dict[int, list[tuple[float, float]]]] = {memory.name: {} for memory in memories}
+    took: dict[str, dict[int, list[tuple[float, float, float, float]]]] = {memory.name: {} for memory in memories}
     spent = dict.fromkeys(took, 0.0)
     for _ in range(0, rounds, AT_ONCE):
         # In another order each time: a sync also pays for what the one before left unwritten.
@@ -459,33 +468,26 @@ def interleaved(memories: list[Memory], *, rounds: int, budget_s: float = 8.0) -
             for n in range(AT_ONCE + 1):
                 if len(times) >= LEAST_ROUNDS and spent[memory.name] > budget_s:
                     break
-                began = time.perf_counter()
+                began, cpu_began = time.perf_counter(), time.process_time()
                 memory.turn()
-                turn = time.perf_counter() - began
+                turn, cpu = time.perf_counter() - began, time.process_time() - cpu_began
                 if n:  # the first fills caches that the others have emptied
-                    times.setdefault(memory.turns % PERIOD, []).append((turn, memory.build_s))
+                    times.setdefault(memory.turns % PERIOD, []).append(
+                        (turn, memory.build_s, turn - memory.build_s, cpu)
+                    )
                     spent[memory.name] += turn
                 memory.after()
 
-    def typical(name: str, value: Callable[[float, float], float]) -> float:
-        return statistics.mean(statistics.median(value(*t) for t in times) for times in took[name].values()) * 1e3
+    def typical(times: Iterable[list[tuple[float, float, float, float]]], column: int) -> float:
+        return statistics.mean(statistics.median(t[column] for t in same) for same in times) * 1e3
 
-    return {
-        name: (
-            typical(name, lambda turn, _: turn),
-            typical(name, lambda _, build: build),
-            typical(name, lambda turn, build: turn - build),
-        )
-        for name in took
-    }
+    return {name: Took(*(typical(times.values(), column) for column in range(4))) for name, times in took.items()}
 
 
-def at_points(
-    kinds: list[type[Memory]], folder: Path, *, max_turns: int, rounds: int
-) -> dict[int, dict[str, tuple[float, float, float]]]:
-    """(turn, build, append) in milliseconds by number of turns and store."""
+def at_points(kinds: list[type[Memory]], folder: Path, *, max_turns: int, rounds: int) -> dict[int, dict[str, Took]]:
+    """What a turn costs, by number of turns and store."""
     memories = [kind(folder) for kind in kinds]
-    found: dict[int, dict[str, tuple[float, float, float]]] = {}
+    found: dict[int, dict[str, Took]] = {}
     for point in (p for p in POINTS if p <= max_turns):
         for memory in memories:
             memory.fill(point)
@@ -494,14 +496,14 @@ def at_points(
         ours, raw = found[point][Ours.name], found[point][Raw.name]
         print(
             f"\n{point:,} turns".ljust(30)
-            + "      turn     build    append, ms;   build / ours   append / raw   file, MB"
+            + "      turn     build    append  CPU of a turn, ms;  build / ours  append / raw  CPU / raw   file, MB"
         )
         for memory in memories:
-            turn, build, append = found[point][memory.name]
+            took = found[point][memory.name]
             size = memory.path.stat().st_size / 1e6
             print(
-                f"  {memory.name:<28}{turn:>9.2f} {build:>9.2f} {append:>9.2f} {build / ours[1]:>17.1f} "
-                f"{append / raw[2]:>14.1f} {size:>10.1f}"
+                f"  {memory.name:<28}{took.turn:>9.2f} {took.build:>9.2f} {took.append:>9.2f} {took.cpu:>14.2f} "
+                f"{took.build / ours.build:>18.1f} {took.append / raw.append:>13.1f} {took.cpu / raw.cpu:>10.1f} {size:>10.1f}"
             )
     for memory in memories:
         memory.close()
@@ -536,18 +538,18 @@ def whole(kinds: list[type[Memory]], folder: Path, *, max_turns: int) -> dict[in
 
 
 def verdicts(
-    points: dict[int, dict[str, tuple[float, float, float]]], wholes: dict[int, dict[str, float]]
+    points: dict[int, dict[str, Took]], wholes: dict[int, dict[str, float]]
 ) -> Iterator[tuple[str, float, float, bool]]:
     """(what, ratio, target, whether it is reached)."""
     ours, first, last = Ours.name, min(points), max(points)
-    grown = points[last][ours][0] / points[first][ours][0]
+    grown = points[last][ours].turn / points[first][ours].turn
     yield f"a turn at {last:,} turns against one at {first:,}", grown, 2.0, grown <= 2.0
     for n, row in points.items():
-        ratio = row[ours][2] / row[Raw.name][2]
+        ratio = row[ours].append / row[Raw.name].append
         yield f"append at {n:,} turns against raw sqlite3", ratio, 3.0, ratio <= 3.0
     for peer, least in ((Agents.name, 20.0), (LangChain.name, 200.0)):
         if 5_000 in points and peer in points[5_000]:
-            ratio = points[5_000][peer][1] / points[5_000][ours][1]
+            ratio = points[5_000][peer].build / points[5_000][ours].build
             yield f"building a request at 5,000 turns, {peer}", ratio, least, ratio >= least
     for n, least in ((500, 4.0), (2_000, 10.0)):
         if n in wholes and Agents.name in wholes[n]:
