@@ -14,9 +14,14 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from voxnb.runtime import loop
+from voxnb.runtime.lateness import Lateness
 
 LIVE_SWITCH_S: Final = 0.0005
 """How long a busy cell may keep the interpreter while audio flows (Python's default is 5 ms)."""
+
+
+LOOK_S: Final = 0.02
+"""How often the lateness of the loop is looked at."""
 
 
 class Timer(Protocol):
@@ -60,6 +65,49 @@ class LoopClock:
 
 LOOP: Final = LoopClock()
 """The clock of everything that is not under test."""
+
+
+class Gauge:
+    """How late the media loop does what it is to do: looked at every 20 ms while something lives on it.
+
+    Args:
+        clock: whose loop.
+
+    Attributes:
+        late: since the newest life began.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.late = Lateness()
+        self._clock = clock
+        self._live = 0
+        self._timer: Timer | None = None
+
+    def begin(self) -> None:
+        """Something lives; on the loop."""
+        self._live += 1
+        if self._live == 1:
+            self.late = Lateness()
+            self._wait(self._clock.now() + LOOK_S)
+
+    def end(self) -> None:
+        """It lives no more."""
+        self._live -= 1
+        if not self._live and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _wait(self, due_s: float) -> None:
+        self._timer = self._clock.call_at(due_s, self._look, due_s)
+
+    def _look(self, due_s: float) -> None:
+        now_s = self._clock.now()
+        self.late.add((now_s - due_s) * 1000)
+        self._wait(max(due_s, now_s - LOOK_S) + LOOK_S)
+
+
+GAUGE: Final = Gauge(LOOP)
+"""Of the background loop of this process."""
 
 
 class _Alertness:

@@ -17,7 +17,8 @@ from voxnb.audio.formats import FRAME_MS, AudioFormat, Frame, check_whole
 from voxnb.audio.pace import Pacer
 from voxnb.audio.playout import Decision, Playout
 from voxnb.audio.transcode import Transcoder
-from voxnb.media.clock import ALERT, Clock, Timer
+from voxnb.media.clock import ALERT, GAUGE, LOOP, Clock, Timer
+from voxnb.runtime.lateness import Lateness
 from voxnb.store.media import MediaRow
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ class Stream:
         custom_parameters: what the sender said of it.
         form_in: how the source writes.
         form: how the target hears.
+        woken: how much later than planned it was woken to hand over a frame.
         is_open: between the hooks `MediaUnit._opened` and `MediaUnit._closed`.
     """
 
@@ -129,6 +131,7 @@ class Stream:
         self.clock = clock
         self.is_open = False
         self.traffic = Traffic()
+        self.woken = Lateness()
         self.sink: Sink = target.sink
         self.playout = Playout(form_in, sink_delay_ms=self.sink.delay_ms, sink_clears=self.sink.clears)
         self._pacer = Pacer(lead_ms=self.sink.lead_ms, prebuffer_ms=self.sink.prebuffer_ms, elastic=self.sink.elastic)
@@ -263,7 +266,11 @@ class Stream:
     # -- playing ------------------------------------------------------------------------------
 
     def _sleep_until(self, when_s: float) -> None:
-        self._timer = self.clock.call_at(when_s, self._pump)
+        self._timer = self.clock.call_at(when_s, self._wake, when_s)
+
+    def _wake(self, when_s: float) -> None:
+        self.woken.add((self.clock.now() - when_s) * 1000)
+        self._pump()
 
     def _pump(self) -> None:
         """Hand over what is due, and come back for the rest."""
@@ -314,6 +321,8 @@ class Stream:
     def _open(self) -> None:
         self.is_open = True
         ALERT.begin()
+        if self.clock is LOOP:
+            GAUGE.begin()
 
     def _shut(self) -> None:
         self.is_open = False
@@ -321,6 +330,8 @@ class Stream:
             self._timer.cancel()
             self._timer = None
         ALERT.end()
+        if self.clock is LOOP:
+            GAUGE.end()
 
     def statistics(self) -> dict[str, Any]:
         """What went through it, and how it fared: a flat dict with units in its names."""
@@ -341,6 +352,9 @@ class Stream:
             "late_frames": self.traffic.late_frames,
             "late_max_ms": self.traffic.late_max_ms,
             "starved": self.traffic.starved,
+            "wake_p50_ms": self.woken.percentile(50),
+            "wake_p99_ms": self.woken.percentile(99),
+            "wake_max_ms": self.woken.max_ms,
         }
 
     def row(self, *, direction: str, path: str | None = None) -> MediaRow:

@@ -114,6 +114,10 @@ class Channel(asyncio.Protocol):
         self._transport.write(message)
         self.deepest_bytes = max(self.deepest_bytes, self._transport.get_write_buffer_size())
 
+    def facts(self) -> dict[str, int]:
+        """Of what goes out: bytes that wait, most that ever did, calls that were dropped."""
+        return {"depth_bytes": self.waiting_bytes, "deepest_bytes": self.deepest_bytes, "dropped": self.dropped}
+
     # -- in -------------------------------------------------------------------------------------
 
     def connection_made(self, transport: Any) -> None:

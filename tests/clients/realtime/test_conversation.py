@@ -75,7 +75,13 @@ def test_a_spoken_conversation_is_heard_answered_and_remembered(store):
             assert both.wait(WAIT_S)
             falls = one.waterfall()
             assert clean(one) == (0, 0.0)
-            streams = one.statistics().streams
+            taken = one.statistics()
+            streams, queues = taken.streams, {row["queue"]: row for row in taken.queues}
+            across = {"to the kernel", "to the bridge process"} if BRIDGE == "process" else set()
+            assert set(queues) == {"to the server", "media loop", "to listeners", *across}
+            assert 0 <= queues["media loop"]["late_p50_ms"] <= queues["media loop"]["late_max_ms"]
+            assert queues["to the server"]["late_max_ms"] > 0
+            assert all(row["wake_p50_ms"] <= row["wake_p99_ms"] <= row["wake_max_ms"] for row in streams)
     assert turns(store) == [
         (1, "complete", "I am Ann.", "Hi Ann.", "stop"),
         (2, "complete", "Are you there?", "Yes.", "stop"),

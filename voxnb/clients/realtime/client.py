@@ -360,7 +360,8 @@ class RealtimeAPIClient(RealtimeCommands, Told):
     def statistics(self) -> RealtimeStatistics:
         """What this client has done so far; each response is a call of ``.df``, each stream a row of ``.streams``."""
         numbers = self._numbers() if self._distant is None else self._distant.numbers()
-        return taken(self.counters, **numbers)
+        heard = {"queue": "to listeners", "depth": self.dispatcher.queued, "dropped": self.dispatcher.discarded}
+        return taken(self.counters, **{**numbers, "queues": (*numbers["queues"], heard)})
 
     def __repr__(self) -> str:
         what = self._model if self._kind == "realtime" else "transcription"

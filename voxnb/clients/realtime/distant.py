@@ -82,7 +82,7 @@ class Distant:
         self.error: BridgeError | None = None
         self._client = client
         self._heard: dict[str, float] = {}
-        self._numbers: dict[str, Any] = {"streams": ()}
+        self._numbers: dict[str, Any] = {"streams": (), "queues": ()}
         self._rows: Sequence[Mapping[str, Any]] = ()
         self._bridge = bridge.shared()
         self._channel = self._bridge.channel
@@ -149,7 +149,8 @@ class Distant:
         told = self._asked("numbers")
         if told is not None:
             self._numbers = told
-        return dict(self._numbers)
+        queues = [*self._numbers["queues"], {"queue": "to the bridge process", **self._channel.facts()}]
+        return {**self._numbers, "queues": queues}
 
     def rows(self) -> Sequence[Mapping[str, Any]]:
         """The rows of the waterfall, likewise."""

@@ -7,9 +7,12 @@ Commands are never dropped, so there is a limit to how many may wait. Audio is w
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Any, Final
+
+from voxnb.runtime.lateness import Lateness
 
 MOST_COMMANDS: Final = 10_000
 MOST_AUDIO_MS: Final = 5_000.0
@@ -22,10 +25,13 @@ class Outbox:
         dropped_ms: audio that was dropped, milliseconds.
         deepest: most messages that ever waited.
         sent: messages sent.
+        late: how long each took from here to the system.
     """
 
     def __init__(self, *, most_audio_ms: float = MOST_AUDIO_MS) -> None:
-        self._waiting: deque[tuple[str, float]] = deque()
+        self._waiting: deque[tuple[str, float, float]] = deque()
+        self._now = time.monotonic
+        self.late = Lateness()
         self._audio_ms = 0.0
         self._most_audio_ms = most_audio_ms
         self._filled = asyncio.Event()
@@ -45,7 +51,7 @@ class Outbox:
             text: the message.
             audio_ms: length of the audio in it; 0 for a command.
         """
-        self._waiting.append((text, audio_ms))
+        self._waiting.append((text, audio_ms, self._now()))
         self._audio_ms += audio_ms
         if self._audio_ms > self._most_audio_ms:
             self._drop_oldest_audio()
@@ -54,27 +60,33 @@ class Outbox:
         self._filled.set()
 
     def _drop_oldest_audio(self) -> None:
-        kept: list[tuple[str, float]] = []
-        for text, audio_ms in self._waiting:
+        kept: list[tuple[str, float, float]] = []
+        for text, audio_ms, put_s in self._waiting:
             if audio_ms and self._audio_ms > self._most_audio_ms:
                 self._audio_ms -= audio_ms
                 self.dropped_ms += audio_ms
             else:
-                kept.append((text, audio_ms))
+                kept.append((text, audio_ms, put_s))
         self._waiting = deque(kept)
+
+    def facts(self) -> dict[str, Any]:
+        """A row of `RealtimeStatistics.queues`."""
+        own = {"queue": "to the server", "depth": len(self), "deepest": self.deepest, "dropped_ms": self.dropped_ms}
+        return {**own, **self.late.facts()}
 
     def commands(self) -> list[str]:
         """The commands that wait, in order."""
-        return [text for text, audio_ms in self._waiting if not audio_ms]
+        return [text for text, audio_ms, _ in self._waiting if not audio_ms]
 
     async def run(self, send: Callable[[str], Awaitable[None]]) -> None:
         """Send what comes, in order, until cancelled."""
         while True:
             while self._waiting:
-                text, audio_ms = self._waiting.popleft()
+                text, audio_ms, put_s = self._waiting.popleft()
                 self._audio_ms -= audio_ms
                 await send(text)
                 self.sent += 1
+                self.late.add((self._now() - put_s) * 1000)
             self._emptied.set()
             self._filled.clear()
             await self._filled.wait()

@@ -121,7 +121,9 @@ class Served(Told):
 
     def numbers(self) -> dict[str, Any]:
         """What the statistics have of their own."""
-        return self._numbers()
+        told = self._numbers()
+        told["queues"].append({"queue": "to the kernel", **self._channel.facts()})
+        return told
 
     def rows(self) -> list[dict[str, Any]]:
         """The rows of the waterfall."""
@@ -135,14 +137,14 @@ class Served(Told):
         if connecting is not None and not connecting.done():
             connecting.cancel()
             await asyncio.wait({connecting})
-        numbers = self._numbers()
+        numbers = self.numbers()
         self._end_media()
         state = self._state
         await self._keeper.close(drain_s=DRAIN_S)
         self._session_over(state)
         await self._kernel.end()
         side_of(self._channel).units.pop(self._number, None)
-        return {**self._numbers(), "streams": numbers["streams"]}, self._waterfall.rows()
+        return {**self._numbers(), "streams": numbers["streams"], "queues": numbers["queues"]}, self._waterfall.rows()
 
     async def lost(self) -> None:
         """The kernel is gone."""
@@ -172,7 +174,7 @@ class Served(Told):
         if self._spoken and self._scribe is not None:
             self._channel.do(self._number, "hearing", self._heard_so_far(), most_bytes=MOST_EVENT_BYTES)
         if self._ticks % NUMBERS_EVERY == 0:
-            self._channel.do(self._number, "known", self._numbers(), most_bytes=MOST_EVENT_BYTES)
+            self._channel.do(self._number, "known", self.numbers(), most_bytes=MOST_EVENT_BYTES)
 
     def received(self, link: Link, received: Received, *, is_current: bool) -> None:
         """An event was taken in."""

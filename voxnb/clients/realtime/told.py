@@ -16,6 +16,7 @@ from voxnb.clients.realtime.tooling import CallTools
 from voxnb.clients.realtime.voice import VoiceUnit
 from voxnb.errors import APIError, APIStatusError, BridgeError, RemoteProtocolError
 from voxnb.events import WIRE_TYPES, Events, RealtimeAPIEvents, SessionEvents, WebSocketEvents
+from voxnb.media.clock import GAUGE
 from voxnb.media.stream import Stream
 from voxnb.media.unit import MediaUnit
 from voxnb.params import RealtimeAPIClientType
@@ -86,6 +87,9 @@ class Told(VoiceUnit, Client):
             own["waiting"] += len(link.outbox)
             own["audio_dropped_ms"] += link.outbox.dropped_ms
             own["deepest"] = link.outbox.deepest
+        queues = [] if link is None else [link.outbox.facts()]
+        queues.append({"queue": "media loop", **GAUGE.late.facts()})
+        own["queues"] = queues
         return {**sums, **own, "streams": tuple(stream.statistics() for stream in self.streams)}
 
     # -- what the keeper asks and tells -------------------------------------------------------
