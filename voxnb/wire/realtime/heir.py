@@ -55,7 +55,7 @@ def succeed(
     Returns:
         The session, and how many items it is told.
     """
-    new = RealtimeSession()
+    new = RealtimeSession(numbered=old.numbered)
     new.command("session.update", {"session": settings_for(old, kind=kind)})
     items = items_of(messages, anchor=True) if kind != "transcription" else []
     for n, item in enumerate(items):
@@ -80,7 +80,7 @@ def begin_with(
         settings: come before those that were asked for.
         kind: ``realtime`` or ``transcription``.
     """
-    new = RealtimeSession()
+    new = RealtimeSession(numbered=early.numbered)
     commands = list(early.unsent)
     items = items_of(messages) if kind != "transcription" else []
     if items:

@@ -60,6 +60,9 @@ SOUND: Final = "response.output_audio.delta"
 class RealtimeSession:
     """The state of one session.
 
+    Args:
+        numbered: where the ids of its commands begin: after those of a session whose commands may be put here, too.
+
     Attributes:
         id: the server's id of it, or None before it is there.
         config: the session object as the server last told it.
@@ -71,10 +74,11 @@ class RealtimeSession:
         responses: its responses.
         speech_item: id of the item that the user is speaking, or None while nobody speaks.
         problems: how many oddities were seen.
+        numbered: how many commands got their id here or before.
         is_refused: the server said that no session will be had (a key, a quota).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, numbered: int = 0) -> None:
         self.id: str | None = None
         self.config: Mapping[str, Any] = {}
         self.output_bytes_per_ms = PCM_BYTES_PER_MS
@@ -87,7 +91,7 @@ class RealtimeSession:
         self.problems = 0
         self.is_refused = False
         self._sequence = Sequence()
-        self._numbered = 0
+        self.numbered = numbered
 
     # -- out ----------------------------------------------------------------------------------
 
@@ -153,8 +157,8 @@ class RealtimeSession:
         """`command` for one that `check_command` has made."""
         kind, event = command["type"], dict(command)
         if event.get("event_id") is None:
-            self._numbered += 1
-            event["event_id"] = f"event_voxnb_{self._numbered}"
+            self.numbered += 1
+            event["event_id"] = f"event_voxnb_{self.numbered}"
         if kind == "session.update":
             event["session"] = session_of(event["session"])
             self.settings.asked(event["event_id"], event["session"])
