@@ -77,6 +77,7 @@ class Keeper:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._moved = asyncio.Event()
         self._replacing = False
+        self._alarm: asyncio.TimerHandle | None = None
         self._watchdog = Watchdog(current=lambda: self.link, tell=self._tell_given_up, host=client.host)
         self._carried: deque[tuple[bytes, float]] = deque()
         self._carried_ms = 0.0
@@ -268,17 +269,18 @@ class Keeper:
 
     def _watch_expiry(self) -> None:
         """Look again when the current session nears its end, also where nobody speaks."""
-        expires_at, link = self.state.expires_at, self.link
+        self._forget_expiry()
+        expires_at = self.state.expires_at
         if expires_at is None or self._policy.expiry_margin_s == 0:
             return
-        margin_s = self._policy.margin_s(began_at=self.began_at, expires_at=expires_at)
-        due_s = expires_at - margin_s - time.time()
+        due_s = expires_at - self._policy.margin_s(began_at=self.began_at, expires_at=expires_at) - time.time()
         if due_s > 0:
-            asyncio.get_running_loop().call_later(due_s, self._look_at_age_of, link)
+            self._alarm = asyncio.get_running_loop().call_later(due_s, self._look_at_age)
 
-    def _look_at_age_of(self, link: Link | None) -> None:
-        if link is self.link:
-            self._look_at_age()
+    def _forget_expiry(self) -> None:
+        """The loop would hold a closed client for as long as its session might have lasted."""
+        if self._alarm is not None:
+            self._alarm.cancel()
 
     def _look_at_age(self) -> None:
         """Whether the current session is to be replaced now."""
@@ -386,6 +388,8 @@ class Keeper:
     async def close(self, *, drain_s: float) -> None:
         """End it all, in bounded time."""
         self._closing = True
+        self._forget_expiry()
+        self._watchdog.rest()
         for task in list(self._tasks):
             task.cancel()
         if self._tasks:

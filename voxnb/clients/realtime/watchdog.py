@@ -29,13 +29,20 @@ class Watchdog:
         self._tell = tell
         self._host = host
         self._watched: str | None = None
+        self._alarm: asyncio.TimerHandle | None = None
 
     def look(self, link: Link) -> None:
         """Something went out or came in."""
         asked = link.session.requested
         if asked is not None and asked != self._watched:
+            self.rest()
             self._watched = asked
-            asyncio.get_running_loop().call_later(REQUEST_S, self._give_up, link, asked)
+            self._alarm = asyncio.get_running_loop().call_later(REQUEST_S, self._give_up, link, asked)
+
+    def rest(self) -> None:
+        """Nothing is watched any more."""
+        if self._alarm is not None:
+            self._alarm.cancel()
 
     def _give_up(self, link: Link, asked: str) -> None:
         if link is not self._current() or link.session.requested != asked:
