@@ -297,7 +297,7 @@ def test_an_agent_that_speaks_first_has_a_row_too():
     assert (row["item_id"], row["created_ms"], row["stopped_ms"], row["interrupted"]) == (None, 0.0, None, True)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(
     st.lists(st.lists(st.integers(1, 400), min_size=1, max_size=6), min_size=1, max_size=3),
     st.floats(0.0, 3.0),
