@@ -77,7 +77,6 @@ class Keeper:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._moved = asyncio.Event()
         self._replacing = False
-        self._alarm: asyncio.TimerHandle | None = None
         self._watchdog = Watchdog(current=lambda: self.link, tell=self._tell_given_up, host=client.host)
         self._carried: deque[tuple[bytes, float]] = deque()
         self._carried_ms = 0.0
@@ -269,18 +268,12 @@ class Keeper:
 
     def _watch_expiry(self) -> None:
         """Look again when the current session nears its end, also where nobody speaks."""
-        self._forget_expiry()
         expires_at = self.state.expires_at
         if expires_at is None or self._policy.expiry_margin_s == 0:
             return
         due_s = expires_at - self._policy.margin_s(began_at=self.began_at, expires_at=expires_at) - time.time()
         if due_s > 0:
-            self._alarm = asyncio.get_running_loop().call_later(due_s, self._look_at_age)
-
-    def _forget_expiry(self) -> None:
-        """The loop would hold a closed client for as long as its session might have lasted."""
-        if self._alarm is not None:
-            self._alarm.cancel()
+            self._watchdog.wake(due_s, self._look_at_age)
 
     def _look_at_age(self) -> None:
         """Whether the current session is to be replaced now."""
@@ -388,7 +381,6 @@ class Keeper:
     async def close(self, *, drain_s: float) -> None:
         """End it all, in bounded time."""
         self._closing = True
-        self._forget_expiry()
         self._watchdog.rest()
         for task in list(self._tasks):
             task.cancel()

@@ -1,10 +1,13 @@
-"""Gives up answers that never begin, so that what waits for them does not wait for ever."""
+"""What a client looks at again later: an answer that never begins, a session that nears its end.
+
+The loop would hold a closed client until its last timer, an hour perhaps; so they are kept here, and taken back at its end.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from voxnb.clients.realtime.link import Link
 from voxnb.errors import APITimeoutError
@@ -29,20 +32,33 @@ class Watchdog:
         self._tell = tell
         self._host = host
         self._watched: str | None = None
-        self._alarm: asyncio.TimerHandle | None = None
+        self._timers: dict[str, asyncio.TimerHandle] = {}
 
     def look(self, link: Link) -> None:
         """Something went out or came in."""
         asked = link.session.requested
         if asked is not None and asked != self._watched:
-            self.rest()
             self._watched = asked
-            self._alarm = asyncio.get_running_loop().call_later(REQUEST_S, self._give_up, link, asked)
+            self._set("answer", REQUEST_S, self._give_up, link, asked)
+
+    def wake(self, due_s: float, fn: Callable[[], None]) -> None:
+        """Call a function once, in place of what was to be called before.
+
+        Args:
+            due_s: from now on.
+            fn: it.
+        """
+        self._set("wake", due_s, fn)
 
     def rest(self) -> None:
-        """Nothing is watched any more."""
-        if self._alarm is not None:
-            self._alarm.cancel()
+        """Look after nothing any more."""
+        for timer in self._timers.values():
+            timer.cancel()
+
+    def _set(self, name: str, due_s: float, fn: Callable[..., None], *args: Any) -> None:
+        if name in self._timers:
+            self._timers[name].cancel()
+        self._timers[name] = asyncio.get_running_loop().call_later(due_s, fn, *args)
 
     def _give_up(self, link: Link, asked: str) -> None:
         if link is not self._current() or link.session.requested != asked:
