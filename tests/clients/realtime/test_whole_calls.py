@@ -83,7 +83,10 @@ def test_a_call_from_files_with_a_tool_an_interruption_a_new_session_and_a_loss(
         "It is me.",
     ]
     told = [f"{text}." for text in questions]
-    files = [save(tmp_path / f"{n}.wav", tone(text)) for n, text in enumerate(questions)]
+    # Who interrupts lets the other one say something first.
+    files = [
+        save(tmp_path / f"{n}.wav", bytes(48_000 if n == 2 else 960) + tone(text)) for n, text in enumerate(questions)
+    ]
     with testing.server(replies, realtime=testing.Realtime(hears=told, thinking_ms=100)) as server:
         call = RealtimeAPIClient(
             base_url=server.base_url, api_key=server.api_key, session=DETECTION, store_context=True, store=store,
@@ -117,14 +120,18 @@ def test_a_call_from_files_with_a_tool_an_interruption_a_new_session_and_a_loss(
         assert len(server.sessions) == 3
         assert all(session.problems == [] for session in server.sessions)
         statistics = call.statistics()
-        assert (statistics.refused_events, statistics.audio_dropped_ms, statistics.sessions) == (0, 0.0, 3)
+        assert (statistics.refused_events, statistics.sessions) == (0, 3)
+        assert statistics.audio_dropped_ms < 400, "of the silence while there was no session"
 
     (item,) = interrupted["items"]
     assert truncated["audio_end_ms"] == item["heard_ms"]
     left, right = channel(path, 0), channel(path, 1)
     sounds_in(left, [tone(text) for text in questions])
+    # The answer has pauses, and after the cut there is silence: what is the same may end in zeros that nobody said.
     heard = tone(LONG)[: same_beginning(right[right.find(tone(LONG)[:960]) :], tone(LONG))]
-    assert 0 <= len(heard) / 48 - item["heard_ms"] < 1, "the recording holds what the server was told was heard"
+    assert len(heard.rstrip(b"\0")) / 48 < item["heard_ms"] + 1 <= len(heard) / 48 + 1, (
+        "it holds what was told was heard"
+    )
     sounds_in(right, [tone("Five."), heard, tone("I stop."), tone("Yes I am."), tone("It is me.")])
 
     rows = store.turns().to_dict("records")
