@@ -50,3 +50,31 @@ def test_everything_is_sent_in_order():
     outbox = asyncio.run(run())
     assert sent == ["0", "1", "2", "3", "4", "last"]
     assert (outbox.sent, len(outbox), outbox.dropped_ms, outbox.deepest) == (6, 0, 0.0, 5)
+
+
+def test_what_finds_nothing_waiting_is_sent_at_once_and_nothing_overtakes():
+    async def scene():
+        sent, room = [], [True, False, True]
+        outbox = Outbox(send_now=lambda text: room.pop(0) and not sent.append(text))
+
+        async def send(text):
+            await asyncio.sleep(0)
+            sent.append(text)
+
+        outbox.put("early")
+        running = asyncio.ensure_future(outbox.run(send))
+        await outbox.emptied()
+        await asyncio.sleep(0)
+        outbox.put("at once")
+        assert sent == ["early", "at once"]
+        outbox.put("no room")
+        outbox.put("behind it")
+        assert len(outbox) == 2
+        await outbox.emptied()
+        assert sent == ["early", "at once", "no room", "behind it"]
+        outbox.put("at once again")
+        assert sent[-1] == "at once again"
+        assert outbox.sent == outbox.late.count == 5
+        running.cancel()
+
+    asyncio.run(scene())

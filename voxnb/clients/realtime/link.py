@@ -65,7 +65,7 @@ class Link:
     ) -> None:
         self.socket = socket
         self.session = session
-        self.outbox = Outbox()
+        self.outbox = Outbox(send_now=socket.send_now if trace is None else None)
         self.messages = 0
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._on_received = on_received

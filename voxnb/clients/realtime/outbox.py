@@ -21,6 +21,10 @@ MOST_AUDIO_MS: Final = 5_000.0
 class Outbox:
     """The messages of one session that wait to be sent; lives on the background loop.
 
+    Args:
+        most_audio_ms: of sound that waits.
+        send_now: sends a message without waiting where nothing else waits; says whether it did.
+
     Attributes:
         dropped_ms: audio that was dropped, milliseconds.
         deepest: most messages that ever waited.
@@ -28,7 +32,9 @@ class Outbox:
         late: how long each took from here to the system.
     """
 
-    def __init__(self, *, most_audio_ms: float = MOST_AUDIO_MS) -> None:
+    def __init__(self, *, most_audio_ms: float = MOST_AUDIO_MS, send_now: Callable[[str], bool] | None = None) -> None:
+        self._send_now = send_now
+        self._is_idle = False
         self._waiting: deque[tuple[str, float, float]] = deque()
         self._now = time.monotonic
         self.late = Lateness()
@@ -51,11 +57,16 @@ class Outbox:
             text: the message.
             audio_ms: length of the audio in it; 0 for a command.
         """
+        if self._is_idle and self._send_now is not None and self._send_now(text):
+            self.sent += 1
+            self.late.add(0.0)
+            return
         self._waiting.append((text, audio_ms, self._now()))
         self._audio_ms += audio_ms
         if self._audio_ms > self._most_audio_ms:
             self._drop_oldest_audio()
         self.deepest = max(self.deepest, len(self._waiting))
+        self._is_idle = False
         self._emptied.clear()
         self._filled.set()
 
@@ -81,6 +92,7 @@ class Outbox:
     async def run(self, send: Callable[[str], Awaitable[None]]) -> None:
         """Send what comes, in order, until cancelled."""
         while True:
+            self._is_idle = False
             while self._waiting:
                 text, audio_ms, put_s = self._waiting.popleft()
                 self._audio_ms -= audio_ms
@@ -89,6 +101,7 @@ class Outbox:
                 self.late.add((self._now() - put_s) * 1000)
             self._emptied.set()
             self._filled.clear()
+            self._is_idle = True
             await self._filled.wait()
 
     async def emptied(self) -> None:

@@ -86,7 +86,10 @@ class Socket:
     """
 
     def __init__(self, connection: Any) -> None:
+        from websockets.asyncio.connection import broadcast
+
         self.connection = connection
+        self._broadcast = broadcast
         self.bytes_sent = 0
         self.bytes_received = 0
 
@@ -156,6 +159,14 @@ class Socket:
         with contextlib.suppress(ConnectionClosed):
             await self.connection.send(text)
             self.bytes_sent += len(text)
+
+    def send_now(self, text: str) -> bool:
+        """Send a message at once, if nothing that was sent before still waits here; whether it was sent."""
+        if self.connection.transport.get_write_buffer_size():
+            return False
+        self._broadcast((self.connection,), text)
+        self.bytes_sent += len(text)
+        return True
 
     async def messages(self) -> AsyncIterator[str | bytes]:
         """What comes, until the connection ends, however it does."""

@@ -119,6 +119,11 @@ class RecordedSocket(Socket):
             self._steps.append(Step("said", 0, cleaned(command, hide=self._tape.hide, without=COMMAND_VOLATILE)))
         await super().send(text)
 
+    def send_now(self, text: str) -> bool:
+        """Not here: it is put on the tape first."""
+        del text
+        return False
+
     async def messages(self) -> AsyncIterator[str | bytes]:
         """See `Socket.messages`."""
         async for message in super().messages():
@@ -185,6 +190,11 @@ class PlayedSocket(Socket):
         self._missed: APIError | None = None
         self._missed_id: str | None = None
         self._code, self._reason, self._is_over = 1006, "", False
+
+    def send_now(self, text: str) -> bool:
+        """Not here: it is looked for on the tape first."""
+        del text
+        return False
 
     async def send(self, text: str) -> None:
         """Say something; it is looked for on the tape."""
