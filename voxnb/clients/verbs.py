@@ -25,8 +25,8 @@ class SpeakingClient(TextClient):
     def widget(self) -> Any:
         """A panel of the conversation for notebooks: as a cell's last line, or ``display(chat.widget())``.
 
-        Tabs: *Chat* (history, composer, Stop, retry, edit and fork, attachments) and *Context* (what would be sent
-        next, every past request, the summaries and what they changed). Works by keyboard.
+        Tabs: *Chat* (history, composer, Stop, retry, edit and fork, attachments), *Context* (what would be sent next,
+        every past request, the summaries and what they changed), *Events* (what listeners are told). Works by keyboard.
         Where no widgets are, it is the conversation as text; ``close()`` leaves that in the notebook.
 
         Returns:

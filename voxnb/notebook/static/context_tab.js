@@ -72,7 +72,7 @@ function contextTab({ act }) {
         h("button", { type: "button", "aria-label": `Fold up to turn ${turn.seq}`, disabled: turn.round !== null, onclick: () => quietly("context.fold", { turn: turn.id }) }, "Fold to here"))));
   }
   function summary(one, n) {
-    const doubts = [one.quality === "full" ? null : one.quality, ...one.flags].filter(Boolean);
+    const doubts = [one.quality === "full" ? null : one.quality, ...one.flags].filter(Boolean).map((word) => word.replaceAll("_", " "));
     const diff = one.diff.map(([kind, text]) => (kind === "same" ? text : h(kind === "new" ? "ins" : "del", {}, text)));
     return h("details", { open: n === 0 },
       h("summary", {}, `Summary ${one.round}: stands for turns 1–${one.last}, newly shown ${one.turns.join(", ")} · ${count(one.before)} → ${count(one.after)} tokens · by ${one.model}` + (doubts.length ? ` · ${doubts.join(", ")}` : "")),

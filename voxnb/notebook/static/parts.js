@@ -2,11 +2,16 @@
 // What every widget of voxnb is built of. It stands before each widget's own code: a notebook loads one module.
 // Text from outside reaches the page in two ways only: as text, or through `safe`, which copies a short list of tags.
 
+const FOCUSED = new Set(["a", "button", "input", "select", "summary", "textarea"]);
+/** Notebook 7 looks for its shortcuts (plain letters, arrows) before a widget hears of a key: not where this stands. */
+const ownKeys = (node) => node.setAttribute("data-lm-suppress-shortcuts", "true");
+
 /** An element: h("button.primary", {type: "button", onclick: send}, "Send"). `on…` are listeners, the rest attributes. */
 function h(spec, properties = {}, ...children) {
   const [tag, ...classes] = spec.split(".");
   const node = document.createElement(tag);
   if (classes.length) node.className = classes.join(" ");
+  if (FOCUSED.has(tag) || "tabindex" in properties) ownKeys(node);
   for (const [name, value] of Object.entries(properties)) {
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
     else if (value === true) node.setAttribute(name, "");
@@ -44,6 +49,7 @@ function safe(markup) {
       }
       if (node.localName === "ol" && child.hasAttribute("start")) node.setAttribute("start", child.getAttribute("start"));
       if (node.localName === "pre") node.tabIndex = 0; // it scrolls: by keyboard, too
+      if (node.tabIndex >= 0) ownKeys(node);
       copy(child, node);
       to.append(node);
     }

@@ -148,7 +148,7 @@ function compareTab({ act }) {
         rounds.replaceChildren(...Array.from({ length: one.rounds ?? 0 }, (_, n) => h("option", { value: n + 1 }, `summary ${n + 1}`)));
         if (one.round) rounds.value = one.round;
         fill(facts, one.id === null ? "" : [plural(one.turns, "turn"), one.model || null, one.rounds ? `folded up to turn ${one.folded}` : "never folded",
-          one.text === undefined ? null : `this summary stands for turns 1–${one.last}, ${plural(one.tokens, "token")}, by ${one.by}`, ...(one.doubts ?? [])].filter(Boolean).join(" · "));
+          one.text === undefined ? null : `this summary stands for turns 1–${one.last}, ${plural(one.tokens, "token")}, by ${one.by}`, ...(one.doubts ?? []).map((word) => word.replaceAll("_", " "))].filter(Boolean).join(" · "));
         text.hidden = one.text === undefined;
         fill(text, one.text ?? "");
       }
