@@ -91,7 +91,7 @@ def test_the_context_is_what_explain_says(folded):
             k: v for k, v in row.items() if v and k not in ("turn", "total")
         }
     assert len(figure.df) == 8
-    assert "folds at 300, window 900" in figure.summary
+    assert "folds at 300; window 900" in figure.summary
     assert folded.plot_tokens(last=3).df["turn"].tolist() == [6, 7, 8]
 
 

@@ -38,13 +38,13 @@ class Notebook:
         """The names of the streams that cells wrote to."""
         return {one.name for cell in self.cells for one in cell.outputs if one.output_type == "stream"}
 
-    def run(self, folder):
+    def run(self, folder, *, kernel="python3"):
         """The same, executed from top to bottom in a new kernel; a cell that fails fails the test."""
         again = Notebook(self.name)
         for cell in again.cells:
             cell.outputs, cell.execution_count = [], None
         place = {"metadata": {"path": str(folder)}}
-        NotebookClient(again.made, timeout=200, kernel_name="python3", resources=place).execute()
+        NotebookClient(again.made, timeout=200, kernel_name=kernel, resources=place).execute()
         return again
 
 

@@ -53,12 +53,13 @@ def plot_tokens(conversation: Conversation, *, last: int = 60) -> Figure:
     totals = df[parts].sum(axis=1)
     df["total"] = totals.astype("Int64")
     most = int(totals.max()) if rows else 0
-    limits = conversation.plan().layout.limits
-    levels = [Level("folds at", limits.fold_at_tokens), Level("window", limits.window_tokens)]
+    # Only its client knows at which lengths it folds and ends.
+    limits = conversation.plan().layout.limits if conversation.client is not None else None
+    levels = [] if limits is None else [Level("folds at", limits.fold_at_tokens), Level("window", limits.window_tokens)]
     folds = conversation.summaries(columns=["round", "last_seq"])
     summary = "no request yet"
     if rows:
-        summary = f"{counted(len(rows), 'request')} of up to {most:,} tokens; folds at {limits.fold_at_tokens:,}, window {limits.window_tokens:,}"
+        summary = "; ".join([f"{counted(len(rows), 'request')} of up to {most:,} tokens", *(v.label for v in levels)])
         summary += f"; {counted(len(folds), 'fold')}" if len(folds) else ""
     bars = Bars(
         title=f"Context of {conversation.name!r} by turn",

@@ -276,9 +276,9 @@ class Tape:
         left = f", {unused} not asked for" if unused and not self.running else ""
         state = "" if self.running else ", stopped"
         if self.mode == OFF:
-            return f"<Tape {str(self.path)!r}, off by {VARIABLE}>"
+            return f"<Tape {self.path.name!r}, off by {VARIABLE}>"
         return (
-            f"<Tape {str(self.path)!r}, {self.mode}{state}: {self.replayed} replayed, {self.recorded} recorded{left}>"
+            f"<Tape {self.path.name!r}, {self.mode}{state}: {self.replayed} replayed, {self.recorded} recorded{left}>"
         )
 
     def _repr_html_(self) -> str:
