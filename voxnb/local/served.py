@@ -85,6 +85,12 @@ class Served(Generic[S]):
         return run is not None and run.is_ready
 
     @property
+    def is_starting(self) -> bool:
+        """Whether it was started, again perhaps, and does not answer yet."""
+        run = self._run
+        return run is not None and not run.settled.is_set()
+
+    @property
     def pid(self) -> int | None:
         """Process id of the server, None where it does not run."""
         run = self._run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.local.tiny import until
-from voxnb import ContextStore, OpenAI, RealtimeAPIClient, testing
+from voxnb import ContextStore, OpenAI, RealtimeAPIClient, SessionEvents, testing
 from voxnb.errors import LocalModelError
 from voxnb.local import speech, voice
 from voxnb.local.voice import Voice
@@ -122,6 +123,17 @@ def test_every_word_survives_voice_bridge_ears_and_back(engines, tmp_path):
 
 @linux
 @pytest.mark.local
+def test_a_voice_that_dies_is_started_again_and_the_call_goes_on(question, tmp_path):
+    with RealtimeAPIClient(base_url="local", store_context=True, store=":memory:", conversation="call") as call:
+        restored = call.wait_for(SessionEvents.SessionRestored)
+        os.kill(call.served.pid, signal.SIGKILL)
+        assert restored.result(WAIT_S).payload["attempt"] <= 3, "it waits for the engines rather than knock in vain"
+        hold(call, question, tmp_path)
+        assert list(call.conversation.turns()["user_text"]) == [QUESTION]
+
+
+@linux
+@pytest.mark.local
 def test_closing_the_last_call_leaves_no_process_task_or_thread():
     before = voices()
     threads = {thread.name for thread in threading.enumerate()}
@@ -135,29 +147,19 @@ def test_closing_the_last_call_leaves_no_process_task_or_thread():
         assert own <= voices(), "another call still needs it"
     until(lambda: not own & voices() - {*language_pids()})
     until(lambda: {t.name for t in threading.enumerate()} <= threads | {"voxnb-loop", "voxnb-local"})
-    with RealtimeAPIClient(base_url="local") as again:
-        assert again.connected, "it starts again"
+
+    async def scenario():
+        client = await OpenAI.createRealtimeAPIClient({"baseUrl": "local"})
+        client.close()
+        return client.statistics().sessions
+
+    assert asyncio.run(scenario()) == 1, "it starts again, for VoxEngine's factory too"
 
 
 def language_pids():
     from voxnb.local import serve_default
 
     return [serve_default().pid]
-
-
-@linux
-@pytest.mark.local
-def test_it_connects_with_await_and_by_voxengines_factory():
-    import asyncio
-
-    async def scenario():
-        client = await OpenAI.createRealtimeAPIClient({"baseUrl": "local"})
-        try:
-            return client.connected
-        finally:
-            client.close()
-
-    assert asyncio.run(scenario())
 
 
 PARENT = """

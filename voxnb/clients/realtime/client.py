@@ -40,6 +40,8 @@ from voxnb.wire.realtime.session import RealtimeSession
 DRAIN_S: Final = 0.05
 """How long close() lets what waits go out; with the close itself it is at most a quarter of a second."""
 
+LOOK_S: Final = 0.1
+
 NEEDS_MEMORY: Final = (
     "conversation", "store", "policy", "summary_model", "summary_prompt", "summary_request", "summary_client",
     "metadata", "if_exists",
@@ -272,6 +274,11 @@ class RealtimeAPIClient(RealtimeCommands, Told):
             self.tell_failure(error)
             raise
         return self
+
+    async def far_end_is_up(self) -> None:
+        """The embedded voice loads its engines for some seconds when it is started again."""
+        while self.served is not None and self.served.is_starting:  # noqa: ASYNC110 - a process tells a thread
+            await asyncio.sleep(LOOK_S)
 
     async def _stop(self) -> dict[str, Any] | None:
         connecting = self._connect_task

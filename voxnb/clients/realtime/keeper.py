@@ -241,6 +241,7 @@ class Keeper:
     async def _recover(self, ended: Ended, old: RealtimeSession, items: int) -> None:
         for attempt in range(1, self._policy.attempts + 1):
             await asyncio.sleep(self._policy.wait_s(attempt, spread=random.random()))  # noqa: S311 - spreads retries, protects nothing
+            await self._client.far_end_is_up()
             try:
                 link, reading = await self._begin(self.state)
             except APIError as error:

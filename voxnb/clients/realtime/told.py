@@ -94,6 +94,9 @@ class Told(VoiceUnit, Client):
 
     # -- what the keeper asks and tells -------------------------------------------------------
 
+    async def far_end_is_up(self) -> None:
+        """Before a lost session is begun again: wait for a far end that is known to be starting."""
+
     @property
     def memory(self) -> CallMemory | None:
         """Where what is said is written, or None."""
