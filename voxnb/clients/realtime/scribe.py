@@ -23,8 +23,9 @@ from voxnb.runtime.stats import CallFacts
 from voxnb.wire.realtime.item import Item
 from voxnb.wire.realtime.response import Response
 
-TRANSCRIPT_S: Final = 10.0
-"""How long a transcript is waited for once the turn is to be written."""
+TRANSCRIPT_S: Final = 60.0
+"""How long a transcript is waited for once the turn is to be written; the embedded voice takes long where the machine is
+busy, and nothing waits but the row."""
 
 END_S: Final = 3.0
 """How long the end of a client waits until everything is written."""
