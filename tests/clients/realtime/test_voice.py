@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import gc
+import tracemalloc
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -344,3 +348,34 @@ def test_over_random_interruptions_the_cut_is_what_was_played(items, when_s, who
     assert sum(f.data.count(b"\x01\x00") for f in ear.frames) / 24 == played
     assert set(unit.settled) == set(lengths)
     assert all(said_of(unit._state.item(i), heard_ms=h) is not None for i, h in unit.settled.items())
+
+
+def test_a_hundred_thousand_frames_leave_nothing_behind():
+    clock, talk, unit, ear = calling(barge_in=False)
+    ear._heard = lambda stream, frame: None
+    sound = {"response_id": "r1", "item_id": "a1", "output_index": 0, "content_index": 0}
+    delta = talk.event("response.output_audio.delta", **sound, delta=base64.b64encode(bytes(960)).decode())
+    unit.hear(*talk.begin("r1", "a1"))
+
+    def run(count):
+        for n in range(count):
+            unit.hear(delta)
+            if n % 10 == 0:
+                clock.advance(0.2)
+
+    run(90_000)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        run(2_000)
+        gc.collect()
+        before, _ = tracemalloc.get_traced_memory()
+        run(8_000)
+        gc.collect()
+        grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    clock.advance(1)
+    (stream,) = unit.streams
+    assert stream.traffic.frames == 100_000
+    assert grown < 4_000  # half a byte per frame
