@@ -18,7 +18,7 @@ class Cell:
 
     def __init__(self):
         self.stdout, self.stderr, self.status, self.ename, self.duration_s = "", "", None, None, None
-        self.evalue, self.traceback = None, []
+        self.evalue, self.traceback, self.replies = None, [], []
         self.displays, self.late, self.late_displays = [], "", []
 
 
@@ -87,6 +87,7 @@ class Kernel:
             if reply["parent_header"].get("msg_id") == msg_id:
                 cell.status = reply["content"]["status"]
                 return cell
+            cell.replies.append(reply)
 
     def close(self):
         self.client.stop_channels()

@@ -29,7 +29,8 @@ def allow_nested_loops() -> None:
     ``asyncio.run(main())``, or an object of a cell (a lock, a connection) that is bound to that loop. Where you can
     write ``await main()`` instead, do.
 
-    Calling it again changes nothing. The package nest-asyncio2 is used where it is installed, else nest-asyncio.
+    Calling it again changes nothing. The package nest-asyncio2 is used where it is installed, else nest-asyncio, with which
+    a completion that is asked for while such a cell runs may never come.
 
     Raises:
         NotSupportedError: the loop is not asyncio's own (uvloop), or only nest-asyncio is installed and Python is
