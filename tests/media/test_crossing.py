@@ -11,7 +11,7 @@ import pytest
 from tests.clients.realtime.test_voice import Ear
 from tests.media.phone import Phone
 from voxnb.audio.formats import PCM_24K, ULAW_8K
-from voxnb.errors import AudioError, BridgeError
+from voxnb.errors import AudioError, BridgeError, ParameterError
 from voxnb.media import AudioFile, Echo, MediaServer, MediaUnit, Recorder, WidgetUnit, send_media_between
 from voxnb.media.clock import LOOP
 from voxnb.media.file import soundfile
@@ -229,3 +229,9 @@ def test_the_form_of_a_far_call_is_known_here(called):
     _, call = called
     assert call.form == ULAW_8K
     assert PCM_24K != call.form
+
+
+def test_what_cannot_cross_is_refused_where_it_is_given(called):
+    _, call = called
+    with pytest.raises(ParameterError, match="cannot cross"):
+        call.send_media_to(Ear(LOOP), custom_parameters={"lock": threading.Lock()})

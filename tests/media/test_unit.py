@@ -62,6 +62,19 @@ def test_a_sink_with_a_lead_gets_frames_so_much_earlier_than_they_sound(clock):
     assert len(ear.heard) == 10
 
 
+def test_a_sink_with_much_in_hand_gets_three_frames_at_a_time_and_never_runs_dry(clock):
+    source, ear = Source(clock), Ear(clock, sink=Sink(lead_ms=200, elastic=True))
+    source.send_media_to(ear)
+    source.stream.push(noise(6000))
+    clock.advance(7)
+    early_ms = [(frame.due_s - at_s) * 1000 for at_s, frame in ear.heard]
+    assert len(early_ms) == 300
+    assert min(early_ms[10:]) >= 140 - 1
+    assert max(early_ms) <= 200 + 1
+    assert source.stream.woken.count <= 300 / 3 + 1
+    assert source.stream.statistics()["late_frames"] == 0
+
+
 def test_the_rest_of_an_utterance_is_held_for_a_frame_and_then_filled_up(clock):
     source, ear = Source(clock), Ear(clock)
     source.send_media_to(ear)

@@ -14,17 +14,19 @@ Rule 3: sound that cannot cross in time is dropped and counted; everything else 
 from __future__ import annotations
 
 import itertools
+import pickle
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from voxnb.audio.formats import AudioFormat, Frame, audio_format
-from voxnb.audio.playout import Playout
-from voxnb.media.stream import Sink, Stream
+from voxnb.audio.formats import AudioFormat, audio_format
+from voxnb.errors import ParameterError
+from voxnb.media.stand_in import Face, Inlet, Outlet, StandIn
+from voxnb.media.stream import Sink
 from voxnb.media.unit import MediaUnit
 from voxnb.runtime.bridge import Bridge
-from voxnb.runtime.channel import MOST_SOUND_BYTES, Channel
+from voxnb.runtime.channel import Channel
 
 SIDE: Final = "voxnb.media.crossing:Side"
 MOVED: Final = "voxnb.media.crossing:made_again"
@@ -50,6 +52,20 @@ class Far:
         """The same, and what it returns."""
         return await self.side.bridge.channel.ask(self.number, method, *args)
 
+    def check(self, custom_parameters: Any) -> None:
+        """Refuse what cannot cross.
+
+        Raises:
+            ParameterError: it cannot.
+        """
+        try:
+            pickle.dumps(custom_parameters)
+        except Exception as error:
+            raise ParameterError(
+                f"custom_parameters cannot cross to the bridge process ({error}); send what JSON can say",
+                name="custom_parameters",
+            ) from error
+
     def wish(self, tag: str, encoding: str | None, custom_parameters: Mapping[str, Any] | None) -> Wish:
         """What was asked for, as it crosses."""
         return Wish(tag, encoding, None if custom_parameters is None else dict(custom_parameters))
@@ -68,109 +84,6 @@ class Wish(NamedTuple):
         return None if self.encoding is None else audio_format(self.encoding)
 
 
-class Face(NamedTuple):
-    """What a stand-in shows of the unit for which it stands."""
-
-    kind: str
-    path: str | None
-
-    @classmethod
-    def of(cls, unit: MediaUnit) -> Face:
-        """Of a unit that lives here."""
-        path = getattr(unit, "path", None)
-        return cls(unit._kind_of_unit, None if path is None else str(path))
-
-
-class _StandIn(MediaUnit):
-    """Stands for a unit that lives on the other side."""
-
-    def __init__(self, side: Side, number: int, face: Face) -> None:
-        super().__init__()
-        self.path = face.path
-        self._kind = face.kind
-        self._side = side
-        self._number = number
-
-    @property
-    def _kind_of_unit(self) -> str:
-        return self._kind
-
-    def __repr__(self) -> str:
-        return f"<{self._kind} on the other side of the bridge>"
-
-
-class Outlet(_StandIn):
-    """Hears in the place of a unit on the other side; what it hears goes there."""
-
-    def __init__(self, side: Side, number: int, face: Face, *, sink: Sink) -> None:
-        super().__init__(side, number, face)
-        self.sink = sink
-        self.dropped = 0
-
-    def _opened(self, stream: Stream) -> None:
-        self._side.tell("begin", self._number, stream.form)
-
-    def _heard(self, stream: Stream, frame: Frame) -> None:
-        del stream
-        if not self._side.tell("frame", self._number, frame.data, frame.due_s, most_bytes=MOST_SOUND_BYTES):
-            self.dropped += 1
-
-    def _cleared(self, stream: Stream) -> None:
-        self._side.tell("clear", self._number, stream.playout.generation)
-
-    def _closed(self, stream: Stream) -> None:
-        self._side.tell("end", self._number)
-        self._side.forget(self._number)
-
-    def counted(self, samples: int, generation: int) -> None:
-        """The unit for which it stands has played so much."""
-        for stream in self._incoming.values():
-            stream.playout.counted(samples, generation=generation)
-
-
-class Inlet(_StandIn):
-    """Gives what comes across, in the place of a unit on the other side."""
-
-    def __init__(self, side: Side, number: int, face: Face, *, form: AudioFormat) -> None:
-        super().__init__(side, number, face)
-        self._form = form
-
-    def _offers(self, wanted: AudioFormat | None) -> AudioFormat:
-        return self._form
-
-    def _feeds(self, stream: Stream) -> None:
-        report = self._side.tell
-        stream.playout = _Reporting(self._form, lambda *facts: report("counted", self._number, *facts))
-
-    def _fed(self, stream: Stream) -> None:
-        self._side.tell("stop", self._number)
-        self._side.forget(self._number)
-
-    def give(self, data: bytes, due_s: float) -> None:
-        """A frame came across."""
-        for stream in list(self._outgoing.values()):
-            stream.frame(data, at_s=due_s)
-
-    def void(self, generation: int) -> None:
-        """What was sent and not played is void."""
-        for stream in list(self._outgoing.values()):
-            stream.playout.generation = generation
-            stream._stop_playing()
-
-
-class _Reporting(Playout):
-    """The ledger is on the other side: what was played is reported there."""
-
-    def __init__(self, form: AudioFormat, report: Callable[[int, int], object]) -> None:
-        super().__init__(form)
-        self._report = report
-
-    def counted(self, samples: int, /, *, generation: int) -> int:
-        if generation == self.generation:
-            self._report(samples, generation)
-        return self.heard
-
-
 class Side:
     """One end's units and stand-ins.
 
@@ -187,7 +100,7 @@ class Side:
         self._channel = channel
         self._own = number
         self._aims: dict[int, tuple[MediaUnit, Wish, Face]] = {}
-        self._stand_ins: dict[int, _StandIn] = {}
+        self._stand_ins: dict[int, StandIn] = {}
         _here[channel] = self
 
     def tell(self, method: str, /, *args: Any, most_bytes: int | None = None) -> bool:

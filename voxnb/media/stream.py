@@ -29,6 +29,11 @@ FRAME_S: Final = FRAME_MS / 1000
 PAUSE_S: Final = 3 * FRAME_S
 """A sink without audio for longer has a pause, not a hiccup."""
 
+MUCH_MS: Final = 200
+"""A sink that holds so much in hand gets a few frames at a time: each wake-up costs as much as a frame."""
+
+SLACK_S: Final = 2 * FRAME_S
+
 EARLY_S: Final = 0.0002
 """A timer this much early is on time."""
 
@@ -137,6 +142,7 @@ class Stream:
         self._pacer = Pacer(lead_ms=self.sink.lead_ms, prebuffer_ms=self.sink.prebuffer_ms, elastic=self.sink.elastic)
         self._way = _Way(form)
         self._into_playout = _Way(form_in)
+        self._slack_s = SLACK_S if self.sink.lead_ms >= MUCH_MS else 0.0
         self._timer: Timer | None = None
         self._position = 0
         self._since_s = 0.0
@@ -285,7 +291,7 @@ class Stream:
         while self.is_open and playout.waiting_samples:
             wake_s = pacer.wake_s(now_s)
             if wake_s > now_s + EARLY_S:
-                self._sleep_until(wake_s)
+                self._sleep_until(wake_s + self._slack_s)
                 return
             short = playout.waiting_samples < length
             if short and self._more:

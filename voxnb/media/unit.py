@@ -108,6 +108,9 @@ class MediaUnit:
             raise ParameterError(f"custom_parameters is a mapping, not {extra!r}", name="custom_parameters")
         name = given["encoding"]
         wanted = None if name is None else audio_format(name)
+        far = self._far or unit._far
+        if far is not None:
+            far.check(extra)
         for end in (self, unit):
             if end._media_over:
                 raise AudioError(f"{end!r} is closed; make a new one")
