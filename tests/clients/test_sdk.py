@@ -17,6 +17,7 @@ import warnings
 
 import pytest
 
+import voxnb
 from voxnb import errors, testing
 from voxnb.clients import refusal, sdk
 from voxnb.clients.endpoint import Endpoint, resolve_endpoint
@@ -1021,3 +1022,36 @@ def test_an_http_client_that_cannot_be_adopted_is_told():
         client = openai.OpenAI(api_key=KEY, http_client=http_client)
         with pytest.warns(UserWarning, match="proxies and certificates are not adopted"):
             adopted(client)
+
+
+def knows_no_stream_options(request):
+    """A compatible server of the strict kind."""
+    if "stream_options" in request.json:
+        refused = {
+            "type": "extra_forbidden",
+            "loc": ["body", "stream_options"],
+            "msg": "Extra inputs are not permitted",
+        }
+        return testing.Status(422, body={"detail": [refused]})
+    return "Well."
+
+
+def test_what_voxnb_adds_is_left_out_for_a_server_that_refuses_it():
+    with testing.server(knows_no_stream_options) as server:
+        with voxnb.chat("m", base_url=server.base_url, api_key="k", store=":memory:") as chat:
+            assert [str(chat.ask(text).result()) for text in ("One", "Two")] == ["Well.", "Well."]
+            assert (chat.statistics().requests, chat.statistics().retries) == (2, 0)
+    asked = [r.json.get("stream_options") for r in server.requests if r.method == "POST"]
+    assert asked == [{"include_usage": True}, None, None]
+
+
+def test_stream_options_of_the_callers_are_sent_as_they_are():
+    with testing.server(knows_no_stream_options) as server:
+        with voxnb.ChatCompletionsAPIClient(model="m", base_url=server.base_url, api_key="k") as client:
+            for none in (None, {}):
+                assert str(client.ask("One", stream_options=none).result()) == "Well."
+            with pytest.raises(errors.UnprocessableEntityError) as caught:
+                client.ask("One", stream_options={"include_usage": False}).result()
+    assert "stream_options" in caught.value.param
+    asked = [r.json.get("stream_options") for r in server.requests if r.method == "POST"]
+    assert asked == [None, None, {"include_usage": False}]

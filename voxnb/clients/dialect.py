@@ -121,8 +121,10 @@ def _read_chat(wanted: Container[str], body: Mapping[str, Any]) -> Reader:
 
 
 def _write_chat(body: Mapping[str, Any], messages: Sequence[Mapping[str, Any]], leading: int) -> dict[str, Any]:  # noqa: ARG001 - instructions are messages here
-    options = {"include_usage": True, **(body.get("stream_options") or {})}
-    return {**body, "messages": [without_items(m) for m in messages], "stream": True, "stream_options": options}
+    given = body.get("stream_options", {"include_usage": True})
+    rest = {k: v for k, v in body.items() if k != "stream_options"}
+    options = {"stream_options": {"include_usage": True, **given}} if given else {}  # None or {}: none are sent
+    return {**rest, "messages": [without_items(m) for m in messages], "stream": True, **options}
 
 
 def _replay_chat(uid: str, model: str | None, message: Mapping[str, Any], finish_reason: str) -> dict[str, Any]:

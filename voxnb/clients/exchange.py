@@ -43,6 +43,7 @@ from voxnb.errors import (
 from voxnb.events import ContextEvents
 from voxnb.memory.plan import Layout
 from voxnb.messages import Message
+from voxnb.runtime.hiding import without_credentials
 from voxnb.store import ending, ledger, paths
 from voxnb.store import folding as fold_ledger
 from voxnb.store.ending import Ending
@@ -219,7 +220,7 @@ class Exchange:
             instructions=client.instructions if own else (),
             instructions_said=client.instructions_said,
             parameters=self.parameters,
-            tools=self.tools,
+            tools=without_credentials(self.tools),
             lay_out=planner.lay_out if planner else None,
             owner=this_process(),
             host=client.host,

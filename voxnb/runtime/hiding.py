@@ -1,10 +1,14 @@
-"""Keys taken out of texts that are kept or shown."""
+"""Keys taken out of texts that are kept or shown, and credentials out of requests that are."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
+from urllib.parse import urlsplit, urlunsplit
+
+HIDDEN: Final = "…"
+"""What stands where a credential was."""
 
 _KEPT_CHARACTERS: Final = 4_000
 _KEY_SHAPES: Final = re.compile(r"\bsk-[A-Za-z0-9_*.-]{3,}|\b(?:Bearer|api-key:)\s+[^\s\"',]{4,}", re.IGNORECASE)
@@ -32,3 +36,61 @@ def hide_in_text(text: str, secrets: Iterable[str]) -> str:
         if len(secret) >= 4:
             text = text.replace(secret, "…")
     return _KEY_SHAPES.sub("…", text)
+
+
+def without_credentials(message: Any) -> Any:
+    """A request, or what a server says of one, whose remote tools (MCP servers, containers) carry no credentials.
+
+    Returns:
+        The message itself where there is nothing to hide, else a copy.
+
+    >>> without_credentials({"tools": [{"type": "mcp", "server_url": "https://a.example/mcp", "authorization": "t"}]})
+    {'tools': [{'type': 'mcp', 'server_url': 'https://a.example/mcp', 'authorization': '…'}]}
+    """
+    if not isinstance(message, Mapping):
+        return message
+    found = {name: without_credentials(message[name]) for name in ("session", "response") if name in message}
+    tools = message.get("tools")
+    if isinstance(tools, list | tuple):
+        found["tools"] = [bare_tool(tool) for tool in tools]
+        if all(bare is tool for bare, tool in zip(found["tools"], tools, strict=True)):
+            del found["tools"]
+    return message if all(found[name] is message[name] for name in found) else {**message, **found}
+
+
+def bare_tool(tool: Any) -> Any:
+    """A tool without its credentials; the tool itself where it has none."""
+    if not isinstance(tool, Mapping) or tool.get("type") in (None, "function", "custom"):
+        return tool  # the schema of a function may have fields of these names
+    bare = _bare(tool, "")
+    return tool if bare == tool else bare
+
+
+def is_bare(tool: Any) -> bool:
+    """Whether it is a tool as `bare_tool` leaves it, without the credentials that it had."""
+    if not isinstance(tool, Mapping) or tool.get("type") in (None, "function", "custom"):
+        return False
+    return HIDDEN in str(tool.get("server_url")) or repr(HIDDEN) in repr(tool)
+
+
+def _bare(value: Any, name: str) -> Any:
+    if isinstance(value, Mapping):
+        return {k: HIDDEN if isinstance(v, str) and _is_secret(name, k) else _bare(v, k) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_bare(inner, name) for inner in value]
+    return _bare_url(value) if name == "server_url" and isinstance(value, str) else value
+
+
+def _is_secret(parent: str, name: str) -> bool:
+    return name == "authorization" or parent == "headers" or (parent == "domain_secrets" and name == "value")
+
+
+def _bare_url(url: str) -> str:
+    """An address without user, password and the values of its query."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return HIDDEN
+    user, at, host = parts.netloc.rpartition("@")
+    query = re.sub(r"(?<==)[^&]+", HIDDEN, parts.query)
+    return urlunsplit(parts._replace(netloc=f"{HIDDEN if user else ''}{at}{host}", query=query))

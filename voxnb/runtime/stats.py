@@ -106,7 +106,7 @@ class Statistics:
         fold_tokens: tokens read and written for folds.
         saved_tokens: by how much folds shortened what is sent.
         cost_usd: of all calls whose price is known; None if none is.
-        fold_cost_usd: likewise, of folds.
+        fold_cost_usd: likewise, of folds; 0 where none was asked for.
         unpriced: calls whose price is not known.
         calls: the newest calls, one by one.
     """
@@ -178,10 +178,12 @@ class Counters:
     sums: dict[str, int] = field(default_factory=dict)
     costs: dict[str, float] = field(default_factory=dict)
     calls: deque[CallFacts] = field(default_factory=lambda: deque(maxlen=KEPT_CALLS))
+    folds_asked: int = 0
 
     def add(self, call: CallFacts) -> None:
         """Count a call that has ended."""
         self.calls.append(call)
+        self.folds_asked += call.purpose == "fold"
         tokens = (call.prompt_tokens or 0, call.completion_tokens or 0)
         self._count(
             requests=1,
@@ -215,6 +217,8 @@ class Counters:
         """The sums as they are now."""
         calls = tuple(self.calls)
         known: dict[str, Any] = {**self.sums, **self.costs}
+        if not self.folds_asked:
+            known.setdefault("fold_cost_usd", 0.0)
         for name in ("first_event_ms", "first_token_ms", "tokens_per_s"):
             known[name] = _median([getattr(call, name) for call in calls])
         return Statistics(**known, calls=calls)

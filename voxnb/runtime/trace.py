@@ -2,7 +2,7 @@
 
 Rule 1: a trace is for diagnosis and never in the way. What goes wrong while it is written is told once; then there is
 no trace any more, and the conversation goes on.
-Rule 2: keys are not in it. What was said is, word for word.
+Rule 2: keys are not in it, nor the credentials of remote tools. What was said is, word for word.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from voxnb.runtime import config
+from voxnb.runtime.hiding import without_credentials
 
 MOST_FILE_BYTES: Final = 16 * 1024 * 1024
 """A file that has reached this size is put aside and a new one is begun."""
@@ -80,6 +81,8 @@ class Trace:
             return
         at = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
         head = {"at": at, "direction": direction, "request": request}
+        if "message" in facts:
+            facts = {**facts, "message": without_credentials(facts["message"])}
         try:
             text = json.dumps({**head, **facts}, ensure_ascii=False, separators=(",", ":"), default=str)
         except (ValueError, RecursionError) as error:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from voxnb.messages import canonical, digest
+from voxnb.runtime.hiding import without_credentials
 
 VOLATILE: Final = frozenset({"metadata", "prompt_cache_key", "safety_identifier", "user"})
 """Fields that say who asks, not what: neither compared nor kept."""
@@ -64,14 +65,21 @@ def cleaned(value: Any, *, hide: Callable[[str], str], without: frozenset[str] =
         hide: text → text without secrets.
         without: names of fields that are left out, at the top.
     """
+    bare = without_credentials(value)
+    if isinstance(bare, Mapping):
+        bare = {k: v for k, v in bare.items() if k not in without}
+    return _cleaned(bare, hide=hide)
+
+
+def _cleaned(value: Any, *, hide: Callable[[str], str]) -> Any:
     if isinstance(value, str):
         if len(value) > LONGEST_BLOB and _BLOB.match(value):
             return f"[{len(value):,} characters of base64, {digest(value)}]"
         return hide(value)
     if isinstance(value, Mapping):
-        return {hide(str(k)): cleaned(v, hide=hide) for k, v in value.items() if k not in without}
+        return {hide(str(k)): _cleaned(v, hide=hide) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [cleaned(v, hide=hide) for v in value]
+        return [_cleaned(v, hide=hide) for v in value]
     return value
 
 

@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from voxnb.errors import ParameterError
-from voxnb.runtime.hiding import hide_in_text
+from voxnb.runtime.hiding import HIDDEN, hide_in_text, without_credentials
 from voxnb.taping.asked import leaves
 
-HIDDEN: Final = "…"
 _SHAPES: Final = re.compile(
     r"\bgh[pousr]_[A-Za-z0-9]{20,}|\bgithub_pat_\w{20,}|\bA(?:KIA|SIA)[0-9A-Z]{16}\b|\bAIza[\w-]{30,}|\bxox[abeprs]-[\w-]{10,}|"
     r"\bhf_[A-Za-z0-9]{20,}|\beyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,}|"
@@ -70,7 +69,7 @@ class Redactor:
 
     def events(self, events: Iterable[Any]) -> list[Any]:
         """The events of a stream without secrets, also where one is said in pieces."""
-        out = list(events)
+        out = [without_credentials(event) for event in events]
         pieces: dict[str, list[tuple[int, str]]] = {}
         for n, event in enumerate(out):
             for path, leaf in leaves(event):

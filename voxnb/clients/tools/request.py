@@ -11,6 +11,7 @@ from voxnb.clients.tools.toolbox import Toolbox
 from voxnb.errors import ParameterError
 from voxnb.messages import canonical
 from voxnb.params import ChatParameters, camel_case
+from voxnb.runtime.hiding import bare_tool, is_bare
 
 MOST_REMEMBERED: Final = 64
 """Tool sets and forms that a client knows again by their schemas; the oldest goes."""
@@ -38,8 +39,8 @@ class Extras:
 class ExtrasDesk:
     """Takes a client's requests apart, with its parameters as defaults.
 
-    What a request held is remembered by what of it is stored (schemas), so that asking a turn again runs the same
-    functions.
+    What a request held is remembered by what of it is stored (schemas, and remote tools without their credentials), so
+    that asking a turn again runs the same functions and is let in by the same servers.
 
     Raises:
         ParameterError: see `Toolbox`.
@@ -60,13 +61,14 @@ class ExtrasDesk:
 
         Args:
             body: changed in place.
-            again: it is a stored request, which holds schemas alone.
+            again: it is a stored request, which holds schemas alone and no credentials.
 
         Raises:
-            ParameterError: a function that cannot be a tool, a type without a schema, a setting out of range.
+            ParameterError: a function that cannot be a tool, a type without a schema, a setting out of range; a stored
+                request whose credentials this client has not seen.
         """
         if again:
-            return self._known.get(_key(body), Extras(toolbox=Toolbox(())))
+            return self._again(body)
         default = self._defaults
         told = _own(body, "run_tools")
         rounds = _checked("max_tool_rounds", _own(body, "max_tool_rounds"), default.max_rounds, whole=True)
@@ -85,9 +87,20 @@ class ExtrasDesk:
             del body["tools"]  # the API refuses an empty list
         run = bool(default.run if told is None else told) and bool(toolbox.functions)
         extras = Extras(toolbox=toolbox, run=run, max_rounds=int(rounds), timeout_s=timeout_s, form=self._form(body))
-        if toolbox.functions or extras.form is not None:
+        if toolbox.functions or extras.form is not None or _bare_tools(body) != body.get("tools"):
             self._remember(body, extras)
         return extras
+
+    def _again(self, body: dict[str, Any]) -> Extras:
+        known = self._known.get(_key(body))
+        if known is not None and known.toolbox:
+            body["tools"] = self._wire(known.toolbox)
+        elif bare := [tool for tool in body.get("tools") or () if is_bare(tool)]:
+            name = bare[0].get("server_label", bare[0]["type"])
+            raise ParameterError(
+                f"the tool {name!r} had credentials, which are not stored; ask again with tools=[…]", name="tools"
+            )
+        return known or Extras(toolbox=Toolbox(()))
 
     def _wire(self, toolbox: Toolbox) -> list[dict[str, Any]]:
         return toolbox.to_chat() if self._api == "chat" else toolbox.to_responses()
@@ -123,7 +136,12 @@ class ExtrasDesk:
 def _key(body: Mapping[str, Any]) -> str:
     text = body.get("text")
     form = text.get("format") if isinstance(text, Mapping) else body.get("response_format")
-    return canonical([body.get("tools"), form])
+    return canonical([_bare_tools(body), form])
+
+
+def _bare_tools(body: Mapping[str, Any]) -> list[Any] | None:
+    tools = body.get("tools")
+    return None if tools is None else [bare_tool(tool) for tool in tools]
 
 
 def _own(body: dict[str, Any], name: str) -> Any:
