@@ -273,7 +273,7 @@ class TestEnd:
     def test_what_the_response_says_of_itself_is_kept(self):
         reader, _, _ = read(stream(message("Hi")))
         assert (reader.id, reader.model, reader.service_tier) == ("resp_abc", "gpt-5-mini", "default")
-        assert Usage.from_dict(reader.usage) == Usage(11, 7, 3, 2)
+        assert Usage.from_dict(reader.usage) == Usage(11, 7, 3, 2, cache_write_tokens=0)
 
     def test_a_failed_response_has_its_error(self):
         reader, found, _ = read(
