@@ -681,3 +681,16 @@ def test_the_events_of_a_fold_say_what_it_did():
     planned = heard[0][1]
     assert sum(planned["tokens"].values()) == planned["total_tokens"]
     assert planned["window_tokens"] == 800
+
+
+@pytest.mark.parametrize("reported", ["digits in threes", "a cheap image"])
+def test_a_server_that_counts_otherwise_cut_nothing(reported):
+    """What images cost and how digits are split is not known of every server."""
+    table = "\n".join(f"{n / 7:.6f},{n / 11:.6f}" for n in range(200))
+    image = {"type": "image_url", "image_url": {"url": "https://pictures.example/bicycle.png"}}
+    words = [{"type": "text", "text": "What is it?"}]
+    said = table if reported == "digits in threes" else [*words, image]
+    manner = {"usage": lambda r: {"prompt_tokens": sent_tokens(r) if isinstance(said, str) else 95}}
+    with talking(manner=manner, policy=small(window_tokens=60_000, fold_at_tokens=50_000)) as (_, chat):
+        reply = chat.create_chat_completions(messages=[{"role": "user", "content": said}]).result(WAIT_S)
+        assert reply.warnings == ()

@@ -41,6 +41,7 @@ from voxnb.errors import (
     VoxnbError,
 )
 from voxnb.events import ContextEvents
+from voxnb.memory.calibration import RequestCounts
 from voxnb.memory.plan import Layout
 from voxnb.messages import Message
 from voxnb.runtime.hiding import without_credentials
@@ -530,7 +531,9 @@ class Exchange:
         """What could not be read of it, and whether the server silently cut the prompt."""
         self.warnings += self.streaming.reader.remarks
         reported = Usage.from_dict(self.streaming.reader.usage).prompt_tokens
-        estimate = layout.total_tokens
+        # Of text alone, digits in threes: how images are priced and digits split is not known of every server.
+        sent = RequestCounts.of(layout.counted)
+        estimate = min(layout.total_tokens, sent.tokens - sent.features.media)
         if reported is None or estimate < CUT_LEAST_TOKENS or reported >= CUT_RATIO * estimate:
             return
         warning = (

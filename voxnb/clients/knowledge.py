@@ -111,7 +111,8 @@ class Knowledge:
 
     def attachment_tokens(self) -> int:
         """How long an attached table may be."""
-        return max(256, self.window_tokens(self._client.planner_model()) // ATTACHMENT_SHARE)
+        window = self.window_tokens(self._client.planner_model())
+        return max(256, min(window, self._client.policy.window_tokens or window) // ATTACHMENT_SHARE)
 
     # -- planning -----------------------------------------------------------------------------
 

@@ -35,20 +35,7 @@ GRACE_S: Final = 0.5
 """How long after delivery a failed turn waits for someone to look at it before it reports itself."""
 
 REPLY_NAMES: Final = frozenset(
-    (
-        "text",
-        "message",
-        "tool_calls",
-        "refusal",
-        "parsed",
-        "tool_runs",
-        "usage",
-        "finish_reason",
-        "turn",
-        "plan",
-        "warnings",
-        "reused",
-    )
+    "text message tool_calls refusal parsed tool_runs usage finish_reason turn plan warnings reused".split()  # noqa: SIM905 - shorter
 )
 
 
@@ -299,7 +286,12 @@ class Turn:
                 go on painting in the background.
         """
         self._seen = True
-        config.load("show_turn")(self, wait=wait)
+        try:
+            config.load("show_turn")(self, wait=wait)
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            if wait:  # it may have come while what paints was loaded
+                self.cancel(wait_s=GRACE_S)
+            raise
 
     def _ipython_display_(self) -> None:
         self.show(wait=True)
