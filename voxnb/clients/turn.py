@@ -35,7 +35,7 @@ GRACE_S: Final = 0.5
 """How long after delivery a failed turn waits for someone to look at it before it reports itself."""
 
 REPLY_NAMES: Final = frozenset(
-    "text message tool_calls refusal parsed tool_runs usage finish_reason turn plan warnings reused".split()  # noqa: SIM905 - shorter
+    "text message tool_calls refusal parsed tool_runs usage finish_reason turn plan warnings reused".split()  # noqa: SIM905 - a list to read
 )
 
 
