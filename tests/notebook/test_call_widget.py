@@ -1,7 +1,9 @@
 """A call's widget, with pages played by hand: sound both ways, the lease, captions, sessions."""
 
 import contextlib
+import io
 import itertools
+import wave
 
 import pytest
 
@@ -168,7 +170,21 @@ def test_who_has_no_microphone_writes_and_reads(made):
     page.until(lambda p: any("You wrote hello." in text for _, text, _ in lines(p)))
 
 
-def test_a_session_is_muted_and_heard_again(made, tmp_path):
+def test_a_file_is_heard_as_if_somebody_spoke(made):
+    _, page = made(["Hello Ann."], hears=["I am Ann."])
+    spoken = io.BytesIO()
+    with wave.open(spoken, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(24_000)
+        file.writeframes(tone("I am Ann"))
+    assert "no sound" in page.ask("media.play", b"", name="a.wav")["error"]
+    assert "AudioError" in page.ask("media.play", b"no audio", name="../../a.wav")["error"]
+    assert "error" not in page.ask("media.play", spoken.getvalue(), name="a.wav")
+    page.until(lambda p: any("Hello Ann." in text for _, text, _ in lines(p)))
+
+
+def test_a_session_is_muted_and_heard_again(made):
     client, page = made(["Hello."])
     client.connect().result()
     echo = voxnb.media.Echo()

@@ -129,7 +129,8 @@ class Captions:
                     continue
                 if item_id in so_far:
                     line.heard_ms = so_far[item_id]
-                elif line.received_ms and line.heard_ms is not None:
+                    line.received_ms = max(line.received_ms, so_far[item_id])
+                elif line.heard_ms is not None:
                     line.heard_ms, line.state = line.received_ms, "said"
         return bool(so_far)
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from voxnb.audio.formats import AudioFormat
 from voxnb.clients.reply import plain
 from voxnb.errors import AudioError, ParameterError, VoxnbError
 from voxnb.events import Events
+from voxnb.media import AudioFile
 from voxnb.notebook.browser_sound import TAG, BrowserSound
 from voxnb.notebook.captions import Captions
 from voxnb.notebook.tab import Sent, Tab
@@ -24,6 +28,9 @@ NUMBERS_S: Final = 0.25
 
 SAMPLE_S: Final = 0.1
 """How often is asked how much was heard."""
+
+FILE_TAIL_MS: Final = 1_500
+"""Silence after a file: a server notices by it that nobody speaks any more."""
 
 FAINT: Final = 3
 """Less loud than this (of 35) counts as silence."""
@@ -56,12 +63,14 @@ class MediaTab(Tab):
         self._muted: dict[str, tuple[Any, dict[str, Any]]] = {}
         self._numbers: tuple[float, Any] = (0.0, None)
         self._samples = False
+        self._folder = tempfile.TemporaryDirectory(prefix="voxnb-")
         self._note = ""
         self._ends = [client.watch_events(self._on_event), client.watch_sound(self._on_sound)]
         self.verbs = {
             "take": self._take,
             "leave": lambda message, _buffers: self.browser.leave(str(message.get("page")), "you stopped"),
             "say": self._say,
+            "play": self._play,
             "mute": self._mute,
             "connect": lambda _message, _buffers: self._connect(),
             "hang_up": lambda _message, _buffers: threading.Thread(target=client.close, daemon=True).start(),
@@ -73,6 +82,7 @@ class MediaTab(Tab):
             end()
         self.browser.leave(None)
         self.browser.close()
+        self._folder.cleanup()
 
     # -- what happens, on the background loop -------------------------------------------------
 
@@ -81,7 +91,9 @@ class MediaTab(Tab):
             self._sounding.add(str(payload.get("tag") or ""))
         elif name == Events.WebSocketMediaEnded.value:
             self._sounding.discard(str(payload.get("tag") or ""))
-        elif not self.captions.note(name, payload):
+        elif self.captions.note(name, payload):
+            self._begin_sampling()
+        else:
             return
         self._poke()
 
@@ -90,12 +102,15 @@ class MediaTab(Tab):
             return
         if direction == "out":
             self.captions.sound(key, data, form)
-            if not self._samples:
-                self._samples = True
-                loop.call_later(SAMPLE_S, self._sample)
+            self._begin_sampling()
         else:
             self._levels[key] = (max(self.captions.loudness(data, form), default=0), time.monotonic())
         self._poke()
+
+    def _begin_sampling(self) -> None:
+        if not self._samples:
+            self._samples = True
+            loop.call_later(SAMPLE_S, self._sample)
 
     def _sample(self) -> None:
         """How much of what sounds was heard by now; again until nothing sounds."""
@@ -210,6 +225,18 @@ class MediaTab(Tab):
         content = [{"type": "input_text", "text": text}]
         self._client.conversation_item_create(item={"type": "message", "role": "user", "content": content})
         self._client.response_create()
+
+    def _play(self, message: Mapping[str, Any], buffers: Sequence[bytes]) -> None:
+        """Let the model hear a file, as if somebody spoke."""
+        if not buffers or not buffers[0]:
+            raise ParameterError("there is no sound in it; choose an audio file", name="file")
+        ending = Path(str(message.get("name") or "")).suffix
+        path = Path(self._folder.name) / f"{uuid.uuid4().hex}{ending if ending[1:].isalnum() else ''}"
+        path.write_bytes(buffers[0])
+        file = AudioFile(path, tail_ms=FILE_TAIL_MS)
+        if not self._client.connected:
+            self._connect()
+        file.send_media_to(self._client, tag="file")
 
     def _mute(self, message: Mapping[str, Any], _buffers: Sequence[bytes]) -> None:
         """Let the model not hear a session for a while, and hear it again."""

@@ -97,7 +97,7 @@ def test_files_are_attached_by_paste_and_reach_the_model(shown):
     assert "a,b" in told
 
 
-def test_nothing_of_hostile_text_runs_or_is_fetched_and_the_reloaded_page_has_the_conversation(open_notebook):
+def test_nothing_of_hostile_text_runs_or_is_fetched_in_any_tab_nor_in_the_text_that_is_left(open_notebook):
     source = f"""
 payloads = {PAYLOADS!r}
 hostile = "\\n\\n".join(payloads)
@@ -112,6 +112,13 @@ chat.ask(hostile).result(); chat.ask(hostile).result()
     notebook.run(1)
     cell = notebook.run(2)
     cell.get_by_label("Turn 2", exact=True).get_by_text("1 tool call").first.wait_for()
+    cell.get_by_role("tab", name="Context").click()
+    cell.get_by_role("button", name="Request of turn 1", exact=True).click()
+    cell.get_by_text("rebuilt exactly").wait_for()
+    cell.locator(".voxnb-detail details").last.locator("summary").click()
+    cell.locator(".voxnb-detail pre").last.wait_for()
+    cell.get_by_role("tab", name="Events").click()
+    cell.get_by_text("Nothing happened yet.").wait_for()
     notebook.run(3)
     cell.locator(".voxnb").wait_for(state="detached")
     (output,) = notebook.outputs(2)

@@ -18,7 +18,14 @@ function mediaTab({ link, act, alert, sound }) {
   const lines = h("div.voxnb-log.voxnb-captions", { role: "log", "aria-live": "polite", "aria-label": "Captions", tabindex: "0" });
   const none = h("p.voxnb-soft", {}, "Nothing was said yet. What is said stands here as it is said, with how much of it was heard.");
   const box = h("input", { type: "text", "aria-label": "Say in writing", placeholder: "or write, instead of speaking" });
-  const form = h("form.voxnb-row.voxnb-write", { onsubmit: (event) => { event.preventDefault(); write(); } }, box, h("button", { type: "submit" }, "Send"));
+  const picker = h("input", { type: "file", accept: "audio/*", hidden: true, "aria-label": "Audio file", tabindex: "-1" });
+  const play = h("button", { type: "button", onclick: () => picker.click() }, "Play a file …");
+  picker.addEventListener("change", async () => {
+    const [file] = picker.files;
+    picker.value = "";
+    if (file) act("media.play", { name: file.name }, [await file.arrayBuffer()]).catch(() => {});
+  });
+  const form = h("form.voxnb-row.voxnb-write", { onsubmit: (event) => { event.preventDefault(); write(); } }, box, h("button", { type: "submit" }, "Send"), play, picker);
   const body = h("tbody");
   const table = h("div.voxnb-scroll", { tabindex: "0", role: "region", "aria-label": "Media sessions" }, h("table", {}, h("thead", {}, h("tr", {},
     ["model", "tag", "unit", "encoding", "state", "sounded", "waits", "lost", "late", "do"].map((word) => h("th", { scope: "col" }, word)))), body));

@@ -70,7 +70,7 @@ registerProcessor("voxnb-capture", VoxnbCapture);
 registerProcessor("voxnb-play", VoxnbPlay);
 `;
 
-const OTHERWISE = "Or use voxnb.Microphone() and voxnb.Speaker() where the kernel runs on this machine, an AudioFile, or write below.";
+const OTHERWISE = "Or use voxnb.Microphone() and voxnb.Speaker() where the kernel runs on this machine, play a file, or write below.";
 
 /** Why a microphone could not be had, by the browser's name of the error. */
 function whyNoSound(error) {
