@@ -120,7 +120,7 @@ def test_what_the_page_has_played_is_what_an_interruption_counts(made):
     page.until(lambda p: any(line["state"] == "interrupted" for line in p.lines.values()))
     line = next(line for line in page.lines.values() if line["state"] == "interrupted")
     assert line["heard_ms"] == 500
-    assert line["received_ms"] > 1_000
+    assert line["received_ms"] > 500
     assert set(line["shape"]) - {"0"}
 
 

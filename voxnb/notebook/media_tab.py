@@ -63,6 +63,7 @@ class MediaTab(Tab):
         self._muted: dict[str, tuple[Any, dict[str, Any]]] = {}
         self._numbers: tuple[float, Any] = (0.0, None)
         self._samples = False
+        self._shown_s = 0.0
         self._folder = tempfile.TemporaryDirectory(prefix="voxnb-")
         self._note = ""
         self._ends = [client.watch_events(self._on_event), client.watch_sound(self._on_sound)]
@@ -105,7 +106,9 @@ class MediaTab(Tab):
             self._begin_sampling()
         else:
             self._levels[key] = (max(self.captions.loudness(data, form), default=0), time.monotonic())
-        self._poke()
+        if time.monotonic() - self._shown_s >= SAMPLE_S:  # a meter that moves ten times a second is quick enough
+            self._shown_s = time.monotonic()
+            self._poke()
 
     def _begin_sampling(self) -> None:
         if not self._samples:

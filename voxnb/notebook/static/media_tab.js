@@ -107,13 +107,19 @@ function mediaTab({ link, act, alert, sound }) {
       : heard >= 1 ? `${seconds(item.received_ms)}, heard` : `heard ${seconds(item.heard_ms)} of ${seconds(item.received_ms)}`;
     for (const [name, value] of [["viewBox", `0 0 ${width * 3} 24`], ["preserveAspectRatio", "none"], ["role", "img"], ["aria-label", words]]) made.setAttribute(name, value);
     made.style.width = `${Math.min(100, width * 0.5)}%`;
+    // Two paths, whatever the length: a line that is being spoken is drawn again and again.
+    const bars = { heard: "", unheard: "" };
     [...item.shape].forEach((letter, n) => {
       const tall = Math.max(1, (22 * parseInt(letter, 36)) / 35);
-      const bar = document.createElementNS(SVG, "rect");
-      for (const [name, value] of [["x", n * 3], ["y", 12 - tall / 2], ["width", 2], ["height", tall]]) bar.setAttribute(name, value);
-      bar.setAttribute("class", (n + 0.5) / width <= heard ? "heard" : "unheard");
-      made.append(bar);
+      bars[(n + 0.5) / width <= heard ? "heard" : "unheard"] += `M${n * 3} ${(12 - tall / 2).toFixed(1)}h2v${tall.toFixed(1)}h-2z`;
     });
+    for (const [kind, path] of Object.entries(bars)) {
+      if (!path) continue;
+      const bar = document.createElementNS(SVG, "path");
+      bar.setAttribute("class", kind);
+      bar.setAttribute("d", path);
+      made.append(bar);
+    }
     return h("div.voxnb-wave", {}, item.shape ? made : null, h("span.voxnb-soft", {}, words));
   }
   function line(item) {
