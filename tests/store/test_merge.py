@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import shutil
 import sqlite3
 import subprocess
@@ -520,6 +522,39 @@ def test_a_damaged_store_takes_everything_back(pair, tmp_path):
         a.merge(tmp_path / "damaged.db")
     assert whole(a) == before
     assert a.verify()
+
+
+def test_a_store_with_flipped_bytes_is_merged_opened_and_imported_or_told_damaged(pair, tmp_path):
+    a, b = pair
+    for name in ("one", "two", "three"):
+        b.append(name, said(*(f"text {n}" for n in range(8))))
+    b.checkpoint()
+    content, bad, chance = Path(b.path).read_bytes(), tmp_path / "bad.db", random.Random(5)
+
+    def opened():
+        with voxnb.ContextStore(bad) as store:
+            store.verify()
+            store.turns()
+
+    before, told = whole(a), 0
+    for _ in range(60):
+        flipped = bytearray(content)
+        for _ in range(20):
+            flipped[chance.randrange(100, len(flipped))] = chance.randrange(256)
+        bad.write_bytes(flipped)
+        for act in (opened, lambda: a.import_conversations(bad)):
+            with contextlib.suppress(errors.VoxnbError):
+                act()
+        with voxnb.ContextStore(":memory:") as other:
+            try:
+                other.merge(bad)
+            except errors.StoreError:
+                told += 1
+                assert other.conversations().empty
+        bad.with_name("bad.db-wal").unlink(missing_ok=True)
+        bad.with_name("bad.db-shm").unlink(missing_ok=True)
+    assert told > 30
+    assert whole(a) == before
 
 
 def test_a_store_of_the_first_version_is_merged_and_stays_as_it_was(tmp_path):

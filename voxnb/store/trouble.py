@@ -31,20 +31,26 @@ def mapped_sql(path: str) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise store_error(error, path) from error
+    except UnicodeDecodeError as error:  # every text in a file was written as UTF-8, names in its schema too
+        raise damaged(path, error) from error
 
 
 @contextlib.contextmanager
 def mapped(path: str) -> Iterator[None]:
     """Turn sqlite and file system errors into voxnb's, with what to do."""
     try:
-        yield
-    except sqlite3.Error as error:
-        raise store_error(error, path) from error
+        with mapped_sql(path):
+            yield
     except OSError as error:
         raise StoreError(
             f"cannot open the store {path!r}: {error.strerror or error}; choose another path (store=… or VOXNB_STORE)",
             path=path,
         ) from error
+
+
+def damaged(path: str, error: Exception) -> StoreFormatError:
+    """The error for a file that does not hold what was written into it."""
+    return StoreFormatError(f"{path!r} is damaged ({error}); copy it away and restore a backup", path=path)
 
 
 def store_error(error: sqlite3.Error, path: str) -> StoreError:
@@ -58,7 +64,7 @@ def store_error(error: sqlite3.Error, path: str) -> StoreError:
     if code == sqlite3.SQLITE_NOTADB:
         return StoreFormatError(f"{path!r} is not a SQLite database; choose another path", path=path)
     if code == sqlite3.SQLITE_CORRUPT:
-        return StoreFormatError(f"{path!r} is damaged ({error}); copy it away and restore a backup", path=path)
+        return damaged(path, error)
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
         return StoreReadOnlyError(
             f"{path!r} cannot be written ({error}); check its permissions or open it with read_only=True",
