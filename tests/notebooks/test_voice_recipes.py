@@ -4,7 +4,7 @@ import pytest
 
 from tests.notebooks.saved import ROOT, Notebook, traces
 
-RECIPES = Notebook("04_voice_recipes.ipynb")
+RECIPES = Notebook("06_voice_recipes.ipynb")
 
 
 def said(cell):
