@@ -2,6 +2,8 @@
 
 import gc
 import json
+import subprocess
+import sys
 import weakref
 
 import pytest
@@ -172,3 +174,24 @@ def test_a_client_without_a_memory_has_no_widget():
     with pytest.raises(voxnb.errors.ConversationError, match="keeps no conversation"):
         client.widget()
     client.close()
+
+
+def test_of_a_private_conversation_nothing_stays_in_the_notebook(chat):
+    with voxnb.chat("gpt-4o-mini", base_url=chat.server.base_url, api_key="k", privacy=True) as private:
+        widget = private.widget()
+        private.ask("Xylophone").result()
+        page = Page(widget)
+        (turn,) = page.shown(lambda shown: [t["state"] for t in shown] == ["complete"])
+        assert "Xylophone" in turn["answer"]
+        bundle = widget._bundle()
+        widget.close()
+    assert "private" in bundle["text/html"]
+    assert "Xylophone" not in json.dumps(dict(bundle))
+
+
+def test_a_script_that_leaves_its_widget_open_ends_without_a_word():
+    script = (
+        "import voxnb\nchat = voxnb.chat('m', base_url='http://127.0.0.1:9', store=':memory:')\nshown = chat.widget()"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")

@@ -43,6 +43,11 @@ class CallWidget(TabbedPanel):
         super().__init__(tabs, {})
         self._follow(client)
 
+    @property
+    def is_private(self) -> bool:
+        """Whether the client is."""
+        return bool(self.client.private)
+
     def static_html(self) -> str:
         """What was said, without script or style."""
         title = repr(self).strip("<>")

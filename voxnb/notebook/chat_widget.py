@@ -51,6 +51,11 @@ class ChatWidget(TabbedPanel):
         conversation.client = self.client
         self.conversation = conversation
 
+    @property
+    def is_private(self) -> bool:
+        """Whether the client is."""
+        return bool(self.client.private)
+
     def static_html(self) -> str:
         """The conversation to read, without script or style."""
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import uuid
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -13,6 +14,8 @@ import anywidget
 from voxnb.notebook.channel import POLL_S, Channel
 
 WIDGET: Final = "application/vnd.jupyter.widget-view+json"
+
+PRIVATE: Final = "<p>A private conversation: nothing of it is kept in the notebook.</p>"
 
 
 @functools.cache
@@ -25,7 +28,8 @@ class Panel(anywidget.AnyWidget):  # type: ignore[misc,unused-ignore]  # anywidg
     """What the widgets have in common.
 
     Nothing of what it shows is in its traits, so a notebook that saves widget state saves no conversation. Where it is
-    displayed there is also ``text/html``: what it shows, as it stood then. `freeze` puts the newest in its place.
+    displayed there is also ``text/html``: what it shows, as it stood then, or of a private client that it is one.
+    `freeze` puts the newest in its place.
     """
 
     _css = module("voxnb.css")
@@ -69,6 +73,11 @@ class Panel(anywidget.AnyWidget):  # type: ignore[misc,unused-ignore]  # anywidg
         """What it shows, without script or style."""
         raise NotImplementedError
 
+    @property
+    def is_private(self) -> bool:
+        """Whether nothing of what it shows may stay in the notebook."""
+        return False
+
     # -- where it is shown --------------------------------------------------------------------
 
     def _ipython_display_(self) -> None:
@@ -82,14 +91,16 @@ class Panel(anywidget.AnyWidget):  # type: ignore[misc,unused-ignore]  # anywidg
         display(bundle, raw=True, display_id=display_id)
 
     def _bundle(self) -> Mapping[str, Any]:
-        return {"text/plain": repr(self), "text/html": self.static_html()}
+        return {"text/plain": repr(self), "text/html": PRIVATE if self.is_private else self.static_html()}
 
     def freeze(self) -> None:
         """Put the static text in the place of every view; the widget itself goes on."""
+        shown, self._displays = self._displays, []
+        if not shown or sys.is_finalizing():
+            return
         from IPython.display import display
 
-        shown, self._displays = self._displays, []
-        bundle = self._bundle() if shown else {}
+        bundle = self._bundle()
         for display_id in shown:
             display(bundle, raw=True, display_id=display_id, update=True)
 
