@@ -661,6 +661,29 @@ def test_a_failure_nobody_looked_at_is_reported_once_in_the_askers_context(clien
     assert capsys.readouterr().err == ""
 
 
+def test_an_answer_that_broke_and_nobody_looked_at_is_reported_too(client, capsys):
+    turn = client(["Hel"], error=StreamBrokenError("connection lost", reply=Reply(text="Hel"))).ask()
+    until(lambda: turn._seen, limit_s=GRACE_S + 5)
+    assert turn.state == "partial"
+    assert capsys.readouterr().err == (
+        "voxnb: turn stopped half way: StreamBrokenError: connection lost (.result() raises it)\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("wait", "loads"), [(lambda t: t.show(wait=True), "config.load"), (lambda t: gather([t, t]), "_progress")]
+)
+def test_an_interrupt_while_what_shows_is_loaded_stops_the_turn(client, gate, monkeypatch, wait, loads):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    turn = client(["a"], gate=gate).ask()
+    monkeypatch.setattr(f"voxnb.clients.turn.{loads}", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        wait(turn)
+    assert turn.state == "cancelled"
+
+
 @pytest.mark.parametrize(
     "look", [lambda t: t.result(5), list, lambda t: asyncio.run(asyncio.wait_for(t, 5)), lambda t: gather([t])]
 )

@@ -19,7 +19,7 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
 from contextvars import copy_context
 from typing import Any, Final
@@ -108,7 +108,7 @@ class Turn:
             raise TurnError(f"{self!r} was delivered before it was stored")
         if self._progress.delivered.done():
             return
-        if self._state == "failed" and not self._seen:
+        if self._state in ("failed", "partial") and not self._seen:
             self._keep_hook = loop.at_exit(self._report_unseen)
             loop.call_later(GRACE_S, self._report_unseen)
         self._progress.delivered.set_result(None)
@@ -144,7 +144,8 @@ class Turn:
             number = "" if self.number is None else f" {self.number}"
             # What a server says may quote what was said.
             why = "" if getattr(self.client, "private", False) else f": {self._error}"
-            text = f"turn{number} failed: {type(self._error).__name__}{why} (.result() raises it)"
+            how = "failed" if self._state == "failed" else "stopped half way"
+            text = f"turn{number} {how}: {type(self._error).__name__}{why} (.result() raises it)"
             self.context.copy().run(config.report, text)
 
     # Waiting.
@@ -334,7 +335,6 @@ def gather(
     for turn in turns:
         if not isinstance(turn, Turn):
             raise TypeError(f"gather takes turns, got {turn!r}; ask() returns one")
-    tell, finish = _progress(progress, len(turns))
     ended: queue.SimpleQueue[None] = queue.SimpleQueue()
     news = threading.Event()
 
@@ -343,21 +343,20 @@ def gather(
         news.set()
 
     try:
-        for turn in turns:
-            turn.mark_seen()
-            turn._progress.end().add_done_callback(note)  # noqa: SLF001 - of this module
-        for n in range(len(turns)):
-            while ended.empty():
-                news.clear()
-                if ended.empty():
-                    loop.block(news)
-            ended.get_nowait()
-            tell(n + 1, len(turns))
+        with _progress(progress, len(turns)) as tell:
+            for turn in turns:
+                turn.mark_seen()
+                turn._progress.end().add_done_callback(note)  # noqa: SLF001 - of this module
+            for n in range(len(turns)):
+                while ended.empty():
+                    news.clear()
+                    if ended.empty():
+                        loop.block(news)
+                ended.get_nowait()
+                tell(n + 1, len(turns))
     except (KeyboardInterrupt, asyncio.CancelledError):
         _cancel_all(turns)
         raise
-    finally:
-        finish()
     return [_settled(turn) for turn in turns]
 
 
@@ -376,17 +375,20 @@ def _cancel_all(turns: list[Turn]) -> None:
         turn.cancel(wait_s=deadline - time.monotonic())
 
 
+@contextlib.contextmanager
 def _progress(
     wanted: bool | Callable[[int, int], object] | None,  # noqa: FBT001 - gather's own argument, passed on
     total: int,
-) -> tuple[Callable[[int, int], object], Callable[[], object]]:
+) -> Iterator[Callable[[int, int], object]]:
     if callable(wanted):
-        return wanted, lambda: None
+        yield wanted
+        return
     if wanted is None:
         wanted = total > 1 and (cells.in_kernel() or bool(sys.stderr and sys.stderr.isatty()))
     if not wanted:
-        return lambda _done, _total: None, lambda: None
+        yield lambda _done, _total: None
+        return
     from tqdm.auto import tqdm
 
-    bar = tqdm(total=total, unit="turn")
-    return lambda _done, _total: bar.update(1), bar.close
+    with tqdm(total=total, unit="turn") as bar:
+        yield lambda _done, _total: bar.update(1)
