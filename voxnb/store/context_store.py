@@ -215,14 +215,14 @@ class ContextStore(StoreTables):
             format: ``jsonl`` (our own), ``openai`` (chat and fine-tuning JSONL), ``chatgpt`` (``conversations.json``),
                 ``langchain``, ``llm`` (``logs.db``), ``csv``, ``parquet``, ``qmsum``; None looks at the file.
             columns: for rows, our names → the source's: ``conversation``, ``role``, ``content``, ``created_at``, ``model``,
-                ``name``, ``title``, ``tool_calls``, ``tool_call_id``, ``parts``.
+                ``name``, ``title``, ``tool_calls``, ``tool_call_id``, ``parts``, ``reasoning``, ``refusal``.
             roles: the source's names of roles → ``user``, ``assistant``, ``system`` …
             copy: import what is known already once more, under new ids.
             max_item_bytes: longer lines are passed over and reported.
             progress: None shows a bar where somebody can see it; or a bool, or a function of (done, total).
 
         Returns:
-            How much was added, and what was skipped, with line numbers.
+            How much was added, and what was skipped (messages, fields, columns), with line numbers.
 
         Raises:
             ParameterError: an unknown format, or columns that are not there; the message names the nearest.

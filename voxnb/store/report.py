@@ -10,6 +10,9 @@ from typing import Any, Final
 EXAMPLES: Final = 8
 """Of each kind of remark so many places are named; the others are counted."""
 
+REASONS: Final = 200
+"""So many kinds of remarks are told apart; a source may invent fields without end."""
+
 NAMES: Final = 100
 """So many names of imported conversations are kept."""
 
@@ -42,9 +45,11 @@ class Remarks:
         self._places: dict[str, list[str]] = {}
 
     def add(self, reason: str, place: str = "", *, count: int = 1) -> None:
-        """Note one more of a kind; ``reason`` must come from a short list."""
+        """Note one more of a kind; beyond `REASONS` kinds, as one of the further ones."""
         if count <= 0:
             return
+        if reason not in self._counts and len(self._counts) >= REASONS:
+            reason, place = "of further kinds", f"{reason} ({place})"[:200]
         self._counts[reason] = self._counts.get(reason, 0) + count
         places = self._places.setdefault(reason, [])
         if place and len(places) < EXAMPLES:

@@ -151,6 +151,71 @@ def test_pictures_voices_and_hidden_messages(store, tmp_path):
         assert what in text
 
 
+ODD_CONTENTS = {
+    "computer_output": ({"computer_id": "1", "screenshot": {"asset_pointer": "file-service://shot"}, "state": {"url": "WORD"}},
+                        "contents of kind computer_output"),
+    "system_error": ({"name": "Err", "text": "WORD"}, "system_error.name beside the text"),
+    "sonic_webpage": ({"url": "u", "title": "t", "text": "WORD"}, "sonic_webpage.url beside the text"),
+    "citable_code_output": ({"output_str": "WORD"}, None),
+    "app_pairing_content": ({"workspaces": [], "shared_prompt": "WORD"}, "contents of kind app_pairing_content"),
+    "never_seen": ({"rows": [{"deep": "WORD"}], "n": 0}, "contents of kind never_seen"),
+    "text": ({"parts": [{"weird": "WORD"}, 5]}, "contents of kind part"),
+    "multimodal_text": ({"parts": [{"content_type": "audio_asset_pointer", "asset_pointer": "WORD"}]}, "1 × pictures and files"),
+    "real_time": ({"parts": [{"content_type": "real_time_user_audio_video_asset_pointer",
+                              "audio_asset_pointer": {"asset_pointer": "WORD"}}]}, "1 × pictures and files"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("role", ["user", "assistant", "tool"])
+@pytest.mark.parametrize("kind", ODD_CONTENTS)
+def test_a_content_of_any_kind_is_kept_as_text(store, tmp_path, role, kind):
+    content, told_of = ODD_CONTENTS[kind]
+    tree = Tree()
+    tree.say("user", "Q")
+    if role == "tool":
+        tree.say("assistant", kind="code", recipient="web", text="look")
+    tree.say(role, kind=kind, **content)
+    tree.say("assistant", "A")
+    report = store.import_conversations(write(tmp_path / "c.json", tree))
+    assert [(who, "WORD" in text) for who, text in said(store)].count((role, True)) == 1
+    assert not store.search("WORD").empty
+    assert told_of is None or told_of in str(report)
+    assert store.verify()
+
+
+@pytest.mark.parametrize("content", [None, "", "WORD", ["WORD"], {"content_type": "text", "parts": ["WORD"]}])
+def test_a_content_that_is_bare_is_its_parts(store, tmp_path, content):
+    tree = Tree()
+    tree.say("user", "Q", key="q")
+    tree.say("user", "more", key="more")
+    tree.value["mapping"]["more"]["message"]["content"] = content
+    store.import_conversations(write(tmp_path / "c.json", tree))
+    assert said(store)[1:] == ([("user", "WORD")] if content else [])
+
+
+def test_what_has_no_place_is_reported(store, tmp_path):
+    tree = Tree(gizmo_id="g-1", is_archived=False, safe_urls=[])
+    tree.say("user", {"content_type": "image_asset_pointer", "asset_pointer": "file-service://file-1"}, kind="multimodal_text",
+             metadata={"attachments": [{"id": "file-1", "name": "a.png"}, {"id": "file-2", "name": "b.pdf"}]})  # fmt: skip
+    tree.say("assistant", "Seen.", metadata={"citations": [{"url": "https://e.example"}], "content_references": []})
+    tree.say("assistant", kind="thoughts", thoughts=[{"summary": "s", "content": "and then"}])
+    report = store.import_conversations(write(tmp_path / "c.json", tree))
+    reasons = {remark.reason: remark for remark in report.skipped}
+    assert reasons["attached files that are not in the export"].places == ("conversation 1 'Iris': b.pdf",)
+    assert reasons["lists of the sources that answers cite"].count == 1
+    assert reasons["reasoning that no answer followed"].places == ("conversation 1 'Iris': 'and then'",)
+    metadata = json.loads(store.conversations()["metadata"].iloc[0])
+    assert (metadata["gizmo_id"], metadata["is_archived"]) == ("g-1", False)
+
+
+def test_kinds_without_end_are_counted_in_bounded_memory(store, tmp_path):
+    tree = Tree()
+    for n in range(250):
+        tree.say("user", kind=f"kind {n}", held=n)
+    report = store.import_conversations(write(tmp_path / "c.json", tree))
+    assert (len(report.remarks), report.remarks[-1].reason, report.remarks[-1].count) == (201, "of further kinds", 50)
+
+
 def test_an_export_a_month_later_brings_what_is_new(store, tmp_path):
     first, second = Tree(), Tree(title="Plots", key="7a11")
     for tree in (first, second):

@@ -103,6 +103,26 @@ def test_what_stands_beside_the_messages_is_kept(store, tmp_path):
     assert json.loads(exported.path.read_text())["tools"] == [{"type": "function"}]
 
 
+def test_a_fine_tuning_line_comes_back_or_its_losses_are_told(store, tmp_path):
+    line = {
+        "messages": [
+            {"role": "user", "content": "Hi", "custom": 1},
+            {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}, "weight": 0},
+            {"role": "function", "name": "f", "content": "42"},
+            {"role": "assistant", "content": "42.", "weight": 1},
+        ],
+        "tools": [{"type": "function", "function": {"name": "f"}}], "parallel_tool_calls": False,
+        "functions": [{"name": "f", "parameters": {}}], "split": "train",
+    }  # fmt: skip
+    assert store.import_conversations(write(tmp_path / "a.jsonl", line)).skipped == ()
+    report = store.export_conversations(tmp_path / "b.jsonl", format="openai")
+    back = json.loads(report.path.read_text())
+    told = {remark.reason for remark in report.left_out}
+    assert {"the key 'custom' of messages", "'split' of the metadata"} <= told
+    del line["split"], line["messages"][0]["custom"]
+    assert back == line
+
+
 @pytest.mark.parametrize(
     "layout", ["array", "indented", "one conversation", "lists per line", "messages per line", "utf-16", "bom"]
 )
@@ -169,6 +189,64 @@ FOREIGN = [  # as providers behind LangChain leave them
         "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"x": 1}'}}]}}},
     *TO_DICT[3:],
 ]  # fmt: skip
+
+
+ANSWER = {
+    "content": "No.", "id": "run-1", "example": False, "usage_metadata": {"input_tokens": 7},
+    "additional_kwargs": {"refusal": "I will not.", "k": 1}, "response_metadata": {"model_name": "gpt-4o", "finish_reason": "stop", "seed": 3},
+    "invalid_tool_calls": [{"name": "f", "args": "{", "id": "c9", "error": "not JSON", "type": "invalid_tool_call"}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", ["messages_to_dict", "dumpd", "flat", "one per line"])
+def test_what_langchain_holds_beside_is_kept_or_named(store, tmp_path, shape):
+    said = [("human", "HumanMessage", {"content": "Hi", "name": "ann", "additional_kwargs": {}}), ("ai", "AIMessage", ANSWER),
+            ("tool", "ToolMessage", {"content": "x", "tool_call_id": "c9", "artifact": {"rows": 1}}),
+            ("remove", "RemoveMessage", {"id": "run-1", "content": ""})]  # fmt: skip
+    make = {
+        "dumpd": lambda _, name, data: kwargs_of(name, **data),
+        "flat": lambda kind, _, data: {**data, "type": kind},
+    }
+    messages = [make.get(shape, lambda kind, _, data: {"type": kind, "data": data})(*one) for one in said]
+    path = write(tmp_path / "a.jsonl", *(messages if shape == "one per line" else [messages]))
+    report = store.import_conversations(path)
+    no_place = (
+        "id",
+        "usage_metadata",
+        "additional_kwargs.k",
+        "response_metadata.seed",
+        "invalid_tool_calls.error",
+        "artifact",
+    )
+    assert sorted(remark.reason for remark in report.skipped) == sorted(
+        [f"{name} of messages: the API has no place for it" for name in no_place]
+        + ["orders to take a message out again (LangChain's RemoveMessage)"]
+    )
+    assert {remark.count for remark in report.skipped} == {1}
+    messages = store.messages()
+    assert (messages["refusal"].iloc[1], json.loads(messages["tool_calls"].iloc[1])[0]["id"]) == ("I will not.", "c9")
+    (turn,) = store.turns().to_dict("records")
+    assert (turn["model"], turn["finish_reason"]) == ("gpt-4o", "stop")
+    assert store.conversations()["model"].tolist() == ["gpt-4o"]
+
+
+def test_langchain_parts_and_functions_are_kept_and_unknown_types_named(store, tmp_path):
+    parts = [{"type": "text", "text": "Hi"}, {"type": "never_seen", "x": "kept"}]
+    called = {"type": "ai", "data": {"content": [{"type": "tool_use", "id": "c1"}, {"type": "text", "text": "so"}]}}
+    path = write(
+        tmp_path / "a.jsonl",
+        [{"type": "human", "data": {"content": parts}}, called,
+         {"type": "function", "data": {"name": "f", "content": "42"}}],
+        [{"type": "human", "data": {"content": "Hi"}}, {"type": "oracle", "data": {"content": "Ho"}}],
+    )  # fmt: skip
+    report = store.import_conversations(path)
+    assert report.conversations == 1
+    messages = store.messages()
+    assert json.loads(messages["parts"].iloc[0])[1] == {"type": "never_seen", "x": "kept"}
+    assert (messages["role"].iloc[2], messages["content"].iloc[2]) == ("function", "42")
+    assert "content parts of type tool_use of messages" in str(report)
+    assert "a role that is none (name what it means: roles={'agent': 'assistant'}) (line 2" in str(report)
+    assert store.import_conversations(path, roles={"oracle": "assistant"}).conversations == 1
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,49 @@ def test_conversations_of_responses(store, tmp_path, later):
     assert store.verify()
 
 
+STRAYS = """
+INSERT INTO responses VALUES ('03r', 'gpt-4', 'One', NULL, NULL, '{"temperature": 1}', 'Eins.', '{"id": 1}', 'gone', 1, '2024-05-01T10:01:00');
+INSERT INTO responses VALUES ('04r', 'gpt-4', 'Alone', NULL, NULL, '{}', 'Ja.', NULL, NULL, 1, '2024-05-01T10:01:01');
+INSERT INTO responses VALUES ('05r', 'gpt-4', 'Alone too', NULL, NULL, '{}', 'Ja.', NULL, NULL, 1, '2024-05-01T10:01:02');
+INSERT INTO responses VALUES ('06r', 'gpt-4', 'Two', NULL, NULL, '{}', 'Zwei.', NULL, 'gone', 1, '2024-05-01T10:01:03');
+INSERT INTO conversations VALUES ('02a', 'Empty', 'gpt-4');
+"""
+
+
+def test_responses_whose_conversation_has_no_row_are_imported(store, tmp_path):
+    path = log(tmp_path / "logs.db", FIRST, STRAYS)
+    report = store.import_conversations(path)
+    assert (report.conversations, report.turns) == (4, 6)
+    asked = store.turns(columns=["conversation_id", "user_text"]).groupby("conversation_id")["user_text"].agg(list)
+    assert sorted(asked) == [["Alone"], ["Alone too"], ["Hi", "Bye"], ["One", "Two"]]
+    (remark,) = report.remarks
+    assert (remark.count, remark.places) == (3, ("conversation 04r", "conversation 05r", "conversation gone"))
+    assert [str(skipped) for skipped in report.skipped] == [
+        "1 × conversations without a response (conversation 02a)",
+        "1 × options_json of answers: a conversation has no place for it (response 03r)",
+        "1 × response_json of answers: a conversation has no place for it (response 03r)",
+    ]
+    assert store.import_conversations(path).known == 4
+
+
+def test_a_turn_whose_thread_has_no_row_is_reported(store, tmp_path):
+    add_threads(tmp_path / "logs.db")
+    log(
+        tmp_path / "logs.db",
+        "INSERT INTO turns VALUES ('9', 'gone', NULL, 'b2:4', 'm', NULL, '{\"top_p\": 1}', 1, NULL);",
+        "UPDATE turns SET options_json = '{\"top_p\": 1}' WHERE id = '1'",
+    )
+    report = str(store.import_conversations(tmp_path / "logs.db"))
+    assert "1 × turns whose thread has no row (turn 9)" in report
+    assert "1 × options_json of answers: a conversation has no place for it (thread 01t, turn 1)" in report
+
+
+def test_how_a_tool_failed_is_its_result(store, tmp_path):
+    failed = "ALTER TABLE tool_results ADD COLUMN exception TEXT; UPDATE tool_results SET output = '', exception = 'boom' WHERE id = 1"
+    store.import_conversations(log(tmp_path / "logs.db", FIRST, LATER, failed))
+    assert store.messages()["content"].tolist()[7:9] == ["boom", "4"]
+
+
 def test_threads_of_messages(store, tmp_path):
     add_threads(tmp_path / "logs.db")
     report = store.import_conversations(tmp_path / "logs.db")

@@ -88,7 +88,10 @@ def test_our_own_tables_come_back(store, tmp_path):
         {"role": "assistant", "content": None, "tool_calls": [call]}, {"role": "tool", "content": "4\r\n2", "tool_call_id": "c1"},
         {"role": "assistant", "content": 'a "quoted", text\n'},
     ])  # fmt: skip
-    store.append("b", [{"role": "user", "content": "x"}, {"role": "assistant", "content": ""}])
+    store.append("b", [
+        {"role": "user", "content": "x"},
+        {"role": "assistant", "content": "", "reasoning_content": "hm", "refusal": "no"},
+    ])  # fmt: skip
     columns = [
         "turn_seq",
         "position",
@@ -99,14 +102,41 @@ def test_our_own_tables_come_back(store, tmp_path):
         "content_hash",
         "tool_calls",
         "tool_call_id",
+        "reasoning",
+        "refusal",
     ]
     for suffix in (".csv", ".parquet"):
         path = store.export_conversations(tmp_path / f"all{suffix}")
         with ContextStore(":memory:") as other:
             report = other.import_conversations(path)
-            assert report.skipped == report.remarks == ()
+            (made_anew,) = report.skipped
+            assert made_anew.reason == "columns that a message has no place for"
+            assert made_anew.places[:3] == ("message_id", "turn_id", "conversation_id")
+            assert report.remarks == ()
             assert list(other) == ["a", "b"]
             pd.testing.assert_frame_equal(other.messages(columns=columns), store.messages(columns=columns))
+
+
+@pytest.mark.parametrize("kind", ["frame", "csv", "parquet", "dicts"])
+def test_columns_that_are_none_of_a_message_are_named(store, tmp_path, kind):
+    frame = pd.DataFrame({"role": ["user", "assistant"], "content": ["Hi", "Ho"], "rating": [5, 4], "mail": ["x", "y"]})
+    source = {
+        "frame": lambda: frame,
+        "csv": lambda: written(tmp_path / "a.csv", frame),
+        "parquet": lambda: written(tmp_path / "a.parquet", frame),
+        "dicts": lambda: [*frame[["role", "content", "rating"]].to_dict("records"), *frame.to_dict("records")],
+    }[kind]()
+    (remark,) = store.import_conversations(source).skipped
+    assert str(remark) == "2 × columns that a message has no place for (rating; mail)"
+
+
+def test_reasoning_and_refusals_have_columns(store):
+    rows = [
+        {"role": "user", "content": "Hi", "reasoning": None, "refusal": None},
+        {"role": "assistant", "content": "", "reasoning": "hm", "refusal": "I will not."},
+    ]
+    assert store.import_conversations(rows).skipped == ()
+    assert store.messages(columns=["reasoning", "refusal"]).iloc[1].tolist() == ["hm", "I will not."]
 
 
 def test_a_frame_with_a_list_of_messages_per_row_is_conversations(store, tmp_path):

@@ -16,6 +16,8 @@ from voxnb.store.exporting.contents import header, turns
 from voxnb.store.exporting.sink import Sink
 
 KEYS: Final = frozenset({"role", "content", "name", "tool_calls", "tool_call_id", "function_call", "refusal", "weight"})
+LINE_KEYS: Final = ("tools", "parallel_tool_calls", "functions")
+"""What may stand in a line beside its messages, and is in the metadata of one that was imported."""
 PARTS: Final = frozenset({"text", "image_url", "refusal"})
 NO_PLACE: Final = "ids, names, times, models, states and costs: the format has no place for them"
 
@@ -43,11 +45,14 @@ class FineTuning(Sink):
             messages += said
         if not answered:
             self.remarks.add("conversations without an answer: fine-tuning will refuse their lines", name)
-        line: dict[str, Any] = {"messages": messages}
         # A line that was imported has its tools in the metadata: nothing was asked with them here.
-        tools = _tools(c, conversation) or head["metadata"].get("tools")
-        if tools:
-            line["tools"] = tools
+        beside = {key: head["metadata"][key] for key in LINE_KEYS if head["metadata"].get(key) not in (None, [])}
+        for key in head["metadata"]:
+            if key not in (*LINE_KEYS, "imported"):
+                self.remarks.add(f"{key[:60]!r} of the metadata", name)
+        if tools := _tools(c, conversation):
+            beside["tools"] = tools
+        line = {"messages": messages, **beside}
         self.put(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n")
 
     def _message(self, message: Mapping[str, Any], place: str) -> dict[str, Any]:

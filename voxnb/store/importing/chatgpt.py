@@ -4,7 +4,8 @@ Rule 1: what is imported is the path from the root to the current node. Branches
 answers that were made again) are counted in the report.
 Rule 2: nodes that say nothing are passed over without a word; hidden ones that do say something are noted. Custom instructions
 become the conversation's instructions, reasoning goes where it never counts as said.
-Rule 3: pictures and files are not in the export: their place is marked in the text.
+Rule 3: pictures and files are not in the export: their place is marked in the text. What a content says beside its text,
+and what is kept as JSON because its kind has no text, is in the report (see `chatgpt_contents`).
 """
 
 from __future__ import annotations
@@ -13,12 +14,24 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from voxnb.store.importing.chatgpt_contents import pointers, told
 from voxnb.store.importing.clock import seconds_of
 from voxnb.store.importing.draft import Draft, Reading, shaped
 from voxnb.store.importing.lines import json_items, opened
 
 NO_TREE: Final = "no conversation tree (expected a mapping)"
 MARKED: Final = "pictures and files that are not in the export: their place is marked in the text"
+AS_JSON: Final = "contents of kind {}, which have no text: kept in it as JSON"
+BESIDE: Final = "{} beside the text of contents"
+TAKEN: Final = frozenset(
+    {"mapping", "current_node", "title", "conversation_id", "id", "create_time", "update_time", "default_model_slug"}
+)
+"""What of a conversation has a place of its own; the rest is its metadata."""
+
+SOURCES: Final = ("citations", "content_references", "search_result_groups")
+CITED: Final = "lists of the sources that answers cite"
+ATTACHED: Final = "attached files that are not in the export"
+THOUGHTS: Final = "reasoning that no answer followed"
 
 
 def chatgpt_drafts(path: Path, reading: Reading) -> Iterator[Draft]:
@@ -49,10 +62,12 @@ def _draft(value: Any, place: str, reading: Reading) -> Draft | None:
     for node in path:
         if isinstance(message := node.get("message"), Mapping):
             teller.add(message)
+    teller.end()
     on_path = {node.get("id") for node in path}
     beside = sum(_says_something(node) and key not in on_path for key, node in mapping.items())
     reading.skipped.add("messages of other branches (edited questions, repeated answers)", place, count=beside)
     model = value.get("default_model_slug")
+    metadata = {name: held for name, held in value.items() if name not in TAKEN and held not in (None, "", [], {})}
     updated = seconds_of(value.get("update_time"))
     return Draft(
         place,
@@ -62,7 +77,7 @@ def _draft(value: Any, place: str, reading: Reading) -> Draft | None:
         name=title,
         title=title,
         model=model if isinstance(model, str) and model != "auto" else None,
-        metadata={"update_time": updated} if updated is not None else {},
+        metadata=metadata if updated is None else {**metadata, "update_time": updated},
         created_at=seconds_of(value.get("create_time")),
         times=teller.times,
         facts=teller.facts,
@@ -91,8 +106,7 @@ def _says_something(node: Any) -> bool:
     message = node.get("message") if isinstance(node, Mapping) else None
     if not isinstance(message, Mapping) or _role(message) not in ("user", "assistant"):
         return False
-    content = message.get("content")
-    return isinstance(content, Mapping) and bool(_text(content)) and not _hidden(message)
+    return bool(told(message.get("content")).text) and not _hidden(message)
 
 
 def _role(message: Mapping[str, Any]) -> Any:
@@ -125,27 +139,29 @@ class _Teller:
         """The next node's message."""
         content, role = message.get("content"), _role(message)
         kind = content.get("content_type") if isinstance(content, Mapping) else None
-        if not isinstance(content, Mapping):
-            return
         if kind in ("user_editable_context", "model_editable_context"):
-            self._say("system", _context(content), message)
+            self._say("system", self._text(content), message)
         elif kind in ("thoughts", "reasoning_recap"):
-            self._reasoning.append(_text(content))
-        elif _hidden(message) or (role == "system" and _text(content)):
-            if _text(content):
-                self._reading.skipped.add("hidden messages", f"{self._place}: {_text(content)[:40]!r}")
+            self._reasoning.append(self._text(content))
+        elif _hidden(message) or role == "system":
+            if text := told(content).text:
+                self._reading.skipped.add("hidden messages", f"{self._place}: {text[:40]!r}")
         elif role == "tool":
             self._result(content, message)
         elif role == "assistant" and message.get("recipient", "all") not in ("all", None):
             self._called(content, message)
         elif role in ("user", "assistant"):
-            said = self._content(content)
-            if said:
-                self._say(role, said, message)
-        elif role != "system":
+            self._note_beside(content, message)
+            self._say(role, self._text(content), message)
+        else:
             self._reading.skipped.add("messages of an unknown author", f"{self._place}: {role!r}")
 
-    def _say(self, role: str, content: Any, message: Mapping[str, Any]) -> None:
+    def end(self) -> None:
+        """After the last message."""
+        if any(self._reasoning):
+            self._reading.skipped.add(THOUGHTS, f"{self._place}: {' '.join(self._reasoning)[:40]!r}")
+
+    def _say(self, role: str, content: str, message: Mapping[str, Any]) -> None:
         self._close_call()
         if not content:
             return
@@ -168,28 +184,26 @@ class _Teller:
 
     # -- tools --------------------------------------------------------------------------------
 
-    def _called(self, content: Mapping[str, Any], message: Mapping[str, Any]) -> None:
+    def _called(self, content: Any, message: Mapping[str, Any]) -> None:
         self._close_call()
-        function = {"name": str(message["recipient"])[:64], "arguments": _text(content)}
+        function = {"name": str(message["recipient"])[:64], "arguments": self._text(content)}
         call = {"id": str(message.get("id") or f"call-{len(self.messages)}"), "type": "function", "function": function}
         said: dict[str, Any] = {"role": "assistant", "content": None, "tool_calls": [call]}
         self._think(said)
         self._call = len(self.messages)
         self._put(said, message)
 
-    def _result(self, content: Mapping[str, Any], message: Mapping[str, Any]) -> None:
-        text = self._content(content)
+    def _result(self, content: Any, message: Mapping[str, Any]) -> None:
         last = self.messages[-1] if self.messages else {}
         if last.get("role") == "tool":
             # One call may be answered in several steps.
-            if text:
-                last["content"] = "\n".join(filter(None, (_as_text(last["content"]), _as_text(text))))
+            last["content"] = "\n".join(filter(None, (last["content"], self._text(content))))
         elif self._call is not None:
             call_id = self.messages[self._call]["tool_calls"][0]["id"]
-            self._put({"role": "tool", "tool_call_id": call_id, "content": _as_text(text)}, message)
+            self._put({"role": "tool", "tool_call_id": call_id, "content": self._text(content)}, message)
             self._call = None
-        elif text:
-            self._reading.skipped.add("what tools said without being called", f"{self._place}: {_as_text(text)[:40]!r}")
+        elif text := told(content).text:
+            self._reading.skipped.add("what tools said without being called", f"{self._place}: {text[:40]!r}")
 
     def _close_call(self) -> None:
         """A call whose result the export does not hold is kept as a text: the API takes no call without a result."""
@@ -203,43 +217,21 @@ class _Teller:
 
     # -- content ------------------------------------------------------------------------------
 
-    def _content(self, content: Mapping[str, Any]) -> str:
-        marks = [part for part in content.get("parts") or () if isinstance(part, Mapping) and "asset_pointer" in part]
-        self._reading.remarks.add(MARKED, self._place, count=len(marks))
-        return _text(content)
+    def _text(self, content: Any) -> str:
+        """What a content says; whatever of it is no text is noted."""
+        found = told(content)
+        self._reading.remarks.add(MARKED, self._place, count=found.marked)
+        for kind in found.as_json:
+            self._reading.remarks.add(AS_JSON.format(kind[:60]), self._place)
+        for name in found.beside:
+            self._reading.skipped.add(BESIDE.format(name[:60]), self._place)
+        return found.text
 
-
-def _context(content: Mapping[str, Any]) -> str:
-    """What the user told ChatGPT of themselves, and how to answer."""
-    named = ("user_profile", "user_instructions", "model_set_context")
-    return "\n\n".join(str(content[name]) for name in named if content.get(name))
-
-
-def _as_text(content: Any) -> str:
-    return content if isinstance(content, str) else ""
-
-
-def _text(content: Mapping[str, Any]) -> str:
-    """The text of any kind of content."""
-    parts = content.get("parts")
-    if isinstance(parts, list):
-        return "\n".join(filter(None, map(_part_text, parts)))
-    if isinstance(thoughts := content.get("thoughts"), list):
-        return "\n".join(str(t.get("content") or t.get("summary") or "") for t in thoughts if isinstance(t, Mapping))
-    for name in ("text", "result", "content", "summary"):
-        if isinstance(content.get(name), str):
-            return str(content[name])
-    return ""
-
-
-def _part_text(part: Any) -> str:
-    if isinstance(part, str):
-        return part
-    if not isinstance(part, Mapping):
-        return ""
-    if isinstance(part.get("text"), str):
-        return str(part["text"])  # a transcript of what was spoken
-    if "asset_pointer" in part:
-        kind = str(part.get("content_type") or "file").removesuffix("_asset_pointer").replace("_", " ")
-        return f"[{kind}: {part['asset_pointer']}]"
-    return ""
+    def _note_beside(self, content: Any, message: Mapping[str, Any]) -> None:
+        """Note the sources that a message cites, and the files it names and its content does not point at."""
+        self._reading.skipped.add(CITED, self._place, count=sum(bool(_metadata(message).get(name)) for name in SOURCES))
+        held = _metadata(message).get("attachments")
+        marked = " ".join(pointers(content))
+        for file in held if isinstance(held, list) else ():
+            if isinstance(file, Mapping) and not (file.get("id") and str(file["id"]) in marked):
+                self._reading.skipped.add(ATTACHED, f"{self._place}: {file.get('name') or file.get('id')}"[:200])

@@ -23,6 +23,7 @@ from voxnb.store.importing.llm_threads import thread_drafts
 from voxnb.store.trouble import mapped_sql
 
 OLD_TABLES: Final = ("logs", "log")
+STRAY: Final = "responses whose conversation has no row: put together by the id they name, or each alone"
 
 
 def llm_drafts(path: Path, reading: Reading) -> Iterator[Draft]:
@@ -36,12 +37,15 @@ def llm_drafts(path: Path, reading: Reading) -> Iterator[Draft]:
         _check(c, path)
         log = Log(c, reading)
         threads = {row["id"] for row in log.rows("threads")}
+        known = set(threads)
         for table in OLD_TABLES:
             yield from _old_drafts(log, table)
         for row in log.rows("conversations"):
+            known.add(row["id"])
             # A conversation that went on in a newer version is a thread with all its history.
             if row["id"] not in threads:
                 yield from _conversation(log, row)
+        yield from _strays(log, known)
         yield from thread_drafts(log)
 
 
@@ -63,6 +67,28 @@ def _conversation(log: Log, row: dict[str, Any]) -> Iterator[Draft]:
         teller.add(response)
     if teller.messages:
         yield teller.draft(name=row.get("name"), model=row.get("model"))
+    else:
+        log.reading.skipped.add("conversations without a response", f"conversation {row['id']}")
+
+
+def _strays(log: Log, known: set[Any]) -> Iterator[Draft]:
+    """Responses whose conversation has no row: together under the id they name, or each alone where they name none."""
+    whose = "coalesce(conversation_id, id)" if "conversation_id" in log.columns("responses") else "id"
+    held: Any = None
+    teller: _Teller | None = None
+    for response in log.rows("responses", f"1 ORDER BY {whose}, rowid"):
+        named = response.get("conversation_id")
+        if named in known:
+            continue
+        begun = (named, response["id"] if named is None else None)
+        if teller is None or begun != held:
+            if teller is not None:
+                yield teller.draft(name=None, model=None)
+            held, teller = begun, _Teller(log, str(response["id"] if named is None else named))
+            log.reading.remarks.add(STRAY, f"conversation {teller.key}")
+        teller.add(response)
+    if teller is not None:
+        yield teller.draft(name=None, model=None)
 
 
 def _old_drafts(log: Log, table: str) -> Iterator[Draft]:
@@ -100,6 +126,7 @@ class _Teller:
     def add(self, row: dict[str, Any]) -> None:
         """What was sent, and what came back."""
         log, key = self.log, row["id"]
+        log.untaken(row, f"response {key}")
         at = seconds_of(row.get("datetime_utc"))
         system = log.with_fragments("system_fragments", key, row.get("system"))
         if system and system != self._system:
@@ -107,9 +134,7 @@ class _Teller:
             self._system = system
         results = list(log.rows("tool_results", "response_id = ? ORDER BY id", key))
         for result in results:
-            self._say(
-                {"role": "tool", "tool_call_id": self._answered(result), "content": result.get("output") or ""}, at
-            )
+            self._say({"role": "tool", "tool_call_id": self._answered(result), "content": _outcome(result)}, at)
         prompt = log.with_fragments("prompt_fragments", key, row.get("prompt"))
         parts = [part for held in log.attachments_of(key) if (part := attached(held, log.reading, f"response {key}"))]
         if parts:
@@ -159,3 +184,8 @@ class _Teller:
             facts=self.facts,
             created_at=next((at for at in self.times if at is not None), None),
         )
+
+
+def _outcome(result: dict[str, Any]) -> Any:
+    """What a tool gave, or how it failed."""
+    return result.get("output") or result.get("exception") or ""

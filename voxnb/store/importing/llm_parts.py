@@ -7,11 +7,15 @@ import json
 import sqlite3
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from voxnb.store.importing.draft import Reading
 
 AUDIO = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3"}
+UNTAKEN: Final = (
+    "prompt_json", "options_json", "response_json", "token_details", "schema_id", "input_tokens", "output_tokens",
+)  # fmt: skip
+"""Columns of an answer that a conversation has no place for."""
 
 
 def open_log(path: Path) -> sqlite3.Connection:
@@ -56,6 +60,12 @@ class Log:
         chosen = ", ".join(f'"{name}"' for name in names)
         for row in self._c.execute(f'SELECT {chosen} FROM "{table}" WHERE {where}', params):
             yield dict(zip(names, row, strict=True))
+
+    def untaken(self, row: Mapping[str, Any], place: str) -> None:
+        """Note what an answer's row holds and a conversation has no place for."""
+        for name in UNTAKEN:
+            if row.get(name) not in (None, "", "{}", "null"):
+                self.reading.skipped.add(f"{name} of answers: a conversation has no place for it", place)
 
     def fragment(self, key: Any) -> str:
         """The text of a fragment."""

@@ -19,6 +19,10 @@ def thread_drafts(log: Log) -> Iterator[Draft]:
             draft = _thread(log, row)
         if draft is not None:
             yield draft
+    known = {row["id"] for row in log.rows("threads")}
+    for turn in log.rows("turns"):
+        if turn.get("thread_id") not in known:
+            log.reading.skipped.add("turns whose thread has no row", f"turn {turn.get('id')}")
 
 
 def _thread(log: Log, thread: Mapping[str, Any]) -> Draft | None:
@@ -40,6 +44,7 @@ def _thread(log: Log, thread: Mapping[str, Any]) -> Draft | None:
         times += [None] * len(said)
         turn = turns.pop(row["hash"], None)
         if turn is not None:
+            log.untaken(turn, f"{place}, turn {turn.get('id')}")
             at = seconds_of(turn.get("datetime_utc"))
             # The turn's time is that of all it added.
             times[waiting:] = [at] * (len(times) - waiting)

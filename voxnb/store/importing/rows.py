@@ -33,8 +33,15 @@ COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "tool_calls": ("tool_calls",),
     "tool_call_id": ("tool_call_id",),
     "parts": ("parts",),
+    "reasoning": ("reasoning", "reasoning_content"),
+    "refusal": ("refusal",),
 }  # fmt: skip
 """Our name of a column → what it is looked for under where ``columns`` does not say it."""
+
+_AS_TEXT: Final = {
+    "name": "name", "tool_call_id": "tool_call_id", "reasoning": "reasoning_content", "refusal": "refusal",
+}  # fmt: skip
+"""Columns that are a text of the message → its key there."""
 
 NEEDED: Final = ("role", "content")
 
@@ -153,9 +160,9 @@ def _said(place: str, row: Mapping[str, Any], reading: Reading, roles: Mapping[s
         message["content"] = _text(row.get("content")) or (None if calls else "")
     if calls:
         message["tool_calls"] = calls
-    for name in ("name", "tool_call_id"):
-        if not missing(row.get(name)):
-            message[name] = _text(row[name])
+    for column, name in _AS_TEXT.items():
+        if not missing(row.get(column)):
+            message[name] = _text(row[column])
     at = None
     if not missing(row.get("created_at")):
         at = seconds_of(row["created_at"])

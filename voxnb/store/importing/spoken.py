@@ -8,7 +8,7 @@ Shapes: the API's own; LangChain's ``messages_to_dict`` (``{"type", "data"}``), 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from voxnb.messages import content_text
@@ -22,8 +22,20 @@ ALIASES: Final = {
 
 _CLASSES: Final = {
     "HumanMessage": "user", "AIMessage": "assistant", "SystemMessage": "system", "ToolMessage": "tool",
-    "FunctionMessage": "function", "ChatMessage": "chat",
+    "FunctionMessage": "function", "ChatMessage": "chat", "RemoveMessage": "remove",
 }  # fmt: skip
+REMOVED: Final = "remove"
+"""The type of LangChain's order to take a message out again, which says nothing itself."""
+
+_TAKEN: Final = frozenset(
+    {"type", "role", "content", "name", "additional_kwargs", "tool_calls", "invalid_tool_calls", "tool_call_id",
+     "tool_call_chunks", "response_metadata"}
+)  # fmt: skip
+_TURN_FACTS: Final = {"model_name": "model", "model": "model", "finish_reason": "finish_reason"}
+"""What a LangChain answer says of itself and a turn has a column for → the column."""
+
+_MADE_INTO_CALLS: Final = ("tool_use", "tool_call", "function_call")
+"""Kinds of content blocks that LangChain holds once more as calls."""
 
 
 def role_of(role: Any, roles: Mapping[str, str] | None = None) -> Any:
@@ -39,12 +51,13 @@ def role_of(role: Any, roles: Mapping[str, str] | None = None) -> Any:
 _NAMES: Final = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 
 
-def spoken(item: Any, roles: Mapping[str, str] | None = None) -> Any:
+def spoken(item: Any, roles: Mapping[str, str] | None, left: Callable[[str], None]) -> Any:
     """A message as the API's dict; what has none of the known shapes comes back as it is.
 
     Args:
         item: one message of the source.
         roles: its names of roles → the API's.
+        left: told the name of each field that the API's dict has no place for.
     """
     if not isinstance(item, Mapping):
         return item
@@ -53,15 +66,37 @@ def spoken(item: Any, roles: Mapping[str, str] | None = None) -> Any:
         known = role_of(role, roles)
         return item if known is role or known == role else {**item, "role": known}
     if "from" in item and "value" in item:
+        _tell(left, "", (name for name, held in item.items() if name not in ("from", "value") and held))
         return {"role": role_of(item["from"], roles), "content": item["value"]}
+    opened = _opened(item)
+    return item if opened is None else _langchain(*opened, roles, left)
+
+
+def facts_of(item: Any) -> dict[str, Any]:
+    """What a LangChain answer says of its turn: ``model``, ``finish_reason``."""
+    opened = _opened(item) if isinstance(item, Mapping) else None
+    said = opened[1].get("response_metadata") if opened is not None else None
+    if not isinstance(said, Mapping):
+        return {}
+    return {ours: said[theirs] for theirs, ours in _TURN_FACTS.items() if isinstance(said.get(theirs), str)}
+
+
+def is_removal(item: Any) -> bool:
+    """Whether a value is LangChain's order to take a message out again."""
+    opened = _opened(item) if isinstance(item, Mapping) and "role" not in item else None
+    return opened is not None and opened[0] == REMOVED
+
+
+def _opened(item: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
+    """Type and fields of a LangChain message, in whichever shape it stands; None for anything else."""
     if item.get("type") == "constructor" and isinstance(item.get("kwargs"), Mapping):
         name = str((item.get("id") or [""])[-1]).removesuffix("Chunk")
-        return _langchain(_CLASSES.get(name, name), item["kwargs"], roles)
+        return _CLASSES.get(name, name), item["kwargs"]
     if isinstance(item.get("data"), Mapping) and isinstance(item.get("type"), str):
-        return _langchain(item["type"], item["data"], roles)
+        return item["type"], item["data"]
     if isinstance(item.get("type"), str) and "content" in item:
-        return _langchain(item["type"], item, roles)
-    return item
+        return item["type"], item
+    return None
 
 
 def is_langchain(item: Any) -> bool:
@@ -73,12 +108,14 @@ def is_langchain(item: Any) -> bool:
     known = (
         item["type"].lower() in ALIASES
         or item["type"].lower() in _NAMES
-        or item["type"] in ("chat", "ChatMessageChunk")
+        or item["type"] in ("chat", "ChatMessageChunk", REMOVED)
     )
     return known and ("content" in item or isinstance(item.get("data"), Mapping))
 
 
-def _langchain(kind: str, data: Mapping[str, Any], roles: Mapping[str, str] | None) -> dict[str, Any]:
+def _langchain(
+    kind: str, data: Mapping[str, Any], roles: Mapping[str, str] | None, left: Callable[[str], None]
+) -> dict[str, Any]:
     role = data.get("role") if kind in ("chat", "ChatMessage", "ChatMessageChunk") else kind
     out: dict[str, Any] = {"role": role_of(role, roles), "content": _content(data.get("content"))}
     given = data.get("additional_kwargs")
@@ -97,7 +134,28 @@ def _langchain(kind: str, data: Mapping[str, Any], roles: Mapping[str, str] | No
         out["refusal"] = more["refusal"]
     if data.get("tool_call_id") is not None:
         out["tool_call_id"] = data["tool_call_id"]
+    _tell_left(data, more, out, left)
     return out
+
+
+def _tell_left(
+    data: Mapping[str, Any], more: Mapping[str, Any], out: Mapping[str, Any], left: Callable[[str], None]
+) -> None:
+    """Tell the fields of a LangChain message that its dict does not hold."""
+    _tell(left, "", (name for name, held in data.items() if name not in _TAKEN and held))
+    _tell(left, "additional_kwargs.", (name for name, held in more.items() if held and name not in out))
+    if isinstance(said := data.get("response_metadata"), Mapping):
+        _tell(left, "response_metadata.", (name for name, held in said.items() if held and name not in _TURN_FACTS))
+    broken = (call for call in data.get("invalid_tool_calls") or () if isinstance(call, Mapping))
+    _tell(left, "invalid_tool_calls.", ("error" for call in broken if call.get("error")))
+    if "tool_calls" not in out and isinstance(blocks := data.get("content"), list):
+        kinds = (block.get("type") for block in blocks if isinstance(block, Mapping))
+        _tell(left, "content parts of type ", (kind for kind in kinds if kind in _MADE_INTO_CALLS))
+
+
+def _tell(left: Callable[[str], None], before: str, names: Iterable[Any]) -> None:
+    for name in names:
+        left(f"{before}{name}"[:80])
 
 
 def _call(call: Any, *, valid: bool) -> Any:
@@ -121,7 +179,7 @@ def _content(content: Any) -> Any:
     for block in content:
         if isinstance(block, str):
             parts.append({"type": "text", "text": block})
-        elif isinstance(block, Mapping) and block.get("type") not in ("tool_use", "tool_call", "function_call"):
+        elif isinstance(block, Mapping) and block.get("type") not in _MADE_INTO_CALLS:
             parts.append(dict(block))
     if all(
         isinstance(part, Mapping) and part.get("type") == "text" and set(part) <= {"type", "text", "index"}

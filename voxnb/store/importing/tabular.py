@@ -14,6 +14,7 @@ from voxnb.store.importing.lines import NOT_UTF8, opened, whole_lines
 from voxnb.store.importing.rows import COLUMNS, Waiting, find_columns
 
 BATCH_ROWS: Final = 2_000
+UNTAKEN: Final = "columns that a message has no place for"
 Names = Mapping[str, str] | None
 
 
@@ -45,7 +46,9 @@ def _csv_rows(file: IO[bytes], reading: Reading, columns: Names) -> Iterator[tup
         raise StoreFormatError(
             f"{reading.source!r} has no line of column names: {error}", path=reading.source
         ) from error
-    found = {ours: names.index(theirs) for ours, theirs in find_columns(names, columns).items()}
+    taken = find_columns(names, columns)
+    _untaken(names, taken, reading)
+    found = {ours: names.index(theirs) for ours, theirs in taken.items()}
     reader = csv.reader(source, delimiter=delimiter)
     while True:
         place = f"line {source.number + 1}"
@@ -155,7 +158,10 @@ def dict_drafts(
     waiting = Waiting(reading, roles)
     names = None if have is None else list(have)
     found = None if names is None or {"messages", "conversations"} & set(names) else find_columns(names, columns)
+    if names is not None and found is not None:
+        _untaken(names, found, reading)
     known: dict[tuple[Any, ...], dict[str, str]] = {}
+    told: set[str] = set()
     for number, item in enumerate(items, 1):
         reading.done, place = number, f"{noun} {number}"
         value = _lists(item)
@@ -168,18 +174,34 @@ def dict_drafts(
         elif not isinstance(value, Mapping):
             reading.skipped.add("neither a dict nor a list of dicts", f"{place}: {type(item).__name__}")
         else:
-            taken = found or _columns_of(tuple(value), known, columns)
+            taken = found or _columns_of(tuple(value), known, columns, reading, told)
             waiting.add(place, {ours: value.get(theirs) for ours, theirs in taken.items()})
     yield from waiting.drafts()
 
 
-def _columns_of(keys: tuple[Any, ...], known: dict[tuple[Any, ...], dict[str, str]], columns: Names) -> dict[str, str]:
+def _columns_of(
+    keys: tuple[Any, ...],
+    known: dict[tuple[Any, ...], dict[str, str]],
+    columns: Names,
+    reading: Reading,
+    told: set[Any],
+) -> dict[str, str]:
     """The columns of a dict: each may lack what it does not need (a call of tools has no content)."""
     if keys not in known:
         given = {ours: theirs for ours, theirs in (columns or {}).items() if ours not in COLUMNS or theirs in keys}
         # Only the first has to have all that was said: a misspelt column is in none.
         known[keys] = find_columns(keys, given if known else columns, needed=())
+        told.update(_untaken([name for name in keys if name not in told], known[keys], reading))
     return known[keys]
+
+
+def _untaken(names: Iterable[Any], taken: Mapping[str, Any], reading: Reading) -> list[Any]:
+    """Note the columns that are none of a message's, and give them back."""
+    theirs = set(taken.values())
+    left = [name for name in names if name not in theirs]
+    for name in left:
+        reading.skipped.add(UNTAKEN, str(name)[:60])
+    return left
 
 
 def _lists(item: Any) -> Any:
