@@ -301,6 +301,37 @@ def test_without_a_memory_it_is_the_same():
     assert (reply.text, len(reply.warnings)) == ("One two three", 1)
 
 
+LATE = {"error": {"message": "The log is full.", "type": "server_error"}}
+
+
+@pytest.mark.parametrize("with_memory", [True, False])
+def test_an_error_after_the_end_of_a_reply_is_told_and_the_reply_stays_whole(with_memory):
+    told = Chunks([*WHOLE, LATE], done=False)
+    with talking(lambda _: told) as (server, chat):
+        asked = (
+            chat if with_memory else voxnb.ChatCompletionsAPIClient(base_url=server.base_url, api_key="k", model="m")
+        )
+        heard = []
+        asked.on(voxnb.OpenAI.ChatCompletionsAPIEvents.ChatCompletionsAPIError, heard.append)
+        reply = asked.ask("One").result(WAIT_S)
+        assert (reply.text, reply.finish_reason, len(chats(server))) == ("One two three", "stop", 1)
+        assert "after the end of the reply" in reply.warnings[0]
+        assert "The log is full." in reply.warnings[0]
+        assert [event.payload.message for event in heard]
+        if with_memory:
+            assert chat.store.turns()["state"].tolist() == ["complete"]
+        else:
+            asked.close()
+
+
+def test_an_error_after_an_end_without_a_word_is_one():
+    with talking(in_turn("Well.", Chunks([chunk(finish="stop"), LATE], done=False), "Well.")) as (server, chat):
+        chat.ask("One").result(WAIT_S)
+        with pytest.raises(errors.APIError, match="The log is full"):
+            chat.ask("Two").result(WAIT_S)
+        assert_unharmed(server, chat, state="failed")
+
+
 def test_an_answer_that_has_no_first_choice_is_none():
     other = {**chunk("Hm."), "choices": [{"index": 1, "delta": {"content": "Hm."}, "finish_reason": "stop"}]}
     with talking(in_turn("Well.", Chunks([other]), "Well.")) as (server, chat):

@@ -24,6 +24,7 @@ class Reader(Protocol):
     text_delta: str
     usage: dict[str, Any] | None
     error: dict[str, Any] | None
+    error_is_late: bool
     id: str | None
     model: str | None
     service_tier: str | None

@@ -30,9 +30,12 @@ NEAR_LIMIT: Final = 0.8
 ATTACHMENT_SHARE: Final = 4
 """An attached table takes at most a quarter of the window."""
 
+ASKS_FOR_USAGE: Final = {"include_usage": True}
+"""The ``stream_options`` that voxnb adds to a request that has none."""
+
 
 class Knowledge:
-    """Windows by model, calibration by model; one per client."""
+    """Windows by model, calibration by model, and what the server does not take; one per client."""
 
     def __init__(self, client: TextClient) -> None:
         self._client = client
@@ -41,6 +44,23 @@ class Knowledge:
         self._calibrations: dict[str, Calibration] = {}
         self._warnings: list[str] = []
         self.last_model: str | None = None
+        self._takes_stream_options = True
+
+    # -- what it takes ------------------------------------------------------------------------
+
+    def without_refused(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A body without what voxnb adds to it and the server has refused."""
+        if not self._takes_stream_options and body.get("stream_options") == ASKS_FOR_USAGE:
+            return {k: v for k, v in body.items() if k != "stream_options"}
+        return body
+
+    def learn_refused(self, error: APIError, body: Mapping[str, Any]) -> bool:
+        """Whether the server refuses what voxnb adds: some that are compatible otherwise do not know the field."""
+        names_it = "stream_options" in f"{getattr(error, 'param', None)} {error.message}"
+        is_new = self._takes_stream_options and body.get("stream_options") == ASKS_FOR_USAGE
+        refused = names_it and is_new and getattr(error, "status_code", None) in (400, 422)
+        self._takes_stream_options &= not refused
+        return refused
 
     # -- the window ---------------------------------------------------------------------------
 

@@ -34,9 +34,6 @@ if TYPE_CHECKING:
     from voxnb.clients.text import TextClient
 
 
-ASKS_FOR_USAGE: Final = {"include_usage": True}
-"""The ``stream_options`` that voxnb adds to a request that has none."""
-
 END_WAIT_S: Final = 5.0
 """How long a whole reply waits for the end of its stream."""
 
@@ -112,9 +109,9 @@ class Streaming:
         """Ask until there is an answer; the transport's repeats and those here are counted together."""
         while True:
             try:
-                return await self._once(self._known_to_server(body))
+                return await self._once(self.client.knowledge.without_refused(body))
             except APIError as error:
-                if self._learned_of(error, body):
+                if self.client.knowledge.learn_refused(error, body):
                     continue
                 may = self.retries < self.client.max_retries and not self._is_heard(body)
                 wait_s = wait_before_retry(error, attempt=self.retries + 1) if may else None
@@ -122,20 +119,6 @@ class Streaming:
                     raise counted(error, self.retries) from error.__cause__
             self.retries += 1
             await asyncio.sleep(wait_s)
-
-    def _known_to_server(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The body without what voxnb adds to it and the server has refused."""
-        if not self.client.asks_for_usage and body.get("stream_options") == ASKS_FOR_USAGE:
-            return {k: v for k, v in body.items() if k != "stream_options"}
-        return body
-
-    def _learned_of(self, error: APIError, body: Mapping[str, Any]) -> bool:
-        """Whether the server refuses what voxnb adds: some that are compatible otherwise do not know the field."""
-        names_it = "stream_options" in f"{getattr(error, 'param', None)} {error.message}"
-        is_new = self.client.asks_for_usage and body.get("stream_options") == ASKS_FOR_USAGE
-        refused = names_it and is_new and getattr(error, "status_code", None) in (400, 422)
-        self.client.asks_for_usage &= not refused
-        return refused
 
     def _is_heard(self, body: Mapping[str, Any]) -> bool:
         """Whether repeating would say something twice: part of an answer came, it ended, or the service is at work."""
@@ -159,10 +142,18 @@ class Streaming:
         if body.get("background") and self.reader.id is not None and not self._has_ended:
             await background.fetch(self, self.reader.id)
         if self.reader.error is not None:
-            raise self._error(self.reader.error)
+            self._judge(self._error(self.reader.error))
         stray = self.client.transport.hide(self._stray)
         check_answered(self.reader.choices, host=self.client.host, stray=stray, whole=done or self.reader.complete)
         self._emit(self.reader.finish())
+
+    def _judge(self, error: APIError) -> None:
+        """Raise what the server reported, but where the whole reply had come before: that stays one."""
+        if not (self.reader.error_is_late and self._is_whole and self.has_reply):
+            raise error
+        self.reader.remarks.append(f"after the end of the reply {error}")
+        if self.turn is not None:
+            self.client.tell_error(error, self.turn)
 
     @property
     def _is_whole(self) -> bool:

@@ -82,7 +82,6 @@ class TextClient(Client):
         self._watchers: list[Callable[[Turn], object]] = []
         self.default_model: str | None = self.served.name if self.served else None
         self._summary_sampling: Mapping[str, Any] = self.served.summary_sampling if self.served else {}
-        self.asks_for_usage = True
         self.prices = Prices(p.prices, base_url=self.endpoint.base_url)
         self.metadata = p.metadata
         # Said with the first request; what a later one says instead stays said.

@@ -63,7 +63,8 @@ class ChatReader:
         wanted: names of the events to build; may be replaced between two chunks. Empty is fastest.
         text_delta: text of choice 0 that the last chunk brought, or ``""``.
         usage: the newest usage block, or None.
-        error: the error that the server sent in place of an answer, or in the middle of it, or None.
+        error: the error that the server sent in place of an answer, in the middle of it or after it, or None.
+        error_is_late: whether it came after the end of the answer.
         id: the completion's id, or None.
         model: the model that answered, or None.
         service_tier: as the server said, or None.
@@ -84,6 +85,7 @@ class ChatReader:
         self.text_delta = ""
         self.usage: dict[str, Any] | None = None
         self.error: dict[str, Any] | None = None
+        self.error_is_late = False
         self.id: str | None = None
         self.model: str | None = None
         self.service_tier: str | None = None
@@ -186,9 +188,9 @@ class ChatReader:
 
     @property
     def complete(self) -> bool:
-        """Whether every choice has a finish reason, or `done` was said; never after an error."""
+        """Whether every choice has a finish reason, or `done` was said; not once an error came before that."""
         if self.error is not None:
-            return False
+            return self.error_is_late
         return self._done or (bool(self._choices) and all(c.finish_reason for c in self._choices.values()))
 
     @property
@@ -248,6 +250,7 @@ class ChatReader:
             if "choices" in chunk or not (chunk.get("object") == "error" or type(words) is str):
                 return False
             found = chunk
+        self.error_is_late = self.complete
         self.error = copied(found) if type(found) is dict else {"message": str(found)}
         return True
 

@@ -76,6 +76,7 @@ class ResponsesReader:
             between two messages included) unless a server takes back what it streamed.
         usage: the usage block as sent (`Usage.from_dict` reads it), or None.
         error: the error of an ``error`` event or of a failed response, or None.
+        error_is_late: whether it came after the end of the answer.
         id: the response's id, or None.
         model: the model that answered, or None.
         service_tier: as the server said, or None.
@@ -95,6 +96,7 @@ class ResponsesReader:
         self.text_delta = ""
         self.usage: dict[str, Any] | None = None
         self.error: dict[str, Any] | None = None
+        self.error_is_late = False
         self.id: str | None = None
         self.model: str | None = None
         self.service_tier: str | None = None
@@ -194,7 +196,7 @@ class ResponsesReader:
 
     @property
     def complete(self) -> bool:
-        """Whether an event said how the response ended, or `done` was said; never after an ``error`` event."""
+        """Whether an event said how the response ended, or `done` was said and no ``error`` event came."""
         return self._ended or (self._done and self.error is None)
 
     @property
@@ -291,6 +293,7 @@ class ResponsesReader:
                 index = place_of(event, "content_index") or 0
                 self._item(event, "message").note("content", index, "output_text", "annotations", [note])
         elif kind == "error":
+            self.error_is_late = self._ended and self.error is None
             self.error = error_in(event)
         elif type(event.get("response")) is dict:
             self._note_response(event["response"], ends=kind not in STARTS)
