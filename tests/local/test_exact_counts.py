@@ -61,3 +61,13 @@ def test_a_count_beyond_the_room_folds_before_it_is_sent(monkeypatch):
         assert len(calls) == len(chat.conversation.turns())
         assert chat.conversation.row().folded_to > 0
         assert chat.store.verify()
+
+
+def test_nothing_is_refused_by_an_estimate_that_the_model_itself_does_not_confirm():
+    """A text of one repeated ideograph is some 4,700 tokens by estimate, and 2,600 by count."""
+    policy = voxnb.ContextPolicy(window_tokens=4_096)
+    with voxnb.chat(base_url="local", store=":memory:", policy=policy) as chat:
+        assert chat.ask("字" * 2_600, max_tokens=8).result().usage.prompt_tokens < 3_000
+        with pytest.raises(voxnb.errors.ContextOverflowError):
+            chat.ask("字" * 5_600, max_tokens=8).result()
+        assert chat.store.verify()

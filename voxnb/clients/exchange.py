@@ -262,9 +262,22 @@ class Exchange:
                 tries += 1
             elif begun.call_id is None:
                 break
+        if begun.call_id is None:
+            begun = await self._counted_less(begun, ask)
         if begun.call_id is not None:
             return begun
         raise overflow(begun.layout, folds=self.client.folds)
+
+    async def _counted_less(self, begun: Begun, ask: Ask) -> Begun:
+        """Before a request is refused by an estimate, ask a server that counts exactly; plan again where it counts less."""
+        exact = await self.client.knowledge.exact_tokens(begun.layout, model=self.model, tools=self.tools)
+        if exact is None or exact > begun.layout.limits.hard_tokens:
+            return begun
+        self.client.knowledge.learn(
+            begun.layout, model=self.model, reported_tokens=exact, conversation=begun.conversation.uid
+        )
+        planner = self.planner = await self._current_planner()
+        return await self._plan_again(begun, replace(ask, lay_out=planner.lay_out))
 
     async def _plan_again(self, begun: Begun, ask: Ask) -> Begun:
         now = time.time()
