@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
@@ -277,6 +278,34 @@ def test_recordings_copies_and_names_are_told():
         told_of = str(chat.conversation.redact(1))
         assert "not covered: the recording '/tmp/a.wav'" in told_of
         assert "the name 'xylophonemarmalade and I' shares a word with it; rename()" in told_of
+
+
+def test_traces_that_hold_the_words_are_told(tmp_path, monkeypatch):
+    (tmp_path / "pyproject.toml").write_text("")
+    monkeypatch.chdir(tmp_path)
+    with talking(trace=True) as (_, chat), talking(trace=True) as (_, other):
+        chat.ask(f"My name is {SECRET}\nand Ünal").result(WAIT_S)
+        other.ask("Who am I?").result(WAIT_S)
+        assert SECRET in Path(chat.trace).read_text()
+        aside = Path(f"{chat.trace}.1")
+        aside.write_bytes(Path(chat.trace).read_bytes())
+        (gone := Path(f"{chat.trace}.2")).write_bytes(aside.read_bytes())
+        os.utime(gone, (1, 1))  # it ended long before the turn
+        (cut := Path(f"{other.trace}.1")).write_text('{"cut_to_bytes":7,"text":"My"}')
+        redaction = chat.conversation.redact(1)
+        assert redaction.elsewhere == tuple(
+            f"the trace {str(path)!r}" for path in sorted([Path(chat.trace), aside, cut])
+        )
+        assert f"not covered: the trace {str(chat.trace)!r}" in str(redaction)
+
+
+def test_a_short_text_is_found_in_a_trace_where_it_was_all_that_was_said(tmp_path, monkeypatch):
+    (tmp_path / "pyproject.toml").write_text("")
+    monkeypatch.chdir(tmp_path)
+    with talking(trace=True) as (_, chat), talking(trace=True) as (_, other):
+        chat.ask("4711").result(WAIT_S)
+        other.ask("Is it 47110?").result(WAIT_S)
+        assert [str(chat.trace) in place for place in chat.conversation.redact(1).elsewhere] == [True]
 
 
 def test_copies_from_before_a_change_of_schema_are_told(tmp_path):

@@ -26,8 +26,8 @@ from voxnb.runtime import config, loop
 from voxnb.runtime.dispatch import Dispatcher, Watcher
 from voxnb.runtime.event_wait import EventWait
 from voxnb.runtime.stats import Counters, Statistics
-from voxnb.runtime.trace import Trace
-from voxnb.store.context_store import FOLDER, ignore_in_git
+from voxnb.runtime.trace import TRACES, Trace
+from voxnb.store.context_store import ignore_in_git
 from voxnb.store.ids import new_id
 
 FOLD_WAIT_S: Final = 10.0
@@ -130,8 +130,8 @@ class Client:
             self.dispatcher.add(WebSocketEvents.Close, lambda event: callback(event.payload))
         created: dict[str, Any] = {"websocket": self._socket_id}
         if self._parameters.trace:
-            ignore_in_git(config.project_root() / FOLDER)
-            self.transport.trace = Trace(self._file_of("traces", ".jsonl"), hide=self.transport.hide)
+            ignore_in_git(config.project_root() / config.FOLDER)
+            self.transport.trace = Trace(self._file_of(TRACES, ".jsonl"), hide=self.transport.hide)
             created["trace"] = str(self.transport.trace.path)
         if self._parameters.statistics:
             self._statistics_path = self._file_of("statistics", ".json")
@@ -147,7 +147,7 @@ class Client:
 
     def _file_of(self, kind: str, ending: str) -> Path:
         """Where a file about this client belongs: in the project's folder that git ignores."""
-        folder = config.project_root() / FOLDER
+        folder = config.project_root() / config.FOLDER
         return folder / kind / (time.strftime("%Y%m%d-%H%M%S-") + self._id + ending)
 
     # -- VoxEngine's methods ------------------------------------------------------------------

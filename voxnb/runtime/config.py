@@ -42,6 +42,10 @@ def load(name: str) -> Any:
     return getattr(importlib.import_module(module), attribute)
 
 
+FOLDER: Final = ".voxnb"
+"""The folder at the project root for what belongs to it and not into its repository."""
+
+
 def project_root() -> Path:
     """The nearest folder at or above the working directory with ``.git`` or ``pyproject.toml``, else the working directory."""
     here = Path.cwd()

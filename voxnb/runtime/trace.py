@@ -13,7 +13,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Final
@@ -29,6 +29,43 @@ KEPT_FILES: Final = 3
 
 MOST_LINE_BYTES: Final = 4 * 1024 * 1024
 """A longer message is cut in the trace, and says so."""
+
+TRACES: Final = "traces"
+"""Where traces lie, in the project's folder."""
+
+SHORT_CHARS: Final = 12
+_CUT: Final = b'"cut_to_bytes":'
+
+
+def traces_holding(folders: Iterable[Path], texts: Iterable[str], *, since: float) -> list[str]:
+    """Paths of the traces that hold one of the texts, or may: a line of theirs was cut, or they cannot be read.
+
+    Args:
+        folders: where traces lie; one that is not there has none.
+        texts: as they were said; one of less than `SHORT_CHARS` counts only where it is all that was said.
+        since: UNIX seconds; a trace that ended before is not read.
+    """
+    needles = [_CUT, *dict.fromkeys(_needle(text) for text in texts if text)]
+    found = [path for folder in folders for path in sorted(folder.glob("*.jsonl*")) if _holds(path, needles, since)]
+    return [str(path) for path in found]
+
+
+def _needle(text: str) -> bytes:
+    quoted = json.dumps(text, ensure_ascii=False)
+    return (quoted if len(text) < SHORT_CHARS else quoted[1:-1]).encode("utf-8", "replace")
+
+
+def _holds(path: Path, needles: Iterable[bytes], since: float) -> bool:
+    try:
+        # A second less: file systems' clocks are coarse.
+        if path.stat().st_mtime < since - 1:
+            return False
+        held = path.read_bytes()
+    except FileNotFoundError:  # put aside or removed meanwhile
+        return False
+    except OSError:
+        return True
+    return any(needle in held for needle in needles)
 
 
 class Trace:

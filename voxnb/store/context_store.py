@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from voxnb.store.prompts import Prompt
     from voxnb.store.report import ExportReport, ImportReport
 
-FOLDER: Final = ".voxnb"
 FILE: Final = "store.db"
 
 
@@ -61,7 +60,7 @@ class ContextStore(StoreTables):
         file = default_path() if path is None else path
         if str(file) != MEMORY:
             file = Path(file).expanduser().absolute()
-            if not read_only and file.parent.name == FOLDER:
+            if not read_only and file.parent.name == config.FOLDER:
                 with mapped(str(file)):
                     ignore_in_git(file.parent)
         self.database = Database(file, read_only=read_only)
@@ -390,7 +389,7 @@ class ContextStore(StoreTables):
 def default_path() -> Path | str:
     """Where a store is kept that nobody named."""
     named = config.default_store_path()
-    return named if named is not None else config.project_root() / FOLDER / FILE
+    return named if named is not None else config.project_root() / config.FOLDER / FILE
 
 
 def ignore_in_git(folder: Path) -> None:

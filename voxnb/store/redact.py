@@ -21,6 +21,8 @@ from typing import Final
 
 from voxnb.errors import ConversationError
 from voxnb.memory.past import REDACTED
+from voxnb.runtime import config
+from voxnb.runtime.trace import SHORT_CHARS, TRACES, traces_holding
 from voxnb.store import erase
 from voxnb.store.database import Database
 from voxnb.store.ending import close_expired
@@ -61,7 +63,8 @@ class Redaction:
         summaries: ids of the summaries that are stale now, their text blanked.
         unfolded: names of conversations whose summary was among them.
         notes: how many notes on these were blanked.
-        elsewhere: what may still hold the words and is not this store's to change: recordings, copies, names.
+        elsewhere: what may still hold the words and is not this store's to change: recordings, traces, copies,
+            names.
     """
 
     turns: tuple[str, ...]
@@ -94,20 +97,23 @@ def redact(database: Database, row: ConversationRow, turn_id: int, *, now: float
     """
 
     def work(c: sqlite3.Connection) -> Redaction:
-        return blank(c, row, turn_id, now=now, copies=copies_beside(database.path))
+        return blank(c, row, turn_id, now=now, path=database.path)
 
     return erase.for_good(database, work, what=f"the turn of {row.name!r} is redacted")
 
 
-def blank(
-    c: sqlite3.Connection, row: ConversationRow, turn_id: int, *, now: float, copies: Iterable[str] = ()
-) -> Redaction:
+def blank(c: sqlite3.Connection, row: ConversationRow, turn_id: int, *, now: float, path: str) -> Redaction:
     """Take the words out of the tables; called inside a transaction."""
     close_expired(c, row, now=now)
     family = family_of(c, turn_id)
     turns = _alike(c, turn_id, family)
     words = words_of(_said(c, turns))
-    elsewhere = [*_recordings(c, turns), *_named(c, family, words), *(f"the copy {name!r}" for name in copies)]
+    elsewhere = [
+        *_recordings(c, turns),
+        *_traces(c, turns, path),
+        *_named(c, family, words),
+        *(f"the copy {name!r}" for name in copies_beside(path)),
+    ]
     stale, unfolded, notes = _blank_all(c, turns, family, words, now=now)
     erase.sweep_values(c)
     c.execute("INSERT INTO message_fts (message_fts) VALUES ('optimize')")
@@ -288,6 +294,19 @@ def _named(c: sqlite3.Connection, family: Iterable[int], words: frozenset[str]) 
 def _recordings(c: sqlite3.Connection, turns: Iterable[int]) -> list[str]:
     rows = c.execute(f"SELECT path FROM media WHERE path IS NOT NULL AND turn IN ({_list(turns)}) ORDER BY id")
     return [f"the recording {path!r}" for (path,) in rows]
+
+
+def _traces(c: sqlite3.Connection, turns: Iterable[int], path: str) -> list[str]:
+    """Traces of clients in the store's folder and in the project's: later requests carried the words, too."""
+    (since,) = c.execute(f"SELECT min(created_at) FROM turn WHERE id IN ({_list(turns)})").fetchone()
+    rows = c.execute(f"SELECT text, extra FROM message WHERE text != ? AND turn IN ({_list(turns)})", (REDACTED,))
+    texts: list[str] = []
+    for text, extra in rows:
+        # A short text of its own may be everything that was said; in the extra it is a kind or a name.
+        texts += [text, *(held for held in _texts(json.loads(extra or "null")) if len(held) >= SHORT_CHARS)]
+    homes = dict.fromkeys([Path(path).parent, config.project_root() / config.FOLDER])
+    folders = [home / TRACES for home in homes if home.name == config.FOLDER]
+    return [f"the trace {name!r}" for name in traces_holding(folders, texts, since=since)]
 
 
 def copies_beside(path: str) -> list[str]:
