@@ -27,6 +27,9 @@ DELTA = ChatCompletionsAPIEvents.ContentDelta.value
 DONE = ChatCompletionsAPIEvents.ContentDone.value
 ERROR = ChatCompletionsAPIEvents.ChatCompletionsAPIError.value
 
+PATIENCE_S = 60.0
+"""Until a test gives up: on a busy machine everything takes its time."""
+
 
 class Slot:
     """A conversation: one turn at a time, in the order of asking."""
@@ -578,45 +581,62 @@ def test_awaiting_on_the_background_loop_works(client):
 # Interrupts
 
 
-def interrupt_after(seconds):
-    timer = threading.Timer(
-        seconds, lambda: signal.raise_signal(signal.SIGINT) if os.name == "nt" else os.kill(os.getpid(), signal.SIGINT)
-    )
-    timer.start()
-    return timer
-
-
 def drain(turn):
     for _ in turn:
         pass
 
 
+def interrupt_while_waiting():
+    """Interrupt the main thread once it waits for a turn, however long a busy machine takes until then."""
+    main = threading.main_thread().ident
+
+    def waits():
+        frame = sys._current_frames()[main]
+        names = []
+        while frame is not None:
+            names.append((frame.f_code.co_filename, frame.f_code.co_name))
+            frame = frame.f_back
+        return names[0] == (threading.__file__, "wait") and (loop.__file__, "block") in names
+
+    def work():
+        until(waits, limit_s=PATIENCE_S)
+        signal.raise_signal(signal.SIGINT) if os.name == "nt" else os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+def then_silence(one, text):
+    """One delta, and a pause that only a cancellation ends."""
+    yield text
+    one.pause_s = 3600
+    yield "never"
+
+
 @pytest.mark.parametrize(
     "wait", [lambda t: t.result(), drain, lambda t: gather([t], progress=False), lambda t: t.show(wait=True)]
 )
-def test_an_interrupt_stores_the_partial_and_goes_on_within_a_second(client, wait, capsys):
-    one = client(["a"] * 10000, pause_s=0.005)
-    turn = one.ask()
+def test_an_interrupt_stores_the_partial_and_goes_on(client, wait, capsys):
+    one = client()
+    turn = one.ask(deltas=then_silence(one, "a"))
     next(iter(turn))
-    timer = interrupt_after(0.2)
-    began = time.monotonic()
+    interrupt = interrupt_while_waiting()
     with pytest.raises(KeyboardInterrupt):
         wait(turn)
-    assert time.monotonic() - began < 8
-    assert one.partials == [turn.result(1).text]
-    timer.join()
+    interrupt.join()
+    assert turn.result(PATIENCE_S).finish_reason == "cancelled"
+    assert one.partials == [turn.result().text] == ["a"]
 
 
 def test_interrupting_a_silent_wait_is_noticed(client, gate):
     turn = client(gate=gate).ask()
-    timer = interrupt_after(0.1)
-    began = time.monotonic()
+    interrupt = interrupt_while_waiting()
     with pytest.raises(KeyboardInterrupt):
         turn.result()
-    assert time.monotonic() - began < 8
+    interrupt.join()
     with pytest.raises(TurnCancelledError):
-        turn.result(1)
-    timer.join()
+        turn.result(PATIENCE_S)
 
 
 def test_an_interrupt_while_only_listeners_run_keeps_the_reply(client):
@@ -624,28 +644,26 @@ def test_an_interrupt_while_only_listeners_run_keeps_the_reply(client):
     one.on(DONE, lambda event: gate.wait(10))
     turn = one.ask()
     until(lambda: turn.state == "complete")
-    timer = interrupt_after(0.1)
+    interrupt = interrupt_while_waiting()
     with pytest.raises(KeyboardInterrupt):
         turn.result()
+    interrupt.join()
     gate.set()
-    assert turn.result(5).text == "Hello"
-    timer.join()
+    assert turn.result(PATIENCE_S).text == "Hello"
 
 
 def test_ctrl_c_in_asyncio_run_ends_a_blocking_wait_inside_it(client):
-    one = client(["a"] * 10000, pause_s=0.005)
-    turn = one.ask()
+    one = client()
+    turn = one.ask(deltas=then_silence(one, "a"))
 
     async def main():
         turn.result()  # a sync call in async code: its loop cannot run the handler's cancellation
 
-    timer = interrupt_after(0.2)
-    began = time.monotonic()
+    interrupt = interrupt_while_waiting()
     with pytest.raises(KeyboardInterrupt):
         asyncio.run(main())
-    assert time.monotonic() - began < 8
-    assert one.partials
-    timer.join()
+    interrupt.join()
+    until(lambda: one.partials, limit_s=PATIENCE_S)
 
 
 # A failure nobody saw
