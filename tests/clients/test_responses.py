@@ -493,7 +493,9 @@ def test_it_is_awaited_too():
 
 # -- laws -------------------------------------------------------------------------------------
 
-steps = st.lists(st.sampled_from(["say", "reasoned", "call", "undo", "retry", "fork"]), min_size=1, max_size=8)
+steps = st.lists(
+    st.sampled_from(["say", "reasoned", "call", "prompt", "undo", "retry", "fork"]), min_size=1, max_size=8
+)
 
 
 @settings(max_examples=12)
@@ -513,6 +515,8 @@ def test_whatever_is_done_every_request_can_be_rebuilt_and_none_is_refused(todo)
                 if answer.tool_calls:
                     output = {"type": "function_call_output", "call_id": answer.tool_calls[0]["id"], "output": "1"}
                     chat.create_responses(input=[output]).result(WAIT_S)
+            elif step == "prompt":
+                chat.create_responses(prompt={"id": "pmpt_1"}).result(WAIT_S)
             elif len(talk):
                 {"undo": talk.undo, "retry": lambda: talk.retry().result(WAIT_S), "fork": talk.fork}[step]()
             chat.idle().result(WAIT_S)

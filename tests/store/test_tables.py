@@ -28,7 +28,7 @@ DESIGN = {
     "summaries": "summary_id, conversation_id, round, previous_id, state, text, tokens, first_seq, last_seq, turn_count, prompt_id, "
     "prompt_name, prompt_version, model, reason, tokens_before, tokens_after, cost_usd, duration_ms, created_at",
     "coverage": "summary_id, conversation_id, turn_id, seq, content_hash",
-    "calls": "call_id, conversation_id, turn_id, summary_id, purpose, model, base_url_host, request_id, estimated_prompt_tokens, "
+    "calls": "call_id, conversation_id, turn_id, summary_id, purpose, model, base_url_host, request_id, reply_id, estimated_prompt_tokens, "
     "prompt_tokens, completion_tokens, cached_tokens, token_error, cost_usd, retries, first_token_ms, duration_ms, status, error, "
     "created_at",
     "events": "event_id, conversation_id, turn_id, seq, name, payload, created_at",

@@ -370,7 +370,6 @@ class TestBody:
             "tools": [{"type": "function", **function}, {"type": "web_search"}, {"type": "custom", "name": "g"}],
             "tool_choice": {"type": "function", "name": "f"},
             "text": {"verbosity": "low", "format": {"type": "json_schema", **schema}},
-            "input": [],
         }
 
     def test_the_given_body_is_not_changed(self):

@@ -24,6 +24,13 @@ _KINDS: Final[Mapping[str, tuple[type, ...]]] = {
 
 _WORDS: Final[Mapping[Any, str]] = {str: "a str", list: "a list of dicts", Mapping: "a dict"}
 
+_NOT_BODY: Final[Mapping[str, str]] = {
+    "extra_headers": "give the client openai_client=AsyncOpenAI(default_headers=…), whose headers it takes over",
+    "extra_query": "give the client openai_client=AsyncOpenAI(default_query=…), whose query it takes over",
+    "timeout": "give the client timeout_s=…, and .result(timeout_s) for the longest wait",
+}
+"""What the openai package takes beside a request's body → what to use here."""
+
 
 class SummaryPrompt:
     """The instruction for summaries: literal text, or a saved prompt with its name and version."""
@@ -38,6 +45,26 @@ class SummaryPrompt:
             )
         for text in prompt_warnings(self.text):
             warnings.warn(text, stacklevel=5)
+
+
+def as_body(given: Mapping[str, Any]) -> dict[str, Any]:
+    """A request in the openai package's spelling as a body: ``extra_body`` goes into it and wins.
+
+    Raises:
+        ParameterError: what is no part of a body, with what to use instead; an ``extra_body`` that is no dict.
+
+    >>> as_body({"model": "m", "extra_body": {"top_k": 5}})
+    {'model': 'm', 'top_k': 5}
+    """
+    body = dict(given)
+    extra = body.pop("extra_body", None)
+    for name, instead in _NOT_BODY.items():
+        if body.get(name) is not None:
+            raise ParameterError(f"{name} is no part of a request here; {instead}", name=name)
+        body.pop(name, None)
+    if not isinstance(extra, Mapping | None):
+        raise ParameterError(f"extra_body is {extra!r} ({type(extra).__name__}), expected a dict", name="extra_body")
+    return {**body, **(extra or {})}
 
 
 def check_body(body: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from voxnb.clients.body import as_body
 from voxnb.clients.dialect import CHAT
 from voxnb.clients.turn import Turn
 from voxnb.clients.verbs import SpeakingClient
@@ -44,7 +45,7 @@ class ChatCompletionsAPIClient(SpeakingClient):
 
         Args:
             parameters: the request's body (``model``, ``messages``, ``tools`` …); unknown keys pass through. What `ask`
-                says of ``tools``, ``run_tools`` and ``response_format`` holds here too.
+                says of ``tools``, ``run_tools`` and ``response_format`` holds here too, and ``extra_body`` is merged into it.
             **request: the same as keywords.
 
         Raises:
@@ -52,7 +53,7 @@ class ChatCompletionsAPIClient(SpeakingClient):
             ParameterError: no model; a function that cannot be a tool, a type that has no schema.
             ClientClosedError: after close().
         """
-        body = {**(parameters or {}), **request}
+        body = as_body({**(parameters or {}), **request})
         messages = parse_messages(body.pop("messages", None))
         return self._ask(messages, body)
 
@@ -83,7 +84,8 @@ class ChatCompletionsAPIClient(SpeakingClient):
             ParameterError: a function that cannot be a tool, a type that has no schema.
             ClientClosedError: after close().
         """
-        return self._ask([self._question(text, attach, request)], dict(request))
+        body = as_body(request)
+        return self._ask([self._question(text, attach, body)], body)
 
     # One line each, so that editors see them; `voxengine.METHODS` is the table.
     createChatCompletions = create_chat_completions  # noqa: N815 - VoxEngine's spelling

@@ -75,6 +75,7 @@ class Dialect:
         api: its name in the store.
         what: what an answer is called in messages.
         call: the method that takes a whole request, ``create_…``; said where `ask` is given what belongs there.
+        says: key of a body that holds what is said.
         path: below the base URL.
         connector: what `ConnectorInformation` calls it.
         events: its namespace.
@@ -82,6 +83,7 @@ class Dialect:
         priced: keys of a body that cost prompt tokens beside the messages.
         limits: keys of a body that bound the reply, in tokens.
         held: keys of a body by which the server is told to take the history from a place of its own.
+        prompts: keys of a body that name a prompt which the server keeps, and which may say the model too.
         read: makes a reader from the wanted events and the body that was sent.
         write: body without messages, messages → body as it is sent, streamed. The messages before the count given as
             ``leading`` are the conversation's instructions.
@@ -94,6 +96,7 @@ class Dialect:
     api: str
     what: str
     call: str
+    says: str
     path: str
     connector: str
     events: type[EventNamespace]
@@ -101,12 +104,17 @@ class Dialect:
     priced: tuple[str, ...]
     limits: tuple[str, ...]
     held: tuple[str, ...]
+    prompts: tuple[str, ...]
     read: Callable[[Container[str], Mapping[str, Any]], Reader]
     write: Callable[[Mapping[str, Any], Sequence[Mapping[str, Any]], int], dict[str, Any]]
     replay: Callable[[str, str | None, Mapping[str, Any], str], dict[str, Any]]
     kept: Callable[[Reader, int], Kept]
     stored: Callable[[dict[str, Any]], dict[str, Any]] = dict
     pending: Callable[[Reader], str | None] = lambda _: None
+
+    def is_whole(self, body: Mapping[str, Any]) -> bool:
+        """Whether a body says what is asked without a message: what the server keeps does."""
+        return any(body.get(name) is not None for name in (*self.held, *self.prompts))
 
     def split(self, body: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
         """A body without messages, as (parameters, what costs prompt tokens or None)."""
@@ -152,6 +160,7 @@ CHAT: Final = Dialect(
     api="chat",
     what="chat completion",
     call="create_chat_completions",
+    says="messages",
     path="/chat/completions",
     connector="/openai/chat_completions",
     events=ChatCompletionsAPIEvents,
@@ -159,6 +168,7 @@ CHAT: Final = Dialect(
     priced=("tools", "functions", "response_format"),
     limits=("max_completion_tokens", "max_tokens"),
     held=(),
+    prompts=(),
     read=_read_chat,
     write=_write_chat,
     replay=_replay_chat,

@@ -227,6 +227,7 @@ class Exchange:
             host=client.host,
             api=self.dialect.api,
             held_by=self.held_by,
+            whole=self.dialect.is_whole(self.parameters),
             reuse_after=client.reuse_cursor if own and self.again is None else None,
             again=self.again,
         )
@@ -530,15 +531,18 @@ class Exchange:
         self.client.reuse_cursor = reused.cursor
         said, reason = reused.message, reused.finish_reason or "stop"
         reader = self.streaming.reader = self.dialect.read(self.client.wanted, {})
-        events = reader.feed_completion(self.dialect.replay(reused.turn.uid, reused.model, said, reason))
+        events = reader.feed_completion(
+            self.dialect.replay(reused.reply_id or reused.turn.uid, reused.model, said, reason)
+        )
         self.streaming._push(reader.text_delta)  # noqa: SLF001 - the client drives its turns
         self.streaming._emit([*events, *reader.finish()])  # noqa: SLF001 - the client drives its turns
 
     async def _end_reused(self, reused: Reused) -> None:
         await self._read_form(self.streaming.reader.message)
         reply = self.streaming.reply(turn_id=reused.turn.uid, warnings=self.warnings)
+        reply = replace(self._completed(reply, reused.turn.uid, reused=True), id=reused.reply_id)
         self._stored = True
-        self.turn._store(self._completed(reply, reused.turn.uid, reused=True))  # noqa: SLF001 - the client drives its turns
+        self.turn._store(reply)  # noqa: SLF001 - the client drives its turns
 
     def _look_at_answer(self, layout: Layout) -> None:
         """What could not be read of it, and whether the server silently cut the prompt."""

@@ -66,6 +66,11 @@ _SENT: Final = tuple(
     )
 )
 
+_NAMED: Final = re.compile(
+    r"\bwith id\b.+\bnot found\b|\bno such \w+ object\b|'[a-z]{2,10}_\w+' not found", re.IGNORECASE
+)
+"""How the service says that an item, a response, a conversation or a file is not there."""
+
 _STATUS_OF_TYPE: Final = {
     "invalid_request_error": 400,
     "exceed_context_size_error": 400,
@@ -142,6 +147,8 @@ def refusal(
         text = _status_text(
             status_code, status=status, endpoint=endpoint, url=url, model=model, code=facts["code"], wait_s=wait_s
         )
+        if status_code == 404 and _NAMED.search(told) and not (model and model in told):
+            text = f"{endpoint.host} does not have what the request names ({status})"
     if told and facts["param"] and facts["param"] not in told:
         told = f"{told} (parameter {facts['param']!r})"
     return status_error(status_code)(f"{text}: {told}" if told else text, **facts)

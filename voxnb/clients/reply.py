@@ -36,6 +36,8 @@ class Reply:
         cost_usd: what they cost, or None where a price is not known.
         finish_reason: the API's (``stop``, ``length``, ``tool_calls`` …), ``cancelled``, or None where the
             server gave none.
+        id: the service's id of the answer (``chatcmpl-…``, ``resp_…``), of the last one of a tool loop: what
+            ``previous_response_id`` takes. None where the server gave none, or the store that answered does not know it.
         turn: id of the turn, or None where nothing is stored.
         warnings: what should be known about this reply, one sentence each.
         tool_runs: what `run_tools` ran for it, in order: ``name``, ``arguments``, ``result``, ``error``, ``duration_ms``.
@@ -52,6 +54,7 @@ class Reply:
     usage: Usage = field(default_factory=Usage)
     cost_usd: float | None = None
     finish_reason: str | None = None
+    id: str | None = None
     turn: str | None = None
     warnings: tuple[str, ...] = ()
     tool_runs: tuple[ToolRun, ...] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from voxnb.clients.body import as_body
 from voxnb.clients.responses_dialect import RESPONSES
 from voxnb.clients.turn import Turn
 from voxnb.clients.verbs import SpeakingClient
@@ -53,16 +54,18 @@ class ResponsesAPIClient(SpeakingClient):
 
         Args:
             parameters: the request's body (``model``, ``input``, ``instructions``, ``tools`` …); ``input`` is a text
-                or a list of items or messages, unknown keys pass through. What `ask` says of ``tools``, ``run_tools`` and
-                ``text_format`` holds here too.
+                or a list of items or messages, and may be left out where a ``prompt``, ``previous_response_id`` or
+                ``conversation`` says what is asked; unknown keys pass through, ``extra_body`` is merged into it. What `ask`
+                says of ``tools``, ``run_tools`` and ``text_format`` holds here too.
             **request: the same as keywords.
 
         Raises:
             MessageError: ``input`` is neither a text nor a list of items.
-            ParameterError: no model; a function that cannot be a tool, a type that has no schema.
+            ParameterError: nothing is said, no model (a ``prompt`` may have its own); a function that cannot be a tool, a
+                type that has no schema.
             ClientClosedError: after close().
         """
-        body = {**(parameters or {}), **request}
+        body = as_body({**(parameters or {}), **request})
         messages = parse_messages(from_input(body.pop("input", None)))
         return self._ask([*_instructions(body), *messages], self._completed(body))
 
@@ -83,7 +86,7 @@ class ResponsesAPIClient(SpeakingClient):
             ParameterError: a function that cannot be a tool, a type that has no schema.
             ClientClosedError: after close().
         """
-        body = dict(request)
+        body = as_body(request)
         question = self._question(text, attach, body)
         return self._ask([*_instructions(body), question], self._completed(body))
 

@@ -33,7 +33,6 @@ from voxnb.wire.unicode import whole_unicode
 if TYPE_CHECKING:
     from voxnb.clients.text import TextClient
 
-
 END_WAIT_S: Final = 5.0
 """How long a whole reply waits for the end of its stream."""
 
@@ -65,8 +64,7 @@ class Streaming:
         self.request_id: str | None = None
         self.retries = 0
         self.chunks = 0
-        self.bytes_sent = 0
-        self.bytes_received = 0
+        self.bytes_sent = self.bytes_received = 0
         self.dialect = client.DIALECT
         self.counted_by = [client.counters]
         self.reader = self.dialect.read((), {})
@@ -83,6 +81,7 @@ class Streaming:
         """
         other = Streaming(self.client, self.turn, model=self.model, lead=lead)
         other._before = self.spent
+        other.reader.id = self.reader.id  # of the newest answer, until the next one has one
         return other
 
     async def run(self, body: Mapping[str, Any], *, purpose: str = "turn") -> None:
@@ -355,6 +354,7 @@ class Streaming:
             duration_ms=(time.monotonic() - self.began) * 1000,
             status=status,
             error=error,
+            reply_id=self.reader.id,
         )
 
     @property
@@ -385,6 +385,7 @@ class Streaming:
             usage=spent.usage,
             cost_usd=spent.cost_usd,
             finish_reason=finish_reason or self.reader.finish_reason,
+            id=self.reader.id,
             turn=turn_id,
             warnings=tuple(warnings),
         )

@@ -139,10 +139,13 @@ class TextClient(Client):
         self._check_open()
         body["model"] = body.get("model") or self._parameters.model or self.default_model
         if not body["model"]:
-            raise ParameterError('no model: give model="…" to the client or to the request', name="model")
+            if not any(body.get(name) for name in self.DIALECT.prompts):
+                raise ParameterError('no model: give model="…" to the client or to the request', name="model")
+            del body["model"]
         body.pop("stream", None)
-        if self._store is not None and not messages:
-            raise ParameterError("messages is empty; add what the user says", name="messages")
+        if self._store is not None and not messages and not self.DIALECT.is_whole(body):
+            name = self.DIALECT.says
+            raise ParameterError(f"{name} is empty; add what the user says", name=name)
         extras = self.extras.take(body, again=again is not None)
         check_body(body)
         if self.endpoint.is_local and self.transport.later is None and running() is None:
@@ -150,7 +153,7 @@ class TextClient(Client):
         turn = Turn(client=self)
         if self._store is not None:
             # Loads the encoding in the caller's thread: it takes a moment the first time, and the loop must not.
-            self.measure_of(body["model"])
+            self.measure_of(body.get("model"))
             talk = conversation or self._conversation
             check_not_inside(talk)
             kind = Rounds if extras.run else Exchange

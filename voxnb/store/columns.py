@@ -270,6 +270,7 @@ CALLS: Final = Table(
         "model": Column("x.model"),
         "base_url_host": Column("x.base_url_host"),
         "request_id": Column("x.request_id"),
+        "reply_id": Column("json_extract(x.plan, '$.reply')"),
         "estimated_prompt_tokens": Column("x.estimated_prompt_tokens", COUNT),
         "prompt_tokens": Column("x.prompt_tokens", COUNT),
         "completion_tokens": Column("x.completion_tokens", COUNT),

@@ -135,7 +135,8 @@ def end_call(c: sqlite3.Connection, call_id: int, call: CallRecord) -> None:
     """Fill in what is known of a call once it ended."""
     c.execute(
         "UPDATE call SET request_id = ?, prompt_tokens = ?, completion_tokens = ?, cached_tokens = ?, cost_usd = ?, "
-        "retries = ?, first_token_ms = ?, duration_ms = ?, status = ?, error = ? WHERE id = ?",
+        "retries = ?, first_token_ms = ?, duration_ms = ?, status = ?, error = ?, "
+        "plan = json_set(plan, '$.reply', ?) WHERE id = ?",
         (
             call.request_id,
             call.usage.get("prompt_tokens"),
@@ -147,6 +148,7 @@ def end_call(c: sqlite3.Connection, call_id: int, call: CallRecord) -> None:
             call.duration_ms,
             call.status,
             call.error,
+            call.reply_id,
             call_id,
         ),
     )

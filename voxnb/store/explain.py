@@ -145,8 +145,8 @@ def retried(c: sqlite3.Connection, row: ConversationRow, seq: int) -> Asked | No
         return None
     (times,) = c.execute(
         "SELECT count(*) FROM branch b JOIN turn t ON t.branch = b.id AND t.seq = :seq AND t.id < :turn "
-        "JOIN message m ON m.turn = t.id AND m.position = 0 WHERE b.conversation = :conversation "
-        "AND m.hash = (SELECT hash FROM message WHERE turn = :turn AND position = 0)",
+        "JOIN message m ON m.turn = t.id AND m.position = 0 JOIN message n ON n.turn = :turn AND n.position = 0 "
+        "WHERE b.conversation = :conversation AND m.role = n.role AND (m.hash = n.hash OR n.role = 'assistant')",
         {"seq": seq, "turn": turn.id, "conversation": row.id},
     ).fetchone()
     return _asked(c, row, turn)._replace(times=times) if times else None
@@ -157,9 +157,10 @@ def _asked(c: sqlite3.Connection, row: ConversationRow, last: TurnRow) -> Asked:
     said = list(paths.whole_turn(c, last.id).messages)
     while said and said[-1].role == "assistant":
         said.pop()
-    if not said:
+    body = _last_body(c, last.id)
+    if not said and not body:
         raise ConversationError(f"turn {last.seq} of {row.name!r} is an answer to nothing; there is nothing to ask")
-    return Asked(last.id, [m.to_dict() for m in said], _last_body(c, last.id))
+    return Asked(last.id, [m.to_dict() for m in said], body)
 
 
 def _last_body(c: sqlite3.Connection, turn_id: int) -> dict[str, Any]:

@@ -27,20 +27,34 @@ class Fresh(NamedTuple):
 
 
 def new_messages(
-    c: sqlite3.Connection, row: ConversationRow, rest: Sequence[Message], *, last_seq: int | None = None
+    c: sqlite3.Connection,
+    row: ConversationRow,
+    rest: Sequence[Message],
+    *,
+    last_seq: int | None = None,
+    may_be_empty: bool = False,
 ) -> Fresh:
     """The messages that are not stored yet, and how many are.
 
     A list that holds an answer is taken for the whole conversation: it must begin with what is stored. One that ends
     with what was said since the last whole answer says it again: a reply that was cut off there gives way.
     """
-    if not rest:
+    if not rest and not may_be_empty:
         raise MessageError("the request has no message but instructions; add what the user says", index=None)
     last = row.last_seq if last_seq is None else last_seq
     if not any(m.role == "assistant" for m in rest) or last == 0:
         return Fresh(list(rest), 0, last)
     stored, after = paths.history_hashes(c, row.branch, last), last
-    at = match_history(stored, rest)
+    try:
+        at = match_history(stored, rest)
+    except HistoryConflictError as error:
+        if (referred := _reference(rest)) is None:
+            raise
+        raise HistoryConflictError(
+            f"the input refers to the item {referred!r}, which the service keeps; this conversation is sent whole, with "
+            "its items: leave the reference out, or name previous_response_id, whose history the service adds",
+            index=error.index,
+        ) from error
     while at == len(rest) and stored and stored[-1][1] != "complete":
         seq, state, _ = stored.pop()
         after = seq - 1 if state == "partial" else after
@@ -50,6 +64,12 @@ def new_messages(
             "the messages hold nothing that is not stored already; add what the user says next", index=None
         )
     return Fresh(list(rest[at:]), at, after)
+
+
+def _reference(messages: Sequence[Message]) -> str | None:
+    """Id of the first item that a list only refers to, or None."""
+    items = (item for m in messages for item in m.extra.get("items") or () if item.get("type") == "item_reference")
+    return next((str(item.get("id")) for item in items), None)
 
 
 def match_history(stored: Sequence[tuple[int, str, list[tuple[str, str]]]], given: Sequence[Message]) -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from voxnb.errors import ConversationError, ConversationExistsError, HistoryConflictError, MessageError
@@ -50,6 +50,7 @@ class Ask:
         host: whom it goes to.
         api: the interface it is sent over.
         held_by: key of the body by which the server has the history; then the store only records.
+        whole: it may hold no message: what the server keeps says what is asked.
         reuse_after: (seq, position) up to which this client was answered from the store; None: never.
         again: row of the turn that is asked again: the last one, which the new one takes the place of.
     """
@@ -70,6 +71,7 @@ class Ask:
     host: str
     api: str = "chat"
     held_by: str | None = None
+    whole: bool = False
     reuse_after: tuple[int, int] | None = None
     instructions_said: bool = False
     again: int | None = None
@@ -107,6 +109,7 @@ class Reused:
         cursor: (seq, position) after it.
         finish_reason: as stored.
         model: as stored.
+        reply_id: the service's id of the reply, where it is known.
     """
 
     conversation: ConversationRow
@@ -115,7 +118,7 @@ class Reused:
     cursor: tuple[int, int]
     finish_reason: str | None = None
     model: str | None = None
-    usage: Mapping[str, int | None] = field(default_factory=dict)
+    reply_id: str | None = None
 
 
 def begin(c: sqlite3.Connection, ask: Ask, *, now: float) -> Begun | Reused:
@@ -147,7 +150,7 @@ def begin(c: sqlite3.Connection, ask: Ask, *, now: float) -> Begun | Reused:
     elif held:
         new, recognised = [*held, *_after_last_answer(rest)], 0
     else:
-        new, recognised, after = new_messages(c, row, rest)
+        new, recognised, after = new_messages(c, row, rest, may_be_empty=ask.whole)
         row = ledger.move(c, row, seq=after, now=now) if after < row.last_seq else row
     whole = bool(held) or ask.again is not None or ask.held_by is not None
     row, turn, current = place(c, row, ask, new, whole=whole, now=now)
@@ -277,7 +280,7 @@ def place(
         ledger.insert_messages(c, row, turn.id, messages=counted, first_position=len(held), now=now)
         ledger.seal_turn(c, turn.id)
         return ledger.by_id(c, row.id), turn, paths.whole_turn(c, turn.id)
-    groups = [list(new)] if whole else list(group_turns(new))
+    groups = [list(new)] if whole or not new else list(group_turns(new))
     for group in groups[:-1]:
         row = append_turn(c, row, group, measure=ask.measure, now=now)
     counted = [ask.measure(m) for m in groups[-1]]
@@ -320,11 +323,11 @@ def find_reply(
     assert ask.reuse_after is not None
     seq, position = ask.reuse_after
     try:
-        new = new_messages(c, row, rest, last_seq=seq).messages if position == 0 else list(rest)
+        fresh = new_messages(c, row, rest, last_seq=seq, may_be_empty=ask.whole) if position == 0 else None
     except HistoryConflictError:
         return None
-    if position:
-        new = _after_last_answer(new)  # a whole list resent inside a tool loop: the open turn's messages are its end
+    # A whole list resent inside a tool loop: the open turn's messages are its end.
+    new = _after_last_answer(rest) if fresh is None else fresh.messages
     at_seq = seq if position else seq + 1
     turn = paths.turn_at(c, row.branch, at_seq)
     while turn is not None and turn.state == "failed" and not position:  # nobody was answered there
@@ -348,13 +351,25 @@ def find_reply(
     more = len(stored) > len(new) + 1
     cursor = (at_seq, reply_at + 1) if more else (at_seq, 0)
     finish_reason, model = c.execute("SELECT finish_reason, model FROM turn WHERE id = ?", (turn.id,)).fetchone()
-    return Reused(row, turn, message, cursor, "tool_calls" if more else finish_reason, model)
+    return Reused(
+        row, turn, message, cursor, "tool_calls" if more else finish_reason, model, reply_id(c, turn.id, reply_at)
+    )
+
+
+def reply_id(c: sqlite3.Connection, turn_id: int, position: int) -> str | None:
+    """The service's id of a stored reply, or None where no request of the turn brought it."""
+    found = c.execute(
+        "SELECT json_extract(plan, '$.reply') FROM call WHERE turn = ? AND json_extract(plan, '$.upto') = ? "
+        "ORDER BY id DESC LIMIT 1",
+        (turn_id, position),
+    ).fetchone()
+    return None if found is None else found[0]
 
 
 def _same_request(c: sqlite3.Connection, ask: Ask, turn: TurnRow, leading: Sequence[Message], position: int) -> bool:
     """Whether model, parameters, tools and instructions are those of the stored turn's request."""
     plans = c.execute("SELECT plan FROM call WHERE turn = ? AND plan IS NOT NULL ORDER BY id", (turn.id,)).fetchall()
-    plan = next((p for (text,) in plans if (p := json.loads(text))["upto"] > position), None)
+    plan = next((p for (text,) in plans if (p := json.loads(text))["upto"] >= position), None)
     if plan is None:
         return True  # imported or appended: nobody asked for it
     wanted = leading or list(ask.instructions)

@@ -13,7 +13,7 @@ from voxnb.errors import TurnError
 from voxnb.messages import Message
 from voxnb.store import ending, ledger, paths
 from voxnb.store.ending import Ending
-from voxnb.store.journal import Ask, Begun, Reused
+from voxnb.store.journal import Ask, Begun, Reused, reply_id
 from voxnb.store.owner import LEASE_S
 from voxnb.store.request import plan_call
 from voxnb.store.rows import TurnRow
@@ -70,7 +70,14 @@ def next_reply(c: sqlite3.Connection, reused: Reused) -> tuple[list[Message], Re
     more = len(stored) > at + 1
     (reason,) = c.execute("SELECT finish_reason FROM turn WHERE id = ?", (reused.turn.id,)).fetchone()
     cursor = (seq, position + at + 1) if more else (seq, 0)
-    return results[:at], replace(reused, message=message, cursor=cursor, finish_reason="tool_calls" if more else reason)
+    again = replace(
+        reused,
+        message=message,
+        cursor=cursor,
+        finish_reason="tool_calls" if more else reason,
+        reply_id=reply_id(c, reused.turn.id, position + at),
+    )
+    return results[:at], again
 
 
 def length(c: sqlite3.Connection, turn: TurnRow) -> int:

@@ -159,3 +159,4 @@ class CallRecord(NamedTuple):
     duration_ms: float | None
     status: str
     error: str | None
+    reply_id: str | None = None

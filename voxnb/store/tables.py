@@ -76,7 +76,7 @@ def coverage(db: Database, /, **filters: Unpack[Filters]) -> pd.DataFrame:
 
 
 def calls(db: Database, /, **filters: Unpack[Filters]) -> pd.DataFrame:
-    """One row per request to a model; ``token_error`` is reported over estimated prompt tokens, minus 1."""
+    """One row per request to a model; ``token_error`` is reported over estimated prompt tokens, minus 1; ``reply_id`` is a turn's answer at the service."""
     return select(db, "calls", **filters)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from voxnb.memory.past import REDACTED
+from voxnb.memory.past import ANSWERED, REDACTED
 from voxnb.messages import Message
 from voxnb.store import fresh, paths
 from voxnb.store.explain import rebuild
@@ -94,8 +94,9 @@ def _messages(c: sqlite3.Connection) -> Iterator[str]:
         if row[0] != turn[0]:
             yield from check()
             turn, hashes, tokens = row, [], 0
-        if row[5] is None:
-            yield f"turn {row[1]}: has no message"
+        if row[5] is None:  # a prompt of the service was asked, and nothing came (yet)
+            if row[4] in ANSWERED:
+                yield f"turn {row[1]}: has no message"
             continue
         if row[5] != len(hashes):
             yield f"turn {row[1]}: message {len(hashes)} is missing"

@@ -7,6 +7,7 @@ Source: error bodies of api.openai.com, the published request reference, openai-
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Final
 
 from voxnb.testing import service
@@ -124,7 +125,7 @@ LEAST_TOKENS: Final = 16
 def objection(request: Request, models: Sequence[str] | None, shelf: Shelf) -> Status | None:
     """Why the service would not take this Responses request, or None."""
     body = request.json
-    found = service.bad_model(request, models)
+    found = service.bad_model(request, models, may_lack=isinstance(body, dict) and body.get("prompt") is not None)
     if found is not None:
         return found
     found = _bad_parameters(body)
@@ -241,7 +242,7 @@ def _bad_texts(item: Mapping[str, Any], where: str) -> Status | None:
 
 def _bad_company(items: Sequence[Any], known: int, shelf: Shelf) -> Status | None:
     """Items that may not stand together: calls without results, results without calls, reasoning on its own."""
-    for item, following in zip(items, [*items[1:], {}], strict=True):
+    for item, following in pairwise([*items, {}]):
         if item.get("type") == "reasoning" and not _follows(following):
             words = f"Item '{item['id']}' of type 'reasoning' was provided without its required following item."
             return refuse(words, param="input")

@@ -120,8 +120,14 @@ def objection(request: Request, models: Sequence[str] | None) -> Status | None:
     return _bad_messages(body["messages"])
 
 
-def bad_model(request: Request, models: Sequence[str] | None) -> Status | None:
-    """The refusal of a body that is no JSON object, or of its model; None where both are well."""
+def bad_model(request: Request, models: Sequence[str] | None, *, may_lack: bool = False) -> Status | None:
+    """The refusal of a body that is no JSON object, or of its model; None where both are well.
+
+    Args:
+        request: what was asked.
+        models: those that the server has, or None for any.
+        may_lack: it may name none.
+    """
     body = request.json
     if not isinstance(body, dict):
         return refuse(
@@ -129,6 +135,8 @@ def bad_model(request: Request, models: Sequence[str] | None) -> Status | None:
             "library correctly. The OpenAI API expects a JSON payload, but what was sent was not valid JSON.)"
         )
     model = deployment_of(request) or body.get("model")
+    if model is None and may_lack:
+        return None
     if not isinstance(model, str) or not model:
         return refuse("you must provide a model parameter")
     if models is not None and model not in models:

@@ -162,13 +162,13 @@ def to_body(body: Mapping[str, Any], messages: Sequence[Mapping[str, Any]], *, l
     out = dict(body)
     first = list(messages[:leading])
     if first and all(isinstance(m.get("content"), str) for m in first) and not any(ITEMS in m for m in first):
-        said = [m["content"] for m in first]
-        out["instructions"] = "\n\n".join([*said, out["instructions"]] if out.get("instructions") else said)
+        texts = [m["content"] for m in first]
+        out["instructions"] = "\n\n".join([*texts, out["instructions"]] if out.get("instructions") else texts)
         messages = messages[leading:]
     # llama.cpp takes an assistant's message for one only where its type is said; the service does not mind.
-    out["input"] = [
-        {"type": "message", **item} if item.get("role") == "assistant" else item for item in to_input(messages)
-    ]
+    said = [{"type": "message", **item} if item.get("role") == "assistant" else item for item in to_input(messages)]
+    if said:  # nothing is said where a prompt that the service keeps says all
+        out["input"] = said
     if isinstance(tools := out.get("tools"), list | tuple):
         out["tools"] = [_flat(tool) for tool in tools]
     if isinstance(choice := out.get("tool_choice"), Mapping):
