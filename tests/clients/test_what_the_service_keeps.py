@@ -169,6 +169,24 @@ def test_after_a_tool_loop_the_id_is_the_last_answers(remembers):
                 assert list(talk.store.calls()["reply_id"]) == seen
 
 
+def test_a_replayed_tool_loop_has_the_id_that_its_last_answer_had():
+    def weather(city: str) -> str:
+        return f"sunny in {city}"
+
+    call = {"tool_calls": [{"name": "weather", "arguments": {"city": "Ulm"}}]}
+    store = voxnb.ContextStore(":memory:")
+    with testing.server([call, "Sunny."]) as server:
+
+        def run(**more):
+            with client(server, model=MODEL, store=store, conversation="again", **more) as talk:
+                return talk.ask("Weather?", tools=[weather], run_tools=True).result(WAIT_S)
+
+        first, again = run(), run(if_exists="reuse")
+    assert again.reused
+    assert again.id == first.id
+    assert first.id is not None
+
+
 # -- items ------------------------------------------------------------------------------------
 
 
@@ -244,6 +262,19 @@ def test_keys_of_other_providers_reach_them_in_either_spelling(wire, remembers, 
     bodies = asyncio.run(talk())
     assert [{k: body.get(k) for k in extras} for body in bodies] == [extras, extras]
     assert not any("extra_body" in body for body in bodies)
+
+
+def test_the_summarys_request_takes_extra_body_too():
+    given = {"summary_model": TELLER, "policy": small(), "summary_request": {"extra_body": {"top_p": 0.5}}}
+    with testing.server(scripted(chat="Well, #1 it is. " * 8)) as server, client(server, model=MODEL, **given) as talk:
+        for _ in range(4):
+            talk.ask("Tell me more of it. " * 4).result(WAIT_S)
+        talk.conversation.fold().result(WAIT_S)
+    folds = [body for body in sent(server) if body["model"] == TELLER]
+    assert folds
+    assert {body.get("top_p") for body in folds} == {0.5}
+    with pytest.raises(errors.ParameterError, match="timeout is no part of a request"):
+        client(server, model=MODEL, summary_request={"timeout": 5})
 
 
 @pytest.mark.parametrize("name", ["extra_headers", "extra_query", "timeout", "extra_body"])

@@ -12,7 +12,7 @@ from contextvars import Context
 from typing import Any, ClassVar, Final, TypeVar
 
 from voxnb.clients.base import Client
-from voxnb.clients.body import SummaryPrompt, check_body, check_json, question
+from voxnb.clients.body import SummaryPrompt, as_body, check_body, check_json, question
 from voxnb.clients.dialect import Dialect
 from voxnb.clients.ends import error_payload, write_late
 from voxnb.clients.exchange import Exchange
@@ -63,7 +63,7 @@ class TextClient(Client):
 
     def __init__(self, parameters: ChatParameters) -> None:
         p = parameters
-        check_json({"metadata": dict(p.metadata), "summary_request": dict(p.summary_request)})
+        check_json({"metadata": dict(p.metadata), "summary_request": as_body(p.summary_request)})
         self.summary_prompt = SummaryPrompt(p.summary_prompt)
         self.policy: ContextPolicy = ContextPolicy() if p.policy is None else p.policy
         if not isinstance(self.policy, ContextPolicy):
@@ -312,7 +312,7 @@ class TextClient(Client):
         window = client.knowledge.window_tokens(model)
         if client.policy.window_tokens and (client is not self or model == self._model()):
             window = min(window, client.policy.window_tokens)
-        return SummaryWriter(client, owner=self, model=model, window_tokens=window, request=p.summary_request)
+        return SummaryWriter(client, owner=self, model=model, window_tokens=window, request=as_body(p.summary_request))
 
     @property
     def fold_sampling(self) -> Mapping[str, Any]:
