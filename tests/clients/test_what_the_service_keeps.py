@@ -35,7 +35,9 @@ def said(conversation):
 
 def test_a_prompt_alone_is_a_turn_whose_model_is_the_prompts():
     with testing.server(["One.", "Two."]) as server, client(server) as talk:
-        assert str(talk.create_responses(prompt=PROMPT).result(WAIT_S)) == "One."
+        reply = talk.create_responses(prompt=PROMPT).result(WAIT_S)
+        assert str(reply) == "One."
+        assert "the context window of the prompt's model is not known" in reply.warnings[0]
         talk.ask("And?", model=MODEL).result(WAIT_S)
         conversation = talk.conversation
         assert said(conversation) == [(None, "One."), ("And?", "Two.")]

@@ -90,8 +90,9 @@ class Knowledge:
         if found is None:
             found = self._client.policy.window_tokens
         if found is None:
+            whose = repr(model) if model else "the prompt's model"
             self._warnings.append(
-                f"the context window of {name!r} is not known; {DEFAULT_WINDOW_TOKENS:,} tokens are assumed, "
+                f"the context window of {whose} is not known; {DEFAULT_WINDOW_TOKENS:,} tokens are assumed, "
                 "set policy=ContextPolicy(window_tokens=…)"
             )
             found = DEFAULT_WINDOW_TOKENS
