@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import select
 import subprocess
 import sys
 import textwrap
@@ -41,6 +42,12 @@ KERNEL = """
             call.wait_closed(30)
     print(client.statistics().audio_dropped_ms, flush=True)
 """
+
+BUSY_S = 6
+"""How long the cell holds the interpreter: three times as long as the test needs on a machine that is free."""
+
+LONGEST_GAP_MS = 1_500
+"""A sound that waited for the cell would have gaps of seconds."""
 
 LOUD = bytes((n * 37) % 128 for n in range(160))
 
@@ -96,6 +103,15 @@ def kernel(how):
             process.stdout.close()
 
 
+def until(found, *, at_least):
+    """What is found, as soon as there is enough of it; at the latest when the cell must have ended."""
+    end = time.monotonic() + BUSY_S
+    while len(found()) < at_least and time.monotonic() < end:
+        time.sleep(0.005)
+    assert len(found()) >= at_least
+    return found()
+
+
 def gaps_ms(times):
     return [(b - a) * 1000 for a, b in zip(times, times[1:])]
 
@@ -104,27 +120,26 @@ def gaps_ms(times):
 @pytest.mark.parametrize("how", ["loop", "extension"])
 def test_a_cell_that_holds_the_interpreter_does_not_hold_up_a_call(how):
     with kernel(how) as (peer, model, phone, process):
-        peer.do(model.speak(8))
-        process.stdin.write("3\n")
+        peer.do(model.speak(12))
+        process.stdin.write(f"{BUSY_S}\n")
         process.stdin.flush()
         began = time.monotonic()
         for n in range(100):  # two seconds of speech, in real time
             phone.say(LOUD, chunk=n + 1)
             time.sleep(max(0.0, began + (n + 1) * 0.02 - time.monotonic()))
-        heard = [at for at in model.heard_at if at >= began]
-        assert len(heard) >= 95
-        assert max(gaps_ms(heard)) < 250, "what the phone says reaches the model"
-        during = [at for at, m in zip(phone.came_at, phone.messages) if m["event"] == "media" and at >= began]
-        assert len(during) >= 90
-        assert max(gaps_ms(during)) < 250, "what the model says reaches the phone"
+        heard = until(lambda: [at for at in model.heard_at if at >= began], at_least=95)
+        assert max(gaps_ms(heard)) < LONGEST_GAP_MS, "what the phone says reaches the model"
+        during = until(
+            lambda: [at for at, m in zip(phone.came_at, phone.messages) if m["event"] == "media" and at >= began],
+            at_least=90,
+        )
+        assert max(gaps_ms(during)) < LONGEST_GAP_MS, "what the model says reaches the phone"
         peer.do(model.interrupt())
-        end = time.monotonic() + 0.6
-        while not model.cuts and time.monotonic() < end:
-            time.sleep(0.005)
-        assert time.monotonic() - began < 3, "the cell still runs"
+        until(lambda: model.cuts, at_least=1)
         ((_, cut),) = model.cuts
         assert cut["type"] == "conversation.item.truncate"
         phone.until(lambda messages: any(m["event"] == "clear" for m in messages))
+        assert not select.select([process.stdout], [], [], 0)[0], "the cell still runs"
         assert process.stdout.readline() == "free\n"
         phone.close()
         assert float(process.stdout.readline()) == 0
