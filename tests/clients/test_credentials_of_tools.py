@@ -9,13 +9,13 @@ import pytest
 import voxnb
 from voxnb import errors, testing
 
-SECRETS = ("tok-4711", "bearer-4712", "key-4713", "query-4714", "pass-4715", "domain-4716")
+SECRETS = ("tok-4711", "bearer-4712", "key-4713", "query-4714", "pass-4715", "domain-4716", "list-4717", "mark-4718")
 MCP = {
     "type": "mcp",
     "server_label": "wiki",
-    "server_url": "https://ann:pass-4715@wiki.example/mcp?key=query-4714&lang=en",
+    "server_url": "https://ann:pass-4715@wiki.example/mcp?key=query-4714&lang=en#mark-4718",
     "authorization": "tok-4711",
-    "headers": {"Authorization": "Bearer bearer-4712", "X-Api-Key": "key-4713"},
+    "headers": {"Authorization": "Bearer bearer-4712", "X-Api-Key": "key-4713", "More": ["list-4717"]},
 }
 SHELL = {
     "type": "shell",
@@ -61,8 +61,19 @@ def test_they_reach_the_service_and_neither_store_nor_trace_nor_tape():
     kept = [path for path in Path().rglob("*") if path.is_file()]
     assert {path.suffix for path in kept} >= {".db", ".jsonl", ".tape"}
     assert found_in(*kept) == []
-    assert request["tools"][0]["server_url"] == "https://…@wiki.example/mcp?key=…&lang=…"
+    assert request["tools"][0]["server_url"] == "https://…@wiki.example/mcp?key=…&lang=…#…"
     assert request["tools"][2] == FUNCTION
+
+
+def test_a_server_that_quotes_them_is_quoted_without_them():
+    words = "401 from the tool server with {authorization}, {headers} at {server_url}".format(**MCP)
+    refused = testing.Status(424, body={"error": {"message": words, "type": "external_connector_error"}})
+    with testing.server(refused) as server, voxnb.tape("talk.tape"), client(server, trace=True) as chat:
+        with pytest.raises(errors.APIStatusError) as caught:
+            chat.create_responses(input="What is in it?", tools=TOOLS).result()
+        chat.store.close()
+    assert [secret for secret in SECRETS[:5] if secret in f"{caught.value} {caught.value.body}"] == []
+    assert not set(found_in(*(path for path in Path().rglob("*") if path.is_file()))) & set(SECRETS[:5])
 
 
 def test_a_tape_answers_whatever_the_credentials_are_now():

@@ -11,6 +11,7 @@ import pickle
 import socket
 import subprocess
 import sys
+import threading
 import time
 import traceback
 import warnings
@@ -1043,6 +1044,20 @@ def test_what_voxnb_adds_is_left_out_for_a_server_that_refuses_it():
             assert (chat.statistics().requests, chat.statistics().retries) == (2, 0)
     asked = [r.json.get("stream_options") for r in server.requests if r.method == "POST"]
     assert asked == [{"include_usage": True}, None, None]
+
+
+def test_several_requests_at_once_learn_it_together():
+    together = threading.Barrier(3, timeout=20)
+
+    def reply(request):
+        if "stream_options" in request.json:
+            together.wait()
+        return knows_no_stream_options(request)
+
+    with testing.server(reply) as server:
+        with voxnb.ChatCompletionsAPIClient(model="m", base_url=server.base_url, api_key="k") as client:
+            turns = [client.ask(text) for text in ("One", "Two", "Three")]
+            assert [str(reply) for reply in voxnb.gather(turns)] == ["Well."] * 3
 
 
 def test_stream_options_of_the_callers_are_sent_as_they_are():

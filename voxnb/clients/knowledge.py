@@ -54,11 +54,11 @@ class Knowledge:
             return {k: v for k, v in body.items() if k != "stream_options"}
         return body
 
-    def learn_refused(self, error: APIError, body: Mapping[str, Any]) -> bool:
-        """Whether the server refuses what voxnb adds: some that are compatible otherwise do not know the field."""
+    def learn_refused(self, error: APIError, sent: Mapping[str, Any]) -> bool:
+        """Whether the server refuses what voxnb added: some that are compatible otherwise do not know the field."""
         names_it = "stream_options" in f"{getattr(error, 'param', None)} {error.message}"
-        is_new = self._takes_stream_options and body.get("stream_options") == ASKS_FOR_USAGE
-        refused = names_it and is_new and getattr(error, "status_code", None) in (400, 422)
+        is_ours = sent.get("stream_options") == ASKS_FOR_USAGE
+        refused = names_it and is_ours and getattr(error, "status_code", None) in (400, 422)
         self._takes_stream_options &= not refused
         return refused
 

@@ -44,7 +44,7 @@ from voxnb.errors import (
     VoxnbError,
 )
 from voxnb.params import ChatParameters
-from voxnb.runtime.hiding import hide_in_text
+from voxnb.runtime.hiding import credentials_in, hide_in_text
 from voxnb.runtime.quiet import quiet
 from voxnb.runtime.trace import Trace
 from voxnb.taping.tape import running
@@ -54,6 +54,7 @@ __all__ = ["ByteStream", "Transport", "overflow_of"]
 FIRST_BYTE_S: Final = 600.0
 SILENCE_S: Final = 60.0
 CONNECT_S: Final = 10.0
+KEPT_SECRETS: Final = 32
 _NOT_THERE: Final = frozenset({404, 405, 501})
 _NO_KEY: Final = "none-is-sent"
 """The SDK insists on a key; where there is none, the headers that would carry this one are left out."""
@@ -244,6 +245,7 @@ class Transport:
         streamed: bool,
     ) -> ByteStream:
         """Ask until an answer begins, a refusal is final, or the retries are used up."""
+        self._learn_secrets(*credentials_in(body))
         most = self.max_retries if max_retries is None else max_retries
         attempt = 0
         while True:
@@ -381,9 +383,13 @@ class Transport:
     async def key(self) -> str:
         """The key of the next request; the SDK asks before each."""
         key = await current_key(self.endpoint)
-        if key and key not in self._secrets:
-            self._secrets = [*self._secrets[-3:], key]
+        self._learn_secrets(key)
         return key
+
+    def _learn_secrets(self, *secrets: str | None) -> None:
+        new = [secret for secret in secrets if secret and secret not in self._secrets]
+        if new:
+            self._secrets = [*self._secrets[-KEPT_SECRETS:], *new]
 
 
 @functools.cache

@@ -107,10 +107,11 @@ class Streaming:
     async def _until_answered(self, body: Mapping[str, Any]) -> None:
         """Ask until there is an answer; the transport's repeats and those here are counted together."""
         while True:
+            sent = self.client.knowledge.without_refused(body)
             try:
-                return await self._once(self.client.knowledge.without_refused(body))
+                return await self._once(sent)
             except APIError as error:
-                if self.client.knowledge.learn_refused(error, body):
+                if self.client.knowledge.learn_refused(error, sent):
                     continue
                 may = self.retries < self.client.max_retries and not self._is_heard(body)
                 wait_s = wait_before_retry(error, attempt=self.retries + 1) if may else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -58,6 +58,36 @@ def without_credentials(message: Any) -> Any:
     return message if all(found[name] is message[name] for name in found) else {**message, **found}
 
 
+def credentials_in(message: Any) -> list[str]:
+    """The credentials that the tools of a request carry, to be hidden where a server quotes them.
+
+    >>> credentials_in({"tools": [{"type": "mcp", "headers": {"Authorization": "Bearer one"}, "server_url": "https://a/?k=two"}]})
+    ['Bearer one', 'one', 'two']
+    """
+    tools = message.get("tools") if isinstance(message, Mapping) else None
+    if not isinstance(tools, list | tuple):
+        return []
+    return [text for tool in tools if bare_tool(tool) is not tool for text in _credentials(tool, "")]
+
+
+def _credentials(value: Any, name: str) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            hidden = name == "headers" or _is_secret(name, key)
+            yield from _credentials(inner, "headers" if hidden else key)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _credentials(inner, name)
+    elif isinstance(value, str) and name == "headers":
+        yield value
+        if " " in value:  # "Bearer …"
+            yield value.rpartition(" ")[2]
+    elif isinstance(value, str) and name == "server_url":
+        user, _, address = value.partition("://")[2].rpartition("@")
+        yield from (part for part in user.split(":")[1:] if part)
+        yield from re.findall(r"=([^&#]+)", address)
+
+
 def bare_tool(tool: Any) -> Any:
     """A tool without its credentials; the tool itself where it has none."""
     if not isinstance(tool, Mapping) or tool.get("type") in (None, "function", "custom"):
@@ -75,22 +105,30 @@ def is_bare(tool: Any) -> bool:
 
 def _bare(value: Any, name: str) -> Any:
     if isinstance(value, Mapping):
-        return {k: HIDDEN if isinstance(v, str) and _is_secret(name, k) else _bare(v, k) for k, v in value.items()}
+        within = name if name == "headers" else ""
+        return {
+            k: HIDDEN if isinstance(v, str) and _is_secret(name, k) else _bare(v, within or k) for k, v in value.items()
+        }
     if isinstance(value, list | tuple):
         return [_bare(inner, name) for inner in value]
-    return _bare_url(value) if name == "server_url" and isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    return _bare_url(value) if name == "server_url" else HIDDEN if name == "headers" else value
 
 
 def _is_secret(parent: str, name: str) -> bool:
-    return name == "authorization" or parent == "headers" or (parent == "domain_secrets" and name == "value")
+    return name == "authorization" or (parent == "domain_secrets" and name == "value")
 
 
 def _bare_url(url: str) -> str:
-    """An address without user, password and the values of its query."""
+    """An address without user, password, fragment and the values of its query."""
     try:
         parts = urlsplit(url)
     except ValueError:
         return HIDDEN
     user, at, host = parts.netloc.rpartition("@")
     query = re.sub(r"(?<==)[^&]+", HIDDEN, parts.query)
-    return urlunsplit(parts._replace(netloc=f"{HIDDEN if user else ''}{at}{host}", query=query))
+    if query and "=" not in query:
+        query = HIDDEN
+    fragment = HIDDEN if parts.fragment else ""
+    return urlunsplit(parts._replace(netloc=f"{HIDDEN if user else ''}{at}{host}", query=query, fragment=fragment))
