@@ -377,3 +377,16 @@ def test_a_tape_that_cannot_be_written_costs_no_answer(path, capfd):
         folder.write_text("in the way")
         assert ask(server.base_url, "Iris?") == ["Flowers."]
     assert "cannot be written" in capfd.readouterr().err
+
+
+def test_a_key_that_a_server_quotes_is_not_on_the_tape(path):
+    key = "an-odd-key-98765"
+    with testing.server([f"Your key is {key}."]) as server, voxnb.tape(path):
+        with voxnb.chat("m", base_url=server.base_url, api_key=key, store=":memory:") as one:
+            assert key in str(one.ask("Which key do I use?").result())
+    assert key not in path.read_text()
+    with (
+        voxnb.tape(path, mode="replay"),
+        voxnb.chat("m", base_url=server.base_url, api_key=key, store=":memory:") as one,
+    ):
+        assert str(one.ask("Which key do I use?").result()) == "Your key is …."

@@ -75,6 +75,7 @@ class Transport:
 
     Attributes:
         trace: notes everything that goes out and comes in, or None.
+        secrets: keys and credentials that went out; hidden wherever something is quoted.
     """
 
     def __init__(
@@ -101,7 +102,7 @@ class Transport:
         self._requests = 0
         self.private = private
         self.later = later
-        self._secrets = [endpoint.api_key] if isinstance(endpoint.api_key, str) else []
+        self.secrets = [endpoint.api_key] if isinstance(endpoint.api_key, str) else []
 
     def __repr__(self) -> str:
         return f"Transport({self.endpoint.base_url!r}{', closed' if self._closed else ''})"
@@ -209,17 +210,17 @@ class Transport:
 
     def payload_error(self, payload: Mapping[str, Any], *, model: str | None = None) -> APIStatusError | None:
         """The error in a decoded body or ``data:`` of a stream that came with status 200; None where it is none."""
-        return payload_refusal(payload, endpoint=self.endpoint, model=model, secrets=self._secrets)
+        return payload_refusal(payload, endpoint=self.endpoint, model=model, secrets=self.secrets)
 
     def hide(self, text: str) -> str:
         """The text without keys."""
-        return hide_in_text(text, self._secrets)
+        return hide_in_text(text, self.secrets)
 
     def broken(self, error: Exception, *, started: bool) -> APIConnectionError:
         """What an exception while reading means; it is cleaned, to be the cause."""
         import httpx2
 
-        clean_cause(error, self._secrets)
+        clean_cause(error, self.secrets)
         if isinstance(error, httpx2.TimeoutException):
             return silence(self.endpoint, self.first_byte_s)
         if not started:
@@ -310,19 +311,19 @@ class Transport:
             raise
         except openai.APIStatusError as error:
             raise self._refused(error, model=model if isinstance(model, str) else None) from clean_cause(
-                error, self._secrets
+                error, self.secrets
             )
         except openai.APITimeoutError as error:
             raise timeout_error(error, self.endpoint, connect_s=self._connect_s, read_s=self.first_byte_s) from (
-                clean_cause(error, self._secrets)
+                clean_cause(error, self.secrets)
             )
         except (TypeError, ValueError, RecursionError) as error:
             raise ParameterError(
                 f"the request cannot be written as JSON: {self.hide(str(error))}; give plain text, numbers and dicts",
                 name="request",
-            ) from clean_cause(error, self._secrets)
+            ) from clean_cause(error, self.secrets)
         except Exception as error:  # noqa: BLE001 - whatever else the libraries raise: no answer has come
-            raise connection_error(error, self.endpoint) from clean_cause(error, self._secrets)
+            raise connection_error(error, self.endpoint) from clean_cause(error, self.secrets)
 
     def _refused(self, error: Any, *, model: str | None) -> APIStatusError:
         headers = {k.lower(): v for k, v in error.response.headers.items()}
@@ -333,7 +334,7 @@ class Transport:
             endpoint=self.endpoint,
             url=str(error.response.url).partition("?")[0],
             model=model,
-            secrets=self._secrets,
+            secrets=self.secrets,
         )
 
     @property
@@ -387,9 +388,8 @@ class Transport:
         return key
 
     def _learn_secrets(self, *secrets: str | None) -> None:
-        new = [secret for secret in secrets if secret and secret not in self._secrets]
-        if new:
-            self._secrets = [*self._secrets[-KEPT_SECRETS:], *new]
+        new = [secret for secret in secrets if secret and secret not in self.secrets]
+        self.secrets = [*self.secrets[-KEPT_SECRETS:], *new]
 
 
 @functools.cache

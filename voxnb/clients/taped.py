@@ -52,6 +52,7 @@ async def through_tape(
     if tape is None:
         return await live()
     check_may_be_taped(tape, private=transport.private)
+    tape.hide.learn(transport.secrets)
     asked = Asked(
         "GET" if body is None else "POST",
         f"/{path.lstrip('/')}",
@@ -69,6 +70,7 @@ async def through_tape(
             step = Step("came", 0, cleaned(error.body, hide=tape.hide))
             tape.record(Exchange(asked, error.status_code, JSON, [step]))
         raise
+    tape.hide.learn(transport.secrets)  # also what this request brought
     opened.recorder = _Recorder(tape, asked, opened)
     return opened
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
 from collections.abc import Iterator
 from typing import Final
@@ -31,7 +32,7 @@ def mapped_sql(path: str) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise store_error(error, path) from error
-    except UnicodeDecodeError as error:  # every text in a file was written as UTF-8, names in its schema too
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:  # all that a file holds was written whole
         raise damaged(path, error) from error
 
 

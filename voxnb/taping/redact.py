@@ -52,6 +52,12 @@ class Redactor:
         }
         self._texts = sorted(texts, key=len, reverse=True)
 
+    def learn(self, secrets: Iterable[str]) -> None:
+        """Hide these too: keys and credentials that a client sends."""
+        new = {secret for secret in secrets if len(secret) >= _LEAST} - set(self._texts)
+        if new:
+            self._texts = sorted({*self._texts, *new}, key=len, reverse=True)
+
     def __call__(self, text: str) -> str:
         """The text without secrets.
 
