@@ -220,7 +220,7 @@ def test_an_open_recorder_keeps_the_process_until_it_is_closed(tmp_path):
     phone.close()
     assert bridge._shared is not None
     recorder.close()
-    assert bridge._shared is None
+    eventually(lambda: bridge._shared is None)
     kept, _ = soundfile().read(str(tmp_path / "kept.wav"), dtype="int16")
     assert np.abs(kept).max() > 0
 

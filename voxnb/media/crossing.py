@@ -107,19 +107,12 @@ class Side:
         """Call a method of the other side."""
         return self._channel.do(self._own, method, *args, most_bytes=most_bytes)
 
-    async def settled(self) -> None:
-        """Wait until the other side has done all that it was told."""
-        await self._channel.ask(self._own, "answer")
-
     def forget(self, number: int) -> None:
         """A crossing is over."""
         self._stand_ins.pop(number, None)
         self._aims.pop(number, None)
 
     # -- called from the other side ---------------------------------------------------------------
-
-    def answer(self) -> None:
-        """All that was told before is done."""
 
     def join(self, source: int, target: int, wish: Wish) -> None:
         """Connect two units that both live here."""

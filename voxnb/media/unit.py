@@ -1,25 +1,23 @@
 """A media unit: anything that gives or takes audio, in VoxEngine's verbs.
 
 ``source.send_media_to(target)`` is one way; `send_media_between` connects both ways. The verbs may be called from
-any thread and return at once, or where a unit is in the bridge process as soon as that has it; audio moves on the media
-loop. Units of this package override the hooks, which all run there and must not block.
+any thread and return at once; audio moves on the media loop. Units of this package override the hooks, which all
+run there and must not block.
 """
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from voxnb.audio.formats import DEFAULT, PCM_24K, AudioFormat, Frame, audio_format
 from voxnb.audio.silence import Ended
-from voxnb.errors import AudioError, BridgeError, ParameterError
+from voxnb.errors import AudioError, ParameterError
 from voxnb.media.clock import LOOP, Clock
 from voxnb.media.sound import Sound
 from voxnb.media.stream import Sink, Stream
 from voxnb.params import did_you_mean, snake_case
-from voxnb.runtime import loop
 
 if TYPE_CHECKING:
     from voxnb.media.crossing import Far
@@ -28,9 +26,6 @@ SEND: Final = ("tag", "encoding", "custom_parameters")
 """Parameters of `MediaUnit.send_media_to`; VoxEngine's `SendMediaParameters`."""
 
 LONGEST_TAG: Final = 128
-
-SETTLE_S: Final = 2.0
-"""How long a verb waits for the bridge process to have it."""
 
 
 class _Voice(NamedTuple):
@@ -120,7 +115,6 @@ class MediaUnit:
             if end._media_over:
                 raise AudioError(f"{end!r} is closed; make a new one")
         self._clock.call_soon(self._connect, unit, tag, name, wanted, extra)
-        self._reach(unit)
 
     def stop_media_to(self, unit: MediaUnit, parameters: Mapping[str, Any] | None = None, /, *, tag: str = "") -> None:
         """End what `send_media_to` began; nothing happens where nothing flows.
@@ -136,7 +130,6 @@ class MediaUnit:
         given = _given(parameters, {"tag": tag}, SEND)
         _check(self, unit)
         self._clock.call_soon(self._disconnect, unit, _tag(given["tag"]))
-        self._reach(unit)
 
     def clear_media_buffer(self, parameters: Mapping[str, Any] | None = None, /, *, tag: str | None = None) -> None:
         """Throw away what this unit has given and nobody has heard yet.
@@ -150,7 +143,6 @@ class MediaUnit:
         """
         given = _given(parameters, {"tag": tag}, ("tag",))
         self._clock.call_soon(self._clear, given["tag"])
-        self._reach()
 
     sendMediaTo = send_media_to  # noqa: N815 - VoxEngine's spelling
     stopMediaTo = stop_media_to  # noqa: N815 - as above
@@ -227,13 +219,6 @@ class MediaUnit:
 
     def _media_ended(self, facts: dict[str, Any]) -> None:
         """Our sound has ended: ``tag`` if there is one, ``mediaInfo`` (``duration``), ``utterance_s``."""
-
-    def _reach(self, *others: MediaUnit) -> None:
-        """Wait until the bridge process has it: from the next line on, a cell may hold the interpreter."""
-        far = next((unit._far for unit in (self, *others) if unit._far is not None), None)
-        if far is not None and not loop.on_loop():
-            with contextlib.suppress(BridgeError, TimeoutError):  # who is gone is told elsewhere
-                loop.wait(loop.submit(far.side.settled()), timeout_s=SETTLE_S)
 
     # -- streams, on the media loop -----------------------------------------------------------
 

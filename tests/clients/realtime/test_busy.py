@@ -34,6 +34,7 @@ KERNEL = """
             print(server.url, flush=True)
             call = next(iter(server))
             send_media_between(call, client)
+            call.statistics()  # answered after what was asked before
             print("connected", flush=True)
             for line in sys.stdin:
                 hold(float(line))
