@@ -249,8 +249,10 @@ class VoiceUnit(MediaUnit):
         if self._first is not None:
             response_id = self._framed = self._first
             self._first = None
-            self._waterfall.reached("first_frame", response_id, now=self._clock.now())
-            self._waterfall.reached("first_heard", response_id, now=at_s + stream.sink.delay_ms / 1000)
+            now = self._clock.now()
+            self._waterfall.reached("first_frame", response_id, now=now)
+            # A frame may go out a little after it was due, and nobody hears it before that.
+            self._waterfall.reached("first_heard", response_id, now=max(now, at_s) + stream.sink.delay_ms / 1000)
         super()._sounded(stream, at_s, length_s)
 
     def _response_over(self, response_id: str) -> None:
