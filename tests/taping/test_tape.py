@@ -390,3 +390,15 @@ def test_a_key_that_a_server_quotes_is_not_on_the_tape(path):
         voxnb.chat("m", base_url=server.base_url, api_key=key, store=":memory:") as one,
     ):
         assert str(one.ask("Which key do I use?").result()) == "Your key is …."
+
+
+def test_a_new_recording_that_is_interrupted_leaves_the_old_one(path):
+    with testing.server(["One.", "Two."]) as server:
+        with voxnb.tape(path, mode="record"):
+            ask(server.base_url, "First?", "Second?")
+        old = path.read_bytes()
+        with pytest.raises(KeyboardInterrupt), voxnb.tape(path, mode="record"):
+            ask(server.base_url, "First?")
+            raise KeyboardInterrupt
+    assert path.read_bytes() == old
+    assert list(path.parent.glob("*.new")) == []

@@ -251,6 +251,9 @@ class Tape:
 
     def stop(self) -> None:
         """End the tape: from now on requests go out as usual. A second call does nothing."""
+        self._stop(keep=True)
+
+    def _stop(self, *, keep: bool) -> None:
         with _lock:
             was_running = self in _running
             if was_running:
@@ -261,7 +264,10 @@ class Tape:
         for recording in list(self._open):
             recording.finish()
         if self.mode == "record" and self._file.exists():
-            self._file.replace(self.path)
+            if keep:
+                self._file.replace(self.path)
+            else:
+                self._file.unlink()
 
     def __enter__(self) -> Self:
         return self
@@ -269,7 +275,7 @@ class Tape:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop()
+        self._stop(keep=error is None)
 
     def __repr__(self) -> str:
         unused = len(self.unused)
