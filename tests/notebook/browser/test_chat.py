@@ -40,8 +40,8 @@ def test_a_conversation_is_read_continued_stopped_retried_edited_and_left_as_tex
     notebook, cell = shown
     assert cell.locator("article strong").get_by_text("You said:").count() == 1
     say(cell, "Which plot first?")
-    cell.get_by_label("Turn 2").get_by_text("You said:").wait_for()
-    assert cell.get_by_label("Turn 2").locator(".voxnb-said").inner_text() == "Which plot first?"
+    cell.get_by_label("Turn 2", exact=True).get_by_text("You said:").first.wait_for()
+    assert cell.get_by_label("Turn 2", exact=True).locator(".voxnb-said").inner_text() == "Which plot first?"
     # what a cell asks is here, too
     notebook.run(3)
     cell.get_by_label("Turn 3", exact=True).get_by_text("Asked in a cell").first.wait_for()
