@@ -290,3 +290,25 @@ def test_what_is_no_part_of_a_body_says_what_to_use(name):
                     ask("a", **{name: 5})
                 assert caught.value.name == name
                 assert str(ask("a", **{name: None}).result(WAIT_S)) == "Well."
+
+
+def test_a_models_short_name_is_not_found_in_the_name_of_an_item():
+    refusal = testing.Status(404, body={"error": {"message": "Item with id 'msg_1' not found."}})
+    with testing.server(refusal) as server, client(server, model="m") as talk:
+        with pytest.raises(errors.NotFoundError, match="does not have what the request names"):
+            talk.ask("a").result(WAIT_S)
+
+
+def test_what_was_put_in_the_models_mouth_is_not_asked_again_without_it():
+    said_by_us = {"role": "assistant", "content": "Once upon"}
+    with testing.server(["One.", "a time."]) as server:
+        with client(server, model=MODEL) as talk:
+            first = talk.ask("Tell me.").result(WAIT_S)
+            talk.create_responses(previous_response_id=first.id, input=[said_by_us]).result(WAIT_S)
+            with pytest.raises(errors.ConversationError, match="is an answer to nothing"):
+                talk.conversation.retry()
+        with voxnb.chat(MODEL, base_url=server.base_url, api_key=server.api_key, store=":memory:") as chat:
+            chat.create_chat_completions(messages=[said_by_us]).result(WAIT_S)
+            with pytest.raises(errors.ConversationError, match="is an answer to nothing"):
+                chat.conversation.retry()
+        assert len([r for r in server.requests if r.method == "POST"]) == 3

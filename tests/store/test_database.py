@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+import voxnb
+from voxnb import testing
 from voxnb.errors import (
     StoreBusyError,
     StoreError,
@@ -935,3 +937,30 @@ def test_no_plugin_of_another_package_runs_in_a_store(path, monkeypatch):
     finally:
         sqlite_utils.plugins.pm.unregister(plugin)
     assert ran == []
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE message SET extra='{'",
+        "UPDATE message SET tokens='x'",
+        "UPDATE call SET plan='{'",
+        "UPDATE call SET plan='{}'",
+        "UPDATE conversation SET metadata='{'",
+    ],
+)
+def test_verify_tells_of_values_that_are_not_what_was_written(tmp_path, damage):
+    with testing.server(["One.", "Two."]) as server:
+        with voxnb.chat("m", base_url=server.base_url, api_key="k", store=tmp_path / "a.db") as chat:
+            chat.ask("Hello?").result()
+            chat.ask("And?").result()
+            assert chat.store.verify()
+            chat.store.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "a.db", isolation_level=None)) as c:
+        for (name,) in c.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'").fetchall():
+            c.execute(f"DROP TRIGGER {name}")
+        c.execute(damage)
+    with voxnb.ContextStore(tmp_path / "a.db") as store:
+        verdict = store.verify()
+        assert not verdict
+        assert verdict.problems

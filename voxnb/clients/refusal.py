@@ -147,7 +147,11 @@ def refusal(
         text = _status_text(
             status_code, status=status, endpoint=endpoint, url=url, model=model, code=facts["code"], wait_s=wait_s
         )
-        if status_code == 404 and _NAMED.search(told) and not (model and model in told):
+        if (
+            status_code == 404
+            and _NAMED.search(told)
+            and not (model and re.search(rf"(?<![\w-]){re.escape(model)}(?![\w-])", told))
+        ):
             text = f"{endpoint.host} does not have what the request names ({status})"
     if told and facts["param"] and facts["param"] not in told:
         told = f"{told} (parameter {facts['param']!r})"

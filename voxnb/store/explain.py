@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from voxnb.errors import ConversationError, StoreError
 from voxnb.memory.past import REDACTED
-from voxnb.memory.plan import Layout, PastTurn, Snapshot, assemble
+from voxnb.memory.plan import Layout, PastTurn, Said, Snapshot, assemble
 from voxnb.memory.policy import NO_LIMITS
 from voxnb.store import journal, ledger, paths, pins
 from voxnb.store.request import request_hash
 from voxnb.store.rows import ConversationRow, TurnRow
+
+SPEAKS_FOR_ITSELF: Final = ("prompt", "previous_response_id", "conversation")
+"""Parameters of a request that may come without a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,12 +158,20 @@ def retried(c: sqlite3.Connection, row: ConversationRow, seq: int) -> Asked | No
 def _asked(c: sqlite3.Connection, row: ConversationRow, last: TurnRow) -> Asked:
     journal.check_not_redacted(row, last)
     said = list(paths.whole_turn(c, last.id).messages)
+    answers = []
     while said and said[-1].role == "assistant":
-        said.pop()
+        answers.append(said.pop())
     body = _last_body(c, last.id)
-    if not said and not body:
+    if not said and not _asks_without_words(body, answers):
         raise ConversationError(f"turn {last.seq} of {row.name!r} is an answer to nothing; there is nothing to ask")
     return Asked(last.id, [m.to_dict() for m in said], body)
+
+
+def _asks_without_words(body: Mapping[str, Any], answers: Sequence[Said]) -> bool:
+    """Whether the request itself was the question; what the service said alone stands in the turn then."""
+    items = [item for answer in answers for item in answer.to_dict().get("items") or ()]
+    refers = any(item.get("type") == "item_reference" for item in items)
+    return any(body.get(name) for name in SPEAKS_FOR_ITSELF) and len(answers) <= 1 and not refers
 
 
 def _last_body(c: sqlite3.Connection, turn_id: int) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from voxnb.memory.past import ANSWERED, REDACTED
 from voxnb.messages import Message
@@ -54,9 +54,11 @@ class Verdict:
 def verify(c: sqlite3.Connection) -> Verdict:
     """Check a store in one read transaction; see `Verdict`. Costs about a millisecond per stored request."""
     problems = list(_file(c))
-    problems += _messages(c)
-    problems += _index(c)
-    problems += _summaries(c)
+    for what, check in (("messages", _messages), ("the search index", _index), ("summaries", _summaries)):
+        try:
+            problems += check(c)
+        except _NOT_AS_WRITTEN as error:
+            problems.append(f"{what}: a value is not what was written ({error!r})")
     requests, redacted, found = _requests(c)
     problems += found
     conversations, turns, summaries = (
@@ -65,12 +67,18 @@ def verify(c: sqlite3.Connection) -> Verdict:
     return Verdict(tuple(problems), conversations, turns, summaries, requests, redacted)
 
 
+_NOT_AS_WRITTEN: Final = (LookupError, TypeError, ValueError)
+"""What the reading of a damaged value raises."""
+
+
 def _file(c: sqlite3.Connection) -> Iterator[str]:
     for (line,) in c.execute("PRAGMA quick_check(20)"):
         if line != "ok":
             yield f"the file is damaged: {line}"
     for table, row_id, parent, _ in c.execute("PRAGMA foreign_key_check"):
         yield f"{table} row {row_id} points at a {parent} that is not there"
+    for (uid,) in c.execute("SELECT uid FROM conversation WHERE metadata IS NOT NULL AND NOT json_valid(metadata)"):
+        yield f"conversation {uid}: its metadata is damaged"
 
 
 def _messages(c: sqlite3.Connection) -> Iterator[str]:
@@ -169,27 +177,32 @@ def _requests(c: sqlite3.Connection) -> tuple[int, int, list[str]]:
         "WHERE k.plan IS NOT NULL ORDER BY k.id"
     ).fetchall()
     for call_id, uid, text, branch, seq in rows:
-        plan = json.loads(text)
         count += 1
-        rebuilt = rebuild(c, call_id)
-        redacted += rebuilt.redacted
-        if not rebuilt.exact and not rebuilt.redacted:
-            problems.append(f"request {uid} (turn {seq}): what is stored does not give the request that was sent")
-        if "held_by" in plan:
-            continue  # the server took the history from a place of its own, as it was asked to
-        summary_id, first = plan["summary"], plan["first"]
-        last = 0
-        if summary_id is not None:
-            (last,) = c.execute("SELECT last_seq FROM summary WHERE id = ?", (summary_id,)).fetchone()
-            if (summary_id, branch) not in whole:
-                whole[summary_id, branch] = list(_chain(c, summary_id, branch))
-            problems += whole[summary_id, branch]
-            whole[summary_id, branch] = []
-        if first != last + 1:
-            problems.append(f"request {uid} (turn {seq}): summary ends at turn {last}, verbatim turns begin at {first}")
-        missing = _missing(c, branch, first, seq - 1)
-        if missing:
-            problems.append(f"request {uid} (turn {seq}): turns {missing} are not in the store")
+        try:
+            plan = json.loads(text)
+            rebuilt = rebuild(c, call_id)
+            redacted += rebuilt.redacted
+            if not rebuilt.exact and not rebuilt.redacted:
+                problems.append(f"request {uid} (turn {seq}): what is stored does not give the request that was sent")
+            if "held_by" in plan:
+                continue  # the server took the history from a place of its own, as it was asked to
+            summary_id, first = plan["summary"], plan["first"]
+            last = 0
+            if summary_id is not None:
+                (last,) = c.execute("SELECT last_seq FROM summary WHERE id = ?", (summary_id,)).fetchone()
+                if (summary_id, branch) not in whole:
+                    whole[summary_id, branch] = list(_chain(c, summary_id, branch))
+                problems += whole[summary_id, branch]
+                whole[summary_id, branch] = []
+            if first != last + 1:
+                problems.append(
+                    f"request {uid} (turn {seq}): summary ends at turn {last}, verbatim turns begin at {first}"
+                )
+            missing = _missing(c, branch, first, seq - 1)
+            if missing:
+                problems.append(f"request {uid} (turn {seq}): turns {missing} are not in the store")
+        except _NOT_AS_WRITTEN as error:
+            problems.append(f"request {uid} (turn {seq}): a value is not what was written ({error!r})")
     return count, redacted, problems
 
 
