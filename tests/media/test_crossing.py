@@ -215,8 +215,11 @@ def test_an_open_recorder_keeps_the_process_until_it_is_closed(tmp_path):
         call = next(iter(server))
         recorder = Recorder(tmp_path / "kept.wav", rate_hz=8000)
         call.send_media_to(recorder)
+        call.statistics()  # answered after what was asked before
         phone.say(LOUD * 5, chunk=1)
         eventually(lambda: call.statistics()["received"] == 1)
+        received_at_ms = recorder.duration_ms
+        eventually(lambda: recorder.duration_ms >= received_at_ms + 300)  # it was played, too
     phone.close()
     assert bridge._shared is not None
     recorder.close()
