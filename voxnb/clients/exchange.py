@@ -320,9 +320,7 @@ class Exchange:
                 if attempt == 2 or limit is None or self.streaming.chunks:
                     raise
                 await self._close_call(begun, error)
-                planner = self.planner = await self._current_planner()
-                again = replace(ask, lay_out=planner.lay_out)
-                begun = self.begun = await self._fit(await self._plan_again(begun, again), again, planner)
+                begun = await self._fit_again(begun, ask)
             else:
                 return
 
@@ -338,6 +336,10 @@ class Exchange:
             return begun
         call_id = begun.call_id
         await self.client.write(lambda c: c.execute("DELETE FROM call WHERE id = ?", (call_id,)))  # it was never made
+        return await self._fit_again(begun, ask)
+
+    async def _fit_again(self, begun: Begun, ask: Ask) -> Begun:
+        """Plan and fit with what was learned of the server since."""
         planner = self.planner = await self._current_planner()
         again = replace(ask, lay_out=planner.lay_out)
         self.begun = await self._fit(await self._plan_again(begun, again), again, planner)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -34,8 +34,8 @@ def hide_in_text(text: str, secrets: Iterable[str]) -> str:
     """
     for secret in secrets:
         if len(secret) >= 4:
-            text = text.replace(secret, "…")
-    return _KEY_SHAPES.sub("…", text)
+            text = text.replace(secret, HIDDEN)
+    return _KEY_SHAPES.sub(HIDDEN, text)
 
 
 def without_credentials(message: Any) -> Any:
@@ -64,69 +64,65 @@ def credentials_in(message: Any) -> list[str]:
     >>> credentials_in({"tools": [{"type": "mcp", "headers": {"Authorization": "Bearer one"}, "server_url": "https://a/?k=two"}]})
     ['Bearer one', 'one', 'two']
     """
+    found: list[str] = []
     tools = message.get("tools") if isinstance(message, Mapping) else None
-    if not isinstance(tools, list | tuple):
-        return []
-    return [text for tool in tools if bare_tool(tool) is not tool for text in _credentials(tool, "")]
-
-
-def _credentials(value: Any, name: str) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            hidden = name == "headers" or _is_secret(name, key)
-            yield from _credentials(inner, "headers" if hidden else key)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _credentials(inner, name)
-    elif isinstance(value, str) and name == "headers":
-        yield value
-        if " " in value:  # "Bearer …"
-            yield value.rpartition(" ")[2]
-    elif isinstance(value, str) and name == "server_url":
-        user, _, address = value.partition("://")[2].rpartition("@")
-        yield from (part for part in user.split(":")[1:] if part)
-        yield from re.findall(r"=([^&#]+)", address)
+    for tool in tools if isinstance(tools, list | tuple) else ():
+        if _is_remote(tool):
+            _bare(tool, "", found)
+    return found
 
 
 def bare_tool(tool: Any) -> Any:
     """A tool without its credentials; the tool itself where it has none."""
-    if not isinstance(tool, Mapping) or tool.get("type") in (None, "function", "custom"):
-        return tool  # the schema of a function may have fields of these names
-    bare = _bare(tool, "")
+    bare = _bare(tool, "", []) if _is_remote(tool) else tool
     return tool if bare == tool else bare
 
 
 def is_bare(tool: Any) -> bool:
     """Whether it is a tool as `bare_tool` leaves it, without the credentials that it had."""
-    if not isinstance(tool, Mapping) or tool.get("type") in (None, "function", "custom"):
-        return False
-    return HIDDEN in str(tool.get("server_url")) or repr(HIDDEN) in repr(tool)
+    return _is_remote(tool) and (HIDDEN in str(tool.get("server_url")) or repr(HIDDEN) in repr(tool))
 
 
-def _bare(value: Any, name: str) -> Any:
+def _is_remote(tool: Any) -> bool:
+    """Whether it is one that the service calls; the schema of a function may have fields of the same names."""
+    return isinstance(tool, Mapping) and tool.get("type") not in (None, "function", "custom")
+
+
+def _bare(value: Any, name: str, found: list[str]) -> Any:
+    """A value under a name without its credentials, which are added to what is found."""
     if isinstance(value, Mapping):
-        within = name if name == "headers" else ""
-        return {
-            k: HIDDEN if isinstance(v, str) and _is_secret(name, k) else _bare(v, within or k) for k, v in value.items()
-        }
+        return {k: _bare(v, _kind(name, k), found) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_bare(inner, name) for inner in value]
-    if not isinstance(value, str):
+        return [_bare(inner, name, found) for inner in value]
+    if not isinstance(value, str) or name not in (_HEADERS, "server_url"):
         return value
-    return _bare_url(value) if name == "server_url" else HIDDEN if name == "headers" else value
+    if name == "server_url":
+        return _bare_url(value, found)
+    found.append(value)
+    if " " in value:  # "Bearer …"
+        found.append(value.rpartition(" ")[2])
+    return HIDDEN
 
 
-def _is_secret(parent: str, name: str) -> bool:
-    return name == "authorization" or (parent == "domain_secrets" and name == "value")
+_HEADERS: Final = "headers"
+"""All that is under this name is a credential; others are treated as if they stood there."""
 
 
-def _bare_url(url: str) -> str:
+def _kind(parent: str, name: str) -> str:
+    is_secret = parent == _HEADERS or name == "authorization" or (parent == "domain_secrets" and name == "value")
+    return _HEADERS if is_secret else name
+
+
+def _bare_url(url: str, found: list[str]) -> str:
     """An address without user, password, fragment and the values of its query."""
     try:
         parts = urlsplit(url)
     except ValueError:
+        found.append(url)
         return HIDDEN
     user, at, host = parts.netloc.rpartition("@")
+    values = re.findall(r"=([^&]+)", parts.query) or [parts.query]
+    found += [part for part in (*user.split(":")[1:], *values, parts.fragment) if part]
     query = re.sub(r"(?<==)[^&]+", HIDDEN, parts.query)
     if query and "=" not in query:
         query = HIDDEN
