@@ -5,22 +5,13 @@ import re
 import pytest
 
 import voxnb
-from tests.notebooks.saved import ROOT, Notebook, output, traces
+from tests.notebooks.saved import ROOT, Notebook, output
 
 PORT = Notebook("02_port_a_scenario.ipynb")
 
 
 def texts():
     return [cell.source for cell in PORT.made.cells if cell.cell_type == "markdown"]
-
-
-def test_the_saved_notebook_was_run_from_top_to_bottom():
-    assert [cell.execution_count for cell in PORT.cells] == list(range(1, len(PORT.cells) + 1))
-    assert PORT.streams() == {"stdout"}
-
-
-def test_the_saved_notebook_names_no_machine_and_no_key():
-    assert traces(PORT.path) == []
 
 
 def test_a_scenario_stands_above_its_port_and_both_say_the_same_names():

@@ -4,27 +4,20 @@ import pytest
 
 import voxnb
 from tests.invariants.scripted import everything
-from tests.notebooks.saved import A_PATH, ROOT, Notebook, output, traces
+from tests.notebooks.saved import A_PATH, ROOT, Notebook, output
 
 QUICKSTART = Notebook("01_quickstart.ipynb")
 
 
-def test_the_saved_notebook_was_run_from_top_to_bottom():
-    cells = QUICKSTART.cells
-    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
-    kinds = {one.output_type for cell in cells for one in cell.outputs}
+def test_the_saved_notebook_has_every_kind_of_output_but_errors():
+    kinds = {one.output_type for cell in QUICKSTART.cells for one in cell.outputs}
     assert kinds == {"stream", "display_data", "execute_result"}
-    assert QUICKSTART.streams() == {"stdout"}
 
 
 def test_the_saved_notebook_shows_folds_and_that_nothing_is_lost():
     assert "folded ---" in output(QUICKSTART.cell("for line in lines"))
     assert "rebuilt exactly" in output(QUICKSTART.cell("explain("))
     assert output(QUICKSTART.cell("verify()")).startswith("all holds: 1 conversation, 19 turns")
-
-
-def test_the_saved_notebook_names_no_machine_and_no_key():
-    assert traces(QUICKSTART.path) == []
 
 
 @pytest.mark.parametrize(

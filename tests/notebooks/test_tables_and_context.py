@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 import pytest
 from nbconvert import HTMLExporter
 
-from tests.notebooks.saved import ROOT, Notebook, output, traces
+from tests.notebooks.saved import ROOT, Notebook, output
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")  # jupyter_client's own
 
@@ -61,12 +61,8 @@ def html_outputs(made):
 
 
 @BOTH
-def test_it_is_saved_as_it_ran_from_top_to_bottom_from_its_tape(notebook):
-    cells = notebook.cells
-    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
-    assert notebook.streams() <= {"stdout"}
-    assert re.search(r"replay, stopped: \d\d replayed, 0 recorded", output(cells[-1]))
-    assert traces(notebook.path) == []
+def test_it_is_saved_as_it_ran_from_its_tape(notebook):
+    assert re.search(r"replay, stopped: \d\d replayed, 0 recorded", output(notebook.cells[-1]))
 
 
 @BOTH

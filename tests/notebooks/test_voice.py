@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 import voxnb
-from tests.notebooks.saved import ROOT, Notebook, output, traces
+from tests.notebooks.saved import ROOT, Notebook, output
 
 VOICE = Notebook("03_voice.ipynb")
 MOST_BYTES = 200_000
@@ -20,15 +20,6 @@ def players(notebook):
     text = "".join(output(cell) for cell in notebook.cells)
     found = re.findall(r'src="data:audio/mpeg;base64,([^"]+)"', text)
     return [soundfile.info(io.BytesIO(base64.b64decode(one))).duration for one in found]
-
-
-def test_the_saved_notebook_was_run_from_top_to_bottom():
-    assert [cell.execution_count for cell in VOICE.cells] == list(range(1, len(VOICE.cells) + 1))
-    assert VOICE.streams() == {"stdout"}
-
-
-def test_the_saved_notebook_names_no_machine_and_no_key():
-    assert traces(VOICE.path) == []
 
 
 def test_its_players_are_short_and_each_has_a_line_for_pages_without_players():

@@ -8,24 +8,10 @@ import sqlite3
 import pytest
 
 import voxnb
-from tests.store.builder import Builder
 from voxnb.store import fresh, schema
-from voxnb.store.database import Database
 from voxnb.store.search import search
 
 WHOLE = "INSERT INTO message_fts (message_fts, rank) VALUES ('integrity-check', 1)"
-
-
-@pytest.fixture
-def db(tmp_path):
-    store = Database(tmp_path / "store.db")
-    yield store
-    store.close()
-
-
-@pytest.fixture
-def build(db):
-    return Builder(db)
 
 
 def waiting(db):

@@ -30,11 +30,6 @@ def db(request, tmp_path):
     store.close()
 
 
-@pytest.fixture
-def build(db):
-    return Builder(db)
-
-
 @pytest.fixture(scope="module")
 def talk():
     store = Database(":memory:")

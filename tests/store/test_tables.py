@@ -39,18 +39,6 @@ DESIGN = {
 
 
 @pytest.fixture
-def db(tmp_path):
-    with_file = Database(tmp_path / "store.db")
-    yield with_file
-    with_file.close()
-
-
-@pytest.fixture
-def build(db):
-    return Builder(db)
-
-
-@pytest.fixture
 def full(build):
     """Two conversations, a fork of the first, folds, an undone turn, and a row in every table."""
     iris = build.conversation("iris", title="Iris", model="m", metadata='{"team": "a"}', instructions=build.value("[]"))
