@@ -15,6 +15,7 @@ import pytest
 from tests.clients.realtime.peer import WAIT_S, Peer
 from tests.media.phone import Phone
 from tests.wire.realtime.talk import Talk
+from voxnb import testing
 
 KERNEL = """
     import ctypes, sys, time
@@ -104,9 +105,9 @@ def kernel(how):
             process.stdout.close()
 
 
-def until(found, *, at_least):
+def until(found, *, at_least, within_s=BUSY_S):
     """What is found, as soon as there is enough of it; at the latest when the cell must have ended."""
-    end = time.monotonic() + BUSY_S
+    end = time.monotonic() + within_s
     while len(found()) < at_least and time.monotonic() < end:
         time.sleep(0.005)
     assert len(found()) >= at_least
@@ -145,3 +146,49 @@ def test_a_cell_that_holds_the_interpreter_does_not_hold_up_a_call(how):
         phone.close()
         assert float(process.stdout.readline()) == 0
         process.wait(WAIT_S)
+
+
+EXPIRING = """
+    import ctypes, sys
+    import voxnb
+    from tests.clients.realtime.test_going_on import ask
+    from voxnb import SessionEvents
+
+    with voxnb.ContextStore(":memory:") as store:
+        with voxnb.RealtimeAPIClient(
+            base_url=sys.argv[1], api_key="sk-test-0123456789", bridge="process", store_context=True, store=store
+        ) as one:
+            replaced = one.wait_for(SessionEvents.SessionReplaced)
+            ask(one, "One?")
+            print("asked", flush=True)
+            ctypes.PyDLL(None).usleep(int(float(sys.stdin.readline()) * 1e6))
+            print("free", flush=True)
+            print(replaced.result(30).payload.reason, flush=True)
+            ask(one, "Two?")
+        print([tuple(row) for row in store.turns()[["user_text", "reply_text"]].values], store.verify(), flush=True)
+"""
+
+LIFE_S = 20
+"""Of a session; it is replaced in the last tenth."""
+
+
+@pytest.mark.slow
+def test_a_session_that_ends_while_a_cell_holds_the_interpreter_is_replaced():
+    settings = testing.Realtime(session_s=LIFE_S)
+    with testing.server(lambda view: f"To {view.text}", realtime=settings) as server:
+        program = [sys.executable, "-c", textwrap.dedent(EXPIRING), server.base_url]
+        with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout.readline() == "asked\n"
+            process.stdin.write(f"{LIFE_S + 2}\n")
+            process.stdin.flush()
+            until(lambda: server.sessions, at_least=2, within_s=LIFE_S)
+            assert not select.select([process.stdout], [], [], 0)[0], "the cell still runs"
+            out, _ = process.communicate(timeout=WAIT_S + LIFE_S)
+        told = [e["item"] for e in server.sessions[1].received if e["type"] == "conversation.item.create"]
+    said = "[('One?', 'To One?'), ('Two?', 'To Two?')]"
+    assert out.splitlines()[:3] == [
+        "free",
+        "expiring",
+        f"{said} all holds: 1 conversation, 2 turns, 0 summaries, 2 requests rebuilt",
+    ]
+    assert [item["content"][0]["text"] for item in told[:2]] == ["One?", "To One?"]

@@ -318,10 +318,16 @@ def test_a_chat_goes_on_in_a_call_and_the_call_in_a_chat(store):
     assert store.verify(), store.verify()
 
 
-def test_a_long_call_goes_on_in_a_new_session_with_a_summary(store):
+@pytest.mark.parametrize("meanwhile", [[], ["What did I say meanwhile?"]])
+def test_a_long_call_goes_on_in_a_new_session_with_a_summary(store, meanwhile):
     from tests.clients.realtime.test_going_on import session
 
-    with testing.server(lambda request: "Ann asked several things and was answered.") as teller:
+    def sum_up(request):
+        for text in meanwhile:  # whoever is called does not wait for a summary
+            ask(one, text)
+        return "Ann asked several things and was answered."
+
+    with testing.server(sum_up) as teller:
         writer = voxnb.chat("gpt-4o-mini", base_url=teller.base_url, store=":memory:")
         with Peer([session(1), session(2)]) as peer:
             policy = voxnb.ContextPolicy(window_tokens=32_768, fold_at_tokens=2_000, keep_last_turns=1)
@@ -345,8 +351,10 @@ def test_a_long_call_goes_on_in_a_new_session_with_a_summary(store):
         writer.close()
     first = told[0]
     assert (first["role"], "Ann asked several things" in first["content"][0]["text"]) == ("system", True)
-    assert [i["content"][0]["text"] for i in told[1:3]] == ["The last one?", "Answer 5."]
-    assert len(turns(store)) == 6
+    texts = [i["content"][0]["text"] for i in told]
+    assert texts[1:3] == ["The last one?", "Answer 5."]
+    assert [texts.count(text) for text in meanwhile] == [1] * len(meanwhile)
+    assert len(turns(store)) == 6 + len(meanwhile)
     assert store["call"].summary() is not None
     assert store.verify(), store.verify()
 

@@ -69,24 +69,31 @@ def sound_of(path, channel):
     return b"".join(data[i : i + 2] for i in range(channel * 2, len(data), 4))
 
 
-def hold(call, file, folder):
-    """Say what is in a file, and record both until the answer has sounded."""
+bridges = pytest.mark.parametrize("bridge", ["loop", "process"])
+
+
+def hold(call, file, folder, *, is_busy=False):
+    """Say what is in a file, and record both until the answer has sounded; with a cell that computes meanwhile."""
     recorder, player = Recorder(folder / "call.wav"), AudioFile(file)
     ended = call.wait_for(OpenAI.Events.WebSocketMediaEnded)
     call.send_media_to(recorder, tag="right")
     player.send_media_to(call)
     player.send_media_to(recorder, tag="left")
+    while is_busy and not ended.done():
+        pass
     ended.result(WAIT_S)
     player.close()
     return recorder.close()
 
 
 @pytest.mark.local
-def test_a_question_is_heard_answered_spoken_recorded_and_remembered(question, engines, tmp_path):
+@bridges
+def test_a_question_is_heard_answered_spoken_recorded_and_remembered(question, engines, tmp_path, bridge):
+    settings = {"base_url": "local", "bridge": bridge, "store_context": True, "conversation": "call"}
     with ContextStore(tmp_path / "s.db") as store:
-        with RealtimeAPIClient(base_url="local", store_context=True, store=store, conversation="call") as call:
+        with RealtimeAPIClient(settings, store=store) as call:
             assert "SmolLM2" in repr(call)
-            path = hold(call, question, tmp_path)
+            path = hold(call, question, tmp_path, is_busy=bridge == "process")
             (turn,) = call.conversation.turns().to_dict("records")
             fall = call.waterfall().iloc[-1]
         assert turn["user_text"] == QUESTION
@@ -125,8 +132,10 @@ def test_every_word_survives_voice_bridge_ears_and_back(engines, tmp_path):
 
 @linux
 @pytest.mark.local
-def test_a_voice_that_dies_is_started_again_and_the_call_goes_on(question, tmp_path):
-    with RealtimeAPIClient(base_url="local", store_context=True, store=":memory:", conversation="call") as call:
+@bridges
+def test_a_voice_that_dies_is_started_again_and_the_call_goes_on(question, tmp_path, bridge):
+    settings = {"base_url": "local", "bridge": bridge, "store_context": True, "conversation": "call"}
+    with RealtimeAPIClient(settings, store=":memory:") as call:
         restored = call.wait_for(SessionEvents.SessionRestored)
         os.kill(call.served.pid, signal.SIGKILL)
         assert restored.result(WAIT_S).payload["attempt"] <= 3, "it waits for the engines rather than knock in vain"
@@ -167,7 +176,7 @@ def language_pids():
 PARENT = """
 import sys
 from voxnb import RealtimeAPIClient
-call = RealtimeAPIClient(base_url="local")
+call = RealtimeAPIClient(base_url="local", bridge=sys.argv[1])
 call.connect().result()
 print("ready", flush=True)
 sys.stdin.read()
@@ -176,12 +185,15 @@ sys.stdin.read()
 
 @linux
 @pytest.mark.local
-def test_everything_dies_with_a_parent_that_is_killed(engines):
-    parent = subprocess.Popen([sys.executable, "-c", PARENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+@bridges
+def test_everything_dies_with_a_parent_that_is_killed(engines, bridge):
+    program = [sys.executable, "-c", PARENT, bridge]
+    parent = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         assert parent.stdout.readline() == "ready\n"
         started = children(parent.pid)
-        assert len(started) == 3, "language model, realtime server, speech engines"
+        more = ["bridge process"] if bridge == "process" else []
+        assert len(started) == len(["language model", "realtime server", "speech engines", *more])
         assert all(map(is_there, started))
     finally:
         parent.kill()

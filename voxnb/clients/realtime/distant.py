@@ -4,8 +4,9 @@ The session's state, its socket, the paced sound and the decision to interrupt a
 listeners, the tools and the conversation in the store are here. What happens there comes here in order: events for
 listeners, and notes for the scribe, the tools and the numbers.
 
-Rule 1: nothing over there waits for the kernel, but a first connection for what its conversation had said and a key that
-is a function's. A kernel that is busy hears of it all when it has time.
+Rule 1: nothing over there waits for the kernel, but a first connection for what its conversation had said, a key that is
+a function's, and a reconnection for the embedded voice, which the kernel starts again. A session that is to be replaced asks
+for its conversation as long as it has time. A kernel that is busy hears of it all when it has time.
 Rule 2: how much was heard is told as it sounds, so that a process that is killed leaves turns cut where they were heard.
 """
 
@@ -221,6 +222,10 @@ class Distant:
         """The key of the next connection."""
         return await self._client.transport.key()
 
+    async def far_end_is_up(self) -> None:
+        """Wait for an embedded voice that is starting again."""
+        await self._client.far_end_is_up()
+
     async def so_far(self, shorten: bool) -> tuple[str, list[dict[str, Any]], bool]:  # noqa: FBT001 - off the wire
         """The conversation as a new session is told it."""
         assert self._client.memory is not None
@@ -263,6 +268,7 @@ def _plan(client: RealtimeAPIClient, parameters: RealtimeParameters, policy: Ses
         "session": session_of(parameters.session),
         "socket_id": client.web_socket_id(),
         "private": parameters.privacy,
+        "embedded": client.served is not None,
         "remembers": parameters.store_context,
         "prices": client.prices,
     }

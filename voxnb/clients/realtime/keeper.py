@@ -319,15 +319,17 @@ class Keeper:
             self._replacing = False
 
     async def _replace(self, old: Link, reason: str) -> bool:
-        await self._boundary(old)
+        await self.boundary(old.session)
         if self.link is not old:
             return False
         known, messages, shortened = await self._client.conversation_messages(old.session, reason)
+        if self.link is not old:
+            return False
         state, items = succeed(old.session, messages=messages, kind=self._kind.value, number=self.sessions)
         link, reading = await self._begin(state)
         try:
             await self._told(link)
-            await self._boundary(old)
+            await self.boundary(old.session)
         except BaseException:
             await link.socket.close()
             raise
@@ -357,9 +359,9 @@ class Keeper:
         while (link.session.items.expected or link.session.waiting) and time.monotonic() < deadline:
             await self._next_move(deadline - time.monotonic())
 
-    async def _boundary(self, link: Link) -> None:
-        """Wait until nobody speaks, nothing is owed and nothing sounds."""
-        while link is self.link and not self._client.is_between_turns():
+    async def boundary(self, session: RealtimeSession) -> None:
+        """Wait until nobody speaks, nothing is owed and nothing sounds, or the session is over."""
+        while self.link is not None and self.state is session and not self._client.is_between_turns():
             await self._next_move(1.0)
 
     async def _next_move(self, timeout_s: float) -> None:

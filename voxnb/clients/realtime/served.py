@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from voxnb.clients.address import Endpoint
 from voxnb.clients.realtime.counting import ResponseClocks
 from voxnb.clients.realtime.keeper import Keeper
 from voxnb.clients.realtime.link import Ended, Link
-from voxnb.clients.realtime.told import WRITTEN_S, Told
+from voxnb.clients.realtime.told import Told
+from voxnb.clients.sdk import Transport
 from voxnb.events import RealtimeAPIEvents
 from voxnb.media.clock import LOOP
 from voxnb.media.crossing import side_of
 from voxnb.runtime.channel import MOST_EVENT_BYTES, Channel
-from voxnb.runtime.hiding import hide_in_text
 from voxnb.runtime.stats import CallFacts
 from voxnb.runtime.trace import Trace
 from voxnb.store.media import MediaRow
@@ -60,9 +63,11 @@ class Served(Told):
         self._kind, self._model = plan["kind"], plan["model"]
         self.connect_s, self.max_retries = plan["connect_s"], plan["max_retries"]
         self._socket_id, self._is_private = plan["socket_id"], plan["private"]
-        far = _Kernel(channel, number, endpoint=self.endpoint, asks_key=plan["asks_key"])
-        self._kernel = far
-        self.transport, self.dispatcher, self.counters = far, far, far  # type: ignore[assignment]  # what of them is used here
+        self._is_embedded = plan["embedded"]
+        asks_key = partial(channel.ask, number, "key") if plan["asks_key"] else None
+        self.transport = _KeyTransport(self.endpoint, asks_key=asks_key)
+        far = self._kernel = _Kernel(channel, number)
+        self.dispatcher, self.counters = far, far  # type: ignore[assignment]  # what of them is used here
         self._tools = far  # type: ignore[assignment]  # as above
         self._memory = self._scribe = far if plan["remembers"] else None  # type: ignore[assignment]  # as above
         self._clocks = ResponseClocks(self.counters, model=self._model, prices=plan["prices"])
@@ -92,8 +97,8 @@ class Served(Told):
 
     async def connect(self, trace: str | None) -> None:
         """See `Keeper.connect`."""
-        if trace is not None and self._kernel.trace is None:
-            self._kernel.trace = Trace(Path(trace), hide=self._kernel.hide)
+        if trace is not None and self.transport.trace is None:
+            self.transport.trace = Trace(Path(trace), hide=self.transport.hide)
         self._connecting_here = asyncio.ensure_future(self._begin())
         await self._connecting_here
         self._tell()
@@ -143,6 +148,8 @@ class Served(Told):
         await self._keeper.close(drain_s=DRAIN_S)
         self._session_over(state)
         await self._kernel.end()
+        if self.transport.trace is not None:
+            self.transport.trace.close()
         side_of(self._channel).units.pop(self._number, None)
         return {**self._numbers(), "streams": numbers["streams"], "queues": numbers["queues"]}, self._waterfall.rows()
 
@@ -197,39 +204,63 @@ class Served(Told):
         self._tell()
         super().session_over(ended)
 
+    async def far_end_is_up(self) -> None:
+        """The embedded voice is started again by the kernel, which knows when it is there."""
+        if self._is_embedded:
+            await self._channel.ask(self._number, "far_end_is_up")
+
     async def conversation_messages(
         self, session: RealtimeSession, reason: str
     ) -> tuple[frozenset[str], list[dict[str, Any]], bool]:
-        """What a new session is told: by the store, or by the session where the kernel is too busy to say."""
+        """What a new session is told: by the store, or by the session where the kernel is too busy to say.
+
+        It has half of what is left of the session: a new one must be there before that ends.
+        """
+        ends = session.expires_at
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(2 * WRITTEN_S):
+            async with asyncio.timeout(None if ends is None else max(0.0, ends - time.time()) / 2):
                 return await super().conversation_messages(session, reason)
         return frozenset(item.id for item in session.items), messages_of(session.items), False
 
 
+class _KeyTransport(Transport):
+    """Where the session is, and its key.
+
+    Args:
+        endpoint: with the key, where that is a text.
+        asks_key: asks the kernel for it, where it is what a function there returns.
+    """
+
+    def __init__(self, endpoint: Endpoint, *, asks_key: Callable[[], Awaitable[str]] | None) -> None:
+        super().__init__(endpoint)
+        self._asks_key = asks_key
+
+    async def key(self) -> str:
+        """The key of the next connection."""
+        if self._asks_key is None:
+            return await super().key()
+        key = await self._asks_key()
+        self._learn_secrets(key)
+        return key
+
+
 class _Kernel:
-    """What a session needs of the kernel: its listeners, scribe, memory, tools, counters, key and trace, across.
+    """What a session needs of the kernel: its listeners, scribe, memory, tools and counters, across.
 
     Args:
         channel, number: of the session.
-        endpoint: with the key, where that is a text.
-        asks_key: the key is what a function in the kernel returns.
     """
 
-    def __init__(self, channel: Channel, number: int, *, endpoint: Any, asks_key: bool) -> None:
-        self.endpoint, self.later = endpoint, None
-        self.trace: Trace | None = None
+    def __init__(self, channel: Channel, number: int) -> None:
         self.moved: Any = None
         self._channel = channel
         self._number = number
-        self._key = None if asks_key else endpoint.api_key or ""
-        self._secrets = [self._key] if self._key else []
         self._running: set[asyncio.Task[None]] = set()
 
     def _do(self, method: str, *args: Any, most_bytes: int | None = None) -> None:
         self._channel.do(self._number, method, *args, most_bytes=most_bytes)
 
-    # -- listeners, numbers, key --------------------------------------------------------------------
+    # -- listeners, numbers -------------------------------------------------------------------------
 
     def emit(self, name: str, payload: Mapping[str, Any], *, context: Any = None, turn: Any = None) -> None:
         """An event."""
@@ -239,18 +270,6 @@ class _Kernel:
     def add(self, facts: CallFacts) -> None:
         """A response has ended."""
         self._do("counted", facts)
-
-    async def key(self) -> str:
-        """The key of the next connection."""
-        if self._key is not None:
-            return str(self._key)
-        key: str = await self._channel.ask(self._number, "key")
-        self._secrets = [*self._secrets[-3:], key]
-        return key
-
-    def hide(self, text: str) -> str:
-        """The text without keys."""
-        return hide_in_text(text, self._secrets)
 
     # -- the scribe and its memory ------------------------------------------------------------------
 
@@ -315,5 +334,3 @@ class _Kernel:
             task.cancel()
         if self._running:
             await asyncio.wait(self._running)
-        if self.trace is not None:
-            self.trace.close()

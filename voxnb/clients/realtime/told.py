@@ -239,10 +239,17 @@ class Told(VoiceUnit, Client):
         Returns:
             The items that it covers, messages, and whether a summary stands for some of what was said.
         """
-        if self._memory is not None and self._scribe is not None and await self._scribe.written(timeout_s=WRITTEN_S):
+        memory, scribe, shorten = self._memory, self._scribe, reason in ("long", "expiring")
+        while memory is not None and scribe is not None:
             known = frozenset(item.id for item in session.items)
-            _, messages, shortened = await self._memory.so_far(shorten=reason in ("long", "expiring"))
-            return known, messages, shortened
+            if not await scribe.written(timeout_s=WRITTEN_S):
+                break
+            _, messages, shortened = await memory.so_far(shorten=shorten)
+            if known == frozenset(item.id for item in session.items):
+                return known, messages, shortened
+            # Somebody spoke meanwhile: whether the store told of that cannot be known. It is shorter already.
+            shorten = False
+            await self._keeper.boundary(session)
         return frozenset(item.id for item in session.items), messages_of(session.items), False
 
     def items_since(self, session: RealtimeSession, known: frozenset[str]) -> list[dict[str, Any]]:
