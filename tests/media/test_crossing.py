@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 
@@ -12,10 +14,21 @@ from tests.clients.realtime.test_voice import Ear
 from tests.media.phone import Phone
 from voxnb.audio.formats import PCM_24K, ULAW_8K
 from voxnb.errors import AudioError, BridgeError, ParameterError
-from voxnb.media import AudioFile, Echo, MediaServer, MediaUnit, Recorder, WidgetUnit, send_media_between
+from voxnb.media import (
+    AudioFile,
+    Echo,
+    MediaServer,
+    MediaUnit,
+    Microphone,
+    Player,
+    Recorder,
+    Speaker,
+    WidgetUnit,
+    send_media_between,
+)
 from voxnb.media.clock import LOOP
 from voxnb.media.file import soundfile
-from voxnb.runtime import bridge
+from voxnb.runtime import bridge, config, loop
 
 WAIT_S = 30
 LOUD = bytes((n * 37) % 128 for n in range(160))
@@ -206,6 +219,164 @@ def test_an_echo_over_there_says_what_it_hears(called):
     assert phone.heard() == LOUD
     assert echo._far is not None
     echo.close()
+
+
+def test_a_player_over_there_plays_what_it_is_given_here(called):
+    phone, call = called
+    player = Player(rate_hz=8000)
+    player.send_media_to(call)
+    player.play(b"\x10\x20" * 160 * 5)
+    phone.until(lambda messages: sum(m["event"] == "media" for m in messages) == 5)
+    assert player._far is not None
+    player.play(b"\x10\x20" * 8000)
+    eventually(lambda: 0 < player.waiting_ms < 1000)
+    player.clear_media_buffer()
+    eventually(lambda: player.waiting_ms == 0)
+    assert player.dropped_ms == 0
+    player.close()
+
+
+@pytest.mark.parametrize("make", [Echo, Player])
+def test_what_holds_nothing_lives_here_again_when_the_process_has_ended(make):
+    unit = make()
+    for _ in range(2):
+        with MediaServer(bridge="process") as server:
+            phone = Phone(server.url)
+            phone.start()
+            unit.send_media_to(next(iter(server)))
+            eventually(lambda: unit._far is not None)
+            phone.close()
+        assert bridge._shared is None
+        eventually(lambda: unit._far is None)
+    ear = Ear(LOOP)
+    unit.send_media_to(ear)
+    eventually(lambda: unit.streams)
+    unit.close()
+
+
+def test_what_is_made_of_a_unit_here_stays_here(called):
+    class Mine(Player):
+        pass
+
+    _, call = called
+    mine = Mine()
+    mine.send_media_to(call)
+    eventually(lambda: mine.streams)
+    assert mine._far is None
+    mine.close()
+
+
+def test_what_is_closed_here_is_forgotten_over_there(called, tmp_path):
+    _, call = called
+    wav(tmp_path / "said.wav")
+    units = [Echo(), Player(), AudioFile(tmp_path / "said.wav"), Recorder(tmp_path / "kept.wav")]
+    for unit in units:
+        (call if isinstance(unit, Recorder) else unit).send_media_to(unit if isinstance(unit, Recorder) else call)
+    eventually(lambda: all(unit._far is not None for unit in units))
+    channel = bridge._shared.channel
+    for unit in units:
+        unit.close()
+    for unit in units:
+        with pytest.raises(BridgeError, match=str(unit._far.number)):
+            loop.wait(loop.submit(channel.ask(unit._far.number, "lost")))
+        assert unit._far.number not in channel.objects
+
+
+DEVICE = '''
+"""A sound device whose clock is the test: a file says how often it wants or has 10 ms, another one what it played."""
+import os, pathlib, threading, time
+
+class PortAudioError(Exception):
+    pass
+
+class _Stream:
+    latency = 0.0
+    process = os.getpid()
+
+    def __init__(self, *, callback, device, samplerate, blocksize, **options):
+        if device == "none":
+            raise PortAudioError("Invalid device")
+        if device == "one" and pathlib.Path(os.environ["OPENED"]).exists():
+            raise PortAudioError("Device unavailable")
+        pathlib.Path(os.environ["OPENED"]).write_text(str(os.getpid()))
+        self.callback, self.frames, self.over = callback, blocksize, threading.Event()
+        self.thread = threading.Thread(target=self.run, daemon=True)
+
+    def start(self):
+        self.thread.start()
+
+    def run(self):
+        while not self.over.wait(0.01):
+            self.turn()
+
+    def close(self):
+        self.over.set()
+        self.thread.join()
+        pathlib.Path(os.environ["OPENED"]).unlink()
+
+class RawInputStream(_Stream):
+    def turn(self):
+        self.callback(b"\\x10\\x20" * self.frames, self.frames, None, None)
+
+class RawOutputStream(_Stream):
+    def turn(self):
+        out = bytearray(self.frames * 2)
+        self.callback(out, self.frames, None, None)
+        with open(os.environ["PLAYED"], "ab") as file:
+            file.write(out)
+'''
+
+
+@pytest.fixture
+def device(tmp_path, monkeypatch):
+    """A sound device that this process and the bridge process open, one at a time; where it says who has it open."""
+    (tmp_path / "device").mkdir()
+    (tmp_path / "device" / "sounddevice.py").write_text(DEVICE)
+    monkeypatch.syspath_prepend(tmp_path / "device")
+    monkeypatch.delitem(sys.modules, "sounddevice", raising=False)
+    monkeypatch.setenv("OPENED", str(tmp_path / "opened"))
+    monkeypatch.setenv("PLAYED", str(tmp_path / "played"))
+    yield tmp_path / "opened"
+    sys.modules.pop("sounddevice", None)
+
+
+def test_a_loudspeaker_and_a_microphone_open_the_device_over_there(device, tmp_path):
+    with MediaServer(bridge="process") as server:
+        phone = Phone(server.url)
+        phone.start()
+        call = next(iter(server))
+        speaker = Speaker(device="one", rate_hz=8000)
+        assert device.read_text() == str(os.getpid())
+        call.send_media_to(speaker)
+        eventually(lambda: device.exists() and device.read_text() == str(bridge._shared.pid))
+        phone.say(LOUD, chunk=1)
+        eventually(lambda: (tmp_path / "played").exists() and any((tmp_path / "played").read_bytes()))
+        assert speaker.dropped_ms == 0
+        speaker.close()
+        eventually(lambda: not device.exists())
+        microphone = Microphone(rate_hz=8000)
+        microphone.send_media_to(call)
+        phone.until(lambda messages: sum(m["event"] == "media" for m in messages) >= 3)
+        assert microphone.overflows == 0
+        assert not microphone.streams
+        phone.close()
+    assert bridge._shared is not None, "the microphone is open until it is closed"
+    microphone.close()
+    eventually(lambda: not device.exists() and bridge._shared is None)
+
+
+def test_a_device_that_cannot_be_opened_over_there_is_told(device, called, monkeypatch):
+    _, call = called
+    told = []
+    monkeypatch.setattr(config, "report", told.append)
+    speaker = Speaker(device="one", rate_hz=8000)
+    monkeypatch.setattr(speaker, "_name", "none")
+    call.send_media_to(speaker)
+    eventually(lambda: told)
+    assert "Invalid device" in told[0]
+    with pytest.raises(AudioError, match="is closed; make a new one"):
+        call.send_media_to(speaker)
+    speaker.close()
 
 
 def test_an_open_recorder_keeps_the_process_until_it_is_closed(tmp_path):

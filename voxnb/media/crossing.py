@@ -2,7 +2,7 @@
 
 A unit that lives in the bridge process has a shell here, whose `MediaUnit._far` says where it is. Two such units are
 connected over there, and nothing of theirs crosses; a unit that is fresh and knows how (`MediaUnit._recipe`) moves there
-when it is first connected with one. Where one lives here, each side has a stand-in: an `Outlet` that
+when it is first connected with one, and stays there until it is closed or the process ends. Where one lives here, each side has a stand-in: an `Outlet` that
 hears in the place of the far one and sends what it hears across, and an `Inlet` that gives what comes across.
 
 Rule 1: who paces and who knows what was heard is the side of the source. A target that counts what it plays reports it
@@ -25,6 +25,7 @@ from voxnb.errors import ParameterError
 from voxnb.media.stand_in import Face, Inlet, Outlet, StandIn
 from voxnb.media.stream import Sink
 from voxnb.media.unit import MediaUnit
+from voxnb.runtime import loop
 from voxnb.runtime.bridge import Bridge
 from voxnb.runtime.channel import Channel
 
@@ -65,6 +66,13 @@ class Far:
                 f"custom_parameters cannot cross to the bridge process ({error}); send what JSON can say",
                 name="custom_parameters",
             ) from error
+
+    def leave(self) -> None:
+        """The unit is closed here: it is closed over there, too, and forgotten on both sides."""
+        bridge = self.side.bridge
+        if self.number in bridge.channel.objects:
+            self.side.tell("leave", self.number)
+            loop.submit(bridge.release(self.number))
 
     def wish(self, tag: str, encoding: str | None, custom_parameters: Mapping[str, Any] | None) -> Wish:
         """What was asked for, as it crosses."""
@@ -180,6 +188,12 @@ class Side:
 
     stop = end
 
+    def leave(self, number: int) -> None:
+        """A unit that has moved here is needed no more."""
+        unit: Any = self.units.pop(number, None)
+        if unit is not None:
+            unit.close()
+
     def wipe(self, number: int, tag: str | None) -> None:
         """``clear_media_buffer`` of a unit that lives here."""
         unit = self.units.get(number)
@@ -257,9 +271,9 @@ class Near(Side):
         recipe = unit._recipe()
         if recipe is None:
             return
+        unit._moved()  # first: a sound device is opened by one of both at a time
         number = self.bridge.make(recipe.shell, MOVED, recipe.kind, recipe.given, recipe.made_of, uses=recipe.keeps)
         unit._far = Far(self, number)
-        unit._moved()
 
     def connect(self, source: MediaUnit, target: MediaUnit, wish: Wish) -> None:
         """``send_media_to`` where one of the two is over there, or both are."""

@@ -1,7 +1,8 @@
 """Units for the sound devices of this machine: what is heard goes to a loudspeaker, a microphone is a source.
 
 They need the package ``sounddevice`` and a device; the device's own thread calls back for audio, and its counter of
-played samples is the evidence of what was heard.
+played samples is the evidence of what was heard. That thread needs the interpreter: in the bridge process, where they move
+when they are first connected with what lives there, no cell can hold them up.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from typing import Any, Final
 from voxnb.audio.formats import PCM_24K, AudioFormat, Frame
 from voxnb.errors import AudioError, NotSupportedError
 from voxnb.media.clock import Clock
+from voxnb.media.moving import MovingUnit
 from voxnb.media.stream import Sink, Stream
-from voxnb.media.unit import MediaUnit
+from voxnb.runtime import config
 
 BUFFER_MS: Final = 60
 """What a loudspeaker holds in hand, so that a late frame is no gap."""
@@ -53,21 +55,51 @@ def _open(kind: str, **options: Any) -> Any:
     return device
 
 
-class _OnDevice(MediaUnit):
-    """What a speaker and a microphone share: a device that is open until `close`."""
+class _OnDevice(MovingUnit):
+    """What a speaker and a microphone share: a device that is open until `close`, here or in the bridge process."""
 
     form: AudioFormat
-    _device: Any
+
+    def __init__(self, *, device: int | str | None, rate_hz: int, clock: Clock | None) -> None:
+        super().__init__(clock=clock)
+        self.form = AudioFormat("pcm", rate_hz)
+        self._name = device
+        self._device: Any = None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}, {self.form}>"
 
     def close(self) -> None:
         """Let go of the device; closing twice does no harm."""
+        self._leave_far()
         self._clock.call_soon(self._end_media)
+        self._let_go()
+
+    def _let_go(self) -> None:
         device, self._device = self._device, None
         if device is not None:
             device.close()
+
+    # -- where it lives in the bridge process -------------------------------------------------
+
+    KEEPS = True  # it is open until it is closed, whoever else leaves
+
+    def _may_move(self) -> bool:
+        return self._device is not None
+
+    def _made_of(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return (), {"device": self._name, "rate_hz": self.form.rate_hz}
+
+    _moved = _let_go
+
+    def _lost(self, error: Exception | None) -> None:
+        self._end_media()
+        if error is not None:
+            config.report(f"{self!r} is closed: {error}")
+
+    def lost(self) -> None:
+        """In the bridge process: the kernel is gone."""
+        self.close()
 
 
 class Speaker(_OnDevice):
@@ -88,9 +120,8 @@ class Speaker(_OnDevice):
     def __init__(
         self, *, device: int | str | None = None, rate_hz: int = PCM_24K.rate_hz, clock: Clock | None = None
     ) -> None:
-        super().__init__(clock=clock)
-        self.form = AudioFormat("pcm", rate_hz)
-        self.dropped_ms = 0.0
+        super().__init__(device=device, rate_hz=rate_hz, clock=clock)
+        self._dropped_ms = 0.0
         self._lock = threading.Lock()
         self._lanes: dict[Stream, _Lane] = {}
         self._device = _open(
@@ -104,6 +135,11 @@ class Speaker(_OnDevice):
             callback=self._play,
         )
 
+    @property
+    def dropped_ms(self) -> float:
+        """Sound that the device did not take in time."""
+        return self._known("dropped_ms", self._dropped_ms)
+
     def _takes(self, offered: AudioFormat, wanted: AudioFormat | None) -> AudioFormat:
         return self.form
 
@@ -115,7 +151,7 @@ class Speaker(_OnDevice):
         with self._lock:
             lane = self._lanes.get(stream)
             if lane is None or not lane.add(frame.data, most=self.form.rate_hz * LONGEST_MS // 1000 * 2):
-                self.dropped_ms += self.form.duration_ms(len(frame.data))
+                self._dropped_ms += self.form.duration_ms(len(frame.data))
 
     def _cleared(self, stream: Stream) -> None:
         with self._lock:
@@ -212,9 +248,8 @@ class Microphone(_OnDevice):
     def __init__(
         self, *, device: int | str | None = None, rate_hz: int = PCM_24K.rate_hz, clock: Clock | None = None
     ) -> None:
-        super().__init__(clock=clock)
-        self.form = AudioFormat("pcm", rate_hz)
-        self.overflows = 0
+        super().__init__(device=device, rate_hz=rate_hz, clock=clock)
+        self._overflows = 0
         self._device = _open(
             "RawInputStream",
             samplerate=rate_hz,
@@ -226,13 +261,18 @@ class Microphone(_OnDevice):
             callback=self._listen_in,
         )
 
+    @property
+    def overflows(self) -> int:
+        """How often the device had more than was taken from it in time."""
+        return self._known("overflows", self._overflows)
+
     def _offers(self, wanted: AudioFormat | None) -> AudioFormat:
         return self.form
 
     def _listen_in(self, data: Any, _frames: int, _time: Any, status: Any) -> None:
         """The device has samples; in its own thread."""
         if status and getattr(status, "input_overflow", False):
-            self.overflows += 1
+            self._overflows += 1
         if self._outgoing:
             self._clock.call_soon(self._give, bytes(data))
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from voxnb.audio.formats import PCM_24K, AudioFormat, Frame
 from voxnb.media.clock import Clock
-from voxnb.media.crossing import Shell
+from voxnb.media.moving import MovingUnit
 from voxnb.media.stream import Stream
-from voxnb.media.unit import MediaUnit, Recipe
 
 
-class Echo(MediaUnit):
+class Echo(MovingUnit):
     """Gives every frame that it hears to whom it sends, at once and in the format in which it came.
 
     Connect who is heard first: it settles the format.
@@ -27,17 +26,8 @@ class Echo(MediaUnit):
 
     def close(self) -> None:
         """End its streams; closing twice does no harm."""
-        if self._far is not None:
-            self._clock.call_soon(self._far.do, "close")
+        self._leave_far()
         self._clock.call_soon(self._end_media)
-
-    def _recipe(self) -> Recipe | None:
-        shell = Shell(done=lambda _: None, lost=lambda _: self._end_media())
-        return Recipe("voxnb.media.echo:Echo", (), {}, keeps=False, shell=shell) if self._is_fresh else None
-
-    def lost(self) -> None:
-        """In the bridge process: the kernel is gone."""
-        self._end_media()
 
     def _opened(self, stream: Stream) -> None:
         self._form = stream.form

@@ -13,9 +13,8 @@ from voxnb.audio.pace import Pacer
 from voxnb.audio.transcode import Transcoder
 from voxnb.errors import AudioError, NotSupportedError
 from voxnb.media.clock import Clock, Timer
-from voxnb.media.crossing import Shell
+from voxnb.media.moving import MovingUnit
 from voxnb.media.stream import EARLY_S, FRAME_S, Stream
-from voxnb.media.unit import MediaUnit, Recipe
 from voxnb.runtime import loop
 
 BLOCK_S: Final = 1
@@ -48,7 +47,7 @@ def soundfile() -> Any:
     return soundfile
 
 
-class AudioFile(MediaUnit):
+class AudioFile(MovingUnit):
     """A file as a source of audio; it plays from its start when its first stream opens.
 
     Args:
@@ -137,12 +136,12 @@ class AudioFile(MediaUnit):
 
     # -- where it lives in the bridge process -------------------------------------------------
 
-    def _recipe(self) -> Recipe | None:
-        if not self._is_fresh or self._over or self._began_s is not None:
-            return None
+    def _may_move(self) -> bool:
+        return not self._over and self._began_s is None
+
+    def _made_of(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         made_of = {"real_time": self.real_time, "start_ms": self._start_ms, "tail_ms": self._tail_frames * FRAME_MS}
-        shell = Shell(done=self._done_far, lost=self._done_far)
-        return Recipe("voxnb.media.file:AudioFile", (str(self.path.resolve()),), made_of, keeps=False, shell=shell)
+        return (str(self.path.resolve()),), made_of
 
     def _moved(self) -> None:
         self._file.close()
@@ -154,6 +153,10 @@ class AudioFile(MediaUnit):
             self._done.set_result(None)
         else:
             self._done.set_exception(error)
+
+    def _lost(self, error: Exception | None) -> None:
+        self._media_over = True
+        self._done_far(error)
 
     def _as_port(self, done: Callable[[Exception | None], object]) -> Any:
         self._told_done = done
@@ -272,8 +275,7 @@ class AudioFile(MediaUnit):
             self._told_done(None)
 
     def _close(self) -> None:
-        if self._far is not None:
-            self._far.do("close")
+        self._leave_far()
         if self._timer is not None:
             self._timer.cancel()
         self._end_media()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from voxnb.audio.formats import PCM_24K, RATES_HZ, AudioFormat, check_whole
 from voxnb.errors import AudioError
 from voxnb.media.clock import Clock
-from voxnb.media.unit import MediaUnit
+from voxnb.media.moving import MovingUnit
 
 
-class Player(MediaUnit):
+class Player(MovingUnit):
     """A source that plays what it is given, piece after piece and in real time, to whom it sends its media.
 
     `clear_media_buffer` drops what has not sounded yet, as when the other side begins to speak.
@@ -26,7 +28,7 @@ class Player(MediaUnit):
         if rate_hz not in RATES_HZ:
             raise AudioError(f"a sample rate of {rate_hz!r} Hz", rate_hz=rate_hz)
         self.form = AudioFormat("pcm", rate_hz)
-        self.dropped_ms = 0.0
+        self._dropped_ms = 0.0
 
     def __repr__(self) -> str:
         return f"<Player, {self.form}, {self.waiting_ms / 1000:.1f} s waiting>"
@@ -34,7 +36,13 @@ class Player(MediaUnit):
     @property
     def waiting_ms(self) -> float:
         """How much of what it was given has not been played yet."""
-        return max((stream.playout.waiting_ms for stream in list(self._outgoing.values())), default=0.0)
+        waiting = (stream.playout.waiting_ms for stream in list(self._outgoing.values()))
+        return self._known("waiting_ms", max(waiting, default=0.0))
+
+    @property
+    def dropped_ms(self) -> float:
+        """What was given and never played, because nobody heard or too much waited."""
+        return self._known("dropped_ms", self._dropped_ms)
 
     def play(self, sound: bytes, /) -> None:
         """Play a piece after those that wait; where nobody hears, or more than the stream's bound waits, it is dropped.
@@ -50,12 +58,19 @@ class Player(MediaUnit):
 
     def close(self) -> None:
         """End its streams; closing twice does no harm."""
+        self._leave_far()
         self._clock.call_soon(self._end_media)
+
+    def _made_of(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return (), {"rate_hz": self.form.rate_hz}
 
     def _offers(self, wanted: AudioFormat | None) -> AudioFormat:
         return self.form
 
     def _play(self, sound: bytes) -> None:
+        if self._far is not None:
+            self._far.do("_play", sound)
+            return
         samples = len(sound) // self.form.sample_bytes
         taken = max((stream.push(sound) for stream in list(self._outgoing.values())), default=0)
-        self.dropped_ms += (samples - taken) * 1000 / self.form.rate_hz
+        self._dropped_ms += (samples - taken) * 1000 / self.form.rate_hz

@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import threading
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 from voxnb.audio.formats import PCM_24K, RATES_HZ, AudioFormat, Frame
 from voxnb.audio.tape import HELD_S, Tape, Voice
 from voxnb.audio.wav import LONGEST_BYTES, header
 from voxnb.errors import AudioError, BridgeError
 from voxnb.media.clock import Clock, Timer
-from voxnb.media.crossing import Shell
+from voxnb.media.moving import MovingUnit
 from voxnb.media.stream import Sink, Stream
-from voxnb.media.unit import MediaUnit, Recipe
 from voxnb.runtime import config, loop
 
 WRITE_S: Final = 0.5
@@ -29,7 +28,7 @@ CLOSE_S: Final = 10.0
 """Longest wait of `Recorder.close` for the media loop."""
 
 
-class Recorder(MediaUnit):
+class Recorder(MovingUnit):
     """Records who sends to it: the first sender on the left, every other one on the right.
 
     The file begins when the first stream opens and ends with `close`; all voices lie on one timeline, each frame
@@ -76,9 +75,7 @@ class Recorder(MediaUnit):
     @property
     def duration_ms(self) -> float:
         """Length of what is in the file."""
-        if self._far is not None and not self._media_over and not loop.on_loop():
-            self._data_bytes = loop.wait(loop.submit(self._far.ask("size")), timeout_s=CLOSE_S)
-        return self._data_bytes * 1000 / (self.form.rate_hz * 2 * len(CHANNELS))
+        return self._known("duration_ms", self._data_bytes * 1000 / (self.form.rate_hz * 2 * len(CHANNELS)))
 
     def close(self) -> Path:
         """End the recording, at this moment of the clock; closing twice does no harm.
@@ -99,24 +96,20 @@ class Recorder(MediaUnit):
 
     # -- where it lives in the bridge process -------------------------------------------------
 
-    def _recipe(self) -> Recipe | None:
-        if not self._is_fresh or self._tape is not None:
-            return None
-        # The process lives as long as it: what it holds back is not lost with the last client.
-        return Recipe(
-            "voxnb.media.recorder:Recorder",
-            (str(self.path.resolve()),),
-            {"rate_hz": self.form.rate_hz},
-            keeps=True,
-            shell=Shell(done=lambda _: None, lost=self._lost),
-        )
+    KEEPS = True  # what it holds back is not lost with the last client
+
+    def _may_move(self) -> bool:
+        return self._tape is None
+
+    def _made_of(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return (str(self.path.resolve()),), {"rate_hz": self.form.rate_hz}
 
     def _moved(self) -> None:
         if self._file is not None:
             self._file.close()
             self._file = None
 
-    def _lost(self, error: Exception) -> None:
+    def _lost(self, error: Exception | None) -> None:
         self._media_over = True
         self.error = AudioError(f"the recording {str(self.path)!r} broke off: {error}", path=str(self.path))
 
@@ -131,15 +124,12 @@ class Recorder(MediaUnit):
         assert self._far is not None
         try:
             self._data_bytes, self.error = await self._far.ask("finish")
-            await self._far.side.bridge.release(self._far.number)
+            self._last.clear()
+            self._far.leave()
         except BridgeError as error:
             self._lost(error)
         finally:
             done.set()
-
-    def size(self) -> int:
-        """In the bridge process: bytes of samples in the file."""
-        return self._data_bytes
 
     def finish(self) -> tuple[int, AudioError | None]:
         """In the bridge process: end the recording."""

@@ -42,7 +42,7 @@ class Recipe(NamedTuple):
         kind: its class, as ``module:name``.
         given, made_of: arguments of that.
         keeps: the process lives as long as it.
-        shell: what is told in return; see `voxnb.media.moved.Shell`.
+        shell: what is told in return; see `voxnb.media.crossing.Shell`.
     """
 
     kind: str
@@ -161,11 +161,11 @@ class MediaUnit:
         return type(self).__name__
 
     def _recipe(self) -> Recipe | None:
-        """What it is made of, where it may still move into the bridge process."""
+        """What it is made of, where it may still move into the bridge process; see `voxnb.media.moving`."""
         return None
 
     def _moved(self) -> None:
-        """It lives there now: let go of what it held here."""
+        """It will live there: let go of what is held here."""
 
     def _as_port(self, done: Callable[[Exception | None], object]) -> Any:
         """What the shell of this unit may call, in the bridge process; `done` is told when it has played to its end."""
