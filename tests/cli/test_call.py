@@ -121,6 +121,14 @@ def test_a_file_is_answered_printed_recorded_and_kept(calling, spoken, tmp_path)
         assert store.verify()
 
 
+def test_a_call_in_the_bridge_process_is_the_same(calling, spoken, tmp_path):
+    with testing.server("Iris has 150 rows.", realtime=HEARD) as server:
+        done = calling(server, spoken, "--bridge", "process", "--record", tmp_path / "call.wav")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[1:3] == ["you    Tell me of iris.", "model  Iris has 150 rows."]
+    assert channels(tmp_path / "call.wav") == [True, True]
+
+
 def test_for_machines_every_event_is_a_document(calling, spoken):
     with testing.server("Iris has 150 rows.", realtime=HEARD) as server:
         done = calling(server, spoken, "--json")

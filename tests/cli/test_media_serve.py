@@ -14,10 +14,12 @@ from .conftest import command, environment
 SPEECH = bytes(range(1, 161))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_caller_hears_itself_and_is_recorded_until_it_is_stopped(number, tmp_path):
+@pytest.mark.parametrize(
+    ("number", "bridge"), [(signal.SIGINT, "loop"), (signal.SIGTERM, "loop"), (signal.SIGINT, "process")]
+)
+def test_a_caller_hears_itself_and_is_recorded_until_it_is_stopped(number, bridge, tmp_path):
     with subprocess.Popen(
-        command("media-serve", "--json", "--echo", "--record", tmp_path / "calls"),
+        command("media-serve", "--json", "--echo", "--record", tmp_path / "calls", "--bridge", bridge),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

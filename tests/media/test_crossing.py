@@ -312,7 +312,7 @@ class _Stream:
     def close(self):
         self.over.set()
         self.thread.join()
-        pathlib.Path(os.environ["OPENED"]).unlink()
+        pathlib.Path(os.environ["OPENED"]).unlink(missing_ok=True)
 
 class RawInputStream(_Stream):
     def turn(self):

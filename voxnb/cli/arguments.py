@@ -13,6 +13,16 @@ def store_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--store", metavar="PATH", help="the SQLite file (default: VOXNB_STORE or .voxnb/store.db)")
 
 
+def bridge_option(parser: argparse.ArgumentParser) -> None:
+    """``--bridge``, of what can live in the bridge process."""
+    parser.add_argument(
+        "--bridge",
+        choices=("loop", "process"),
+        default="loop",
+        help="where sound is moved: in this process, or in one of its own that nothing else can hold up (default: loop)",
+    )
+
+
 def json_option(parser: argparse.ArgumentParser, *, what: str) -> None:
     """``--json``."""
     parser.add_argument("--json", action="store_true", help=f"for machines: {what}")

@@ -69,6 +69,7 @@ def add(commands: Any) -> None:
     p.add_argument("--instructions", metavar="TEXT", help="what the model is told first, from now on")
     p.add_argument("--conversation", metavar="NAME", help=f"name or id (default: {NAME}); made if it is not there")
     p.add_argument("--new", action="store_true", help="a new conversation; with a NAME that must not be taken")
+    arguments.bridge_option(p)
     arguments.store_option(p)
     arguments.json_option(p, what="one document per event of the call, the last with the latencies")
     p.set_defaults(run=call, when_stopped="stopped before the call began")
@@ -112,6 +113,7 @@ def _parameters(options: argparse.Namespace) -> dict[str, Any]:
         output.say_error("no key in OPENAI_API_KEY: the embedded voice answers")
     given: dict[str, Any] = {
         "base_url": base_url,
+        "bridge": options.bridge,
         "model": options.model,
         "instructions": options.instructions,
         "store": options.store,

@@ -41,6 +41,7 @@ def add(commands: Any) -> None:
     p.add_argument("--certificate", metavar="PEM", help="certificate chain, for wss addresses")
     p.add_argument("--certificate-key", metavar="PEM", help="its key, if not in the same file")
     p.add_argument("--addresses", type=arguments.count, metavar="N", help="print N addresses, each good for one call")
+    arguments.bridge_option(p)
     arguments.json_option(p, what="one document with url and addresses, then one per event of a call")
     p.set_defaults(run=serve)
 
@@ -57,6 +58,7 @@ def serve(options: Any) -> int:
         origins=options.origin,
         certificate=options.certificate,
         certificate_key=options.certificate_key,
+        bridge=options.bridge,
     ) as server:
         desk = _Desk(options)
         server.on_call(desk.answer)

@@ -21,6 +21,9 @@ LONGEST_MS: Final = 10_000
 class Listener(MediaUnit):
     """Calls a function with every 20 ms that it hears, in a thread of its own; it is no listener for who counts what was heard.
 
+    The function is in this process: while a cell holds the interpreter, sound from the bridge process waits for it (20 s at
+    24 kHz, then it is dropped and counted there), and comes all at once.
+
     Args:
         function: takes 16-bit mono PCM; what it raises is reported once and ends nothing.
         rate_hz: of what it is given.

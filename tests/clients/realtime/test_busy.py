@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import os
 import select
 import subprocess
 import sys
@@ -14,22 +15,28 @@ import pytest
 
 from tests.clients.realtime.peer import WAIT_S, Peer
 from tests.media.phone import Phone
+from tests.media.test_crossing import DEVICE
 from tests.wire.realtime.talk import Talk
 from voxnb import testing
 
+HOLD = """
+import ctypes, time
+
+def hold(how, seconds):
+    if how == "loop":  # a cell in pure Python
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            pass
+    else:  # an extension that does not let go of the interpreter
+        ctypes.PyDLL(None).usleep(int(seconds * 1e6))
+"""
+
 KERNEL = """
-    import ctypes, sys, time
+    import sys
     import voxnb
     from voxnb.media import MediaServer, send_media_between
 
-    def hold(seconds):
-        if sys.argv[2] == "loop":  # a cell in pure Python
-            end = time.monotonic() + seconds
-            while time.monotonic() < end:
-                pass
-        else:  # an extension that does not let go of the interpreter
-            ctypes.PyDLL(None).usleep(int(seconds * 1e6))
-
+    exec(sys.argv[3])
     with voxnb.RealtimeAPIClient(base_url=sys.argv[1], api_key="sk-test-0123456789", bridge="process") as client:
         with MediaServer(bridge="process") as server:
             print(server.url, flush=True)
@@ -38,7 +45,7 @@ KERNEL = """
             call.statistics()  # answered after what was asked before
             print("connected", flush=True)
             for line in sys.stdin:
-                hold(float(line))
+                hold(sys.argv[2], float(line))
                 print("free", flush=True)
                 break
             call.wait_closed(30)
@@ -91,7 +98,7 @@ def kernel(how):
     """A kernel with a call in the bridge process; the call, and a way to make the kernel busy."""
     model = Model()
     with Peer(model) as peer:
-        program = [sys.executable, "-c", textwrap.dedent(KERNEL), peer.base_url, how]
+        program = [sys.executable, "-c", textwrap.dedent(KERNEL), peer.base_url, how, HOLD]
         process = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         try:
             phone = Phone(process.stdout.readline().strip())
@@ -149,11 +156,12 @@ def test_a_cell_that_holds_the_interpreter_does_not_hold_up_a_call(how):
 
 
 EXPIRING = """
-    import ctypes, sys
+    import sys
     import voxnb
     from tests.clients.realtime.test_going_on import ask
     from voxnb import SessionEvents
 
+    exec(sys.argv[2])
     with voxnb.ContextStore(":memory:") as store:
         with voxnb.RealtimeAPIClient(
             base_url=sys.argv[1], api_key="sk-test-0123456789", bridge="process", store_context=True, store=store
@@ -161,7 +169,7 @@ EXPIRING = """
             replaced = one.wait_for(SessionEvents.SessionReplaced)
             ask(one, "One?")
             print("asked", flush=True)
-            ctypes.PyDLL(None).usleep(int(float(sys.stdin.readline()) * 1e6))
+            hold("extension", float(sys.stdin.readline()))
             print("free", flush=True)
             print(replaced.result(30).payload.reason, flush=True)
             ask(one, "Two?")
@@ -176,7 +184,7 @@ LIFE_S = 20
 def test_a_session_that_ends_while_a_cell_holds_the_interpreter_is_replaced():
     settings = testing.Realtime(session_s=LIFE_S)
     with testing.server(lambda view: f"To {view.text}", realtime=settings) as server:
-        program = [sys.executable, "-c", textwrap.dedent(EXPIRING), server.base_url]
+        program = [sys.executable, "-c", textwrap.dedent(EXPIRING), server.base_url, HOLD]
         with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout.readline() == "asked\n"
             process.stdin.write(f"{LIFE_S + 2}\n")
@@ -192,3 +200,45 @@ def test_a_session_that_ends_while_a_cell_holds_the_interpreter_is_replaced():
         f"{said} all holds: 1 conversation, 2 turns, 0 summaries, 2 requests rebuilt",
     ]
     assert [item["content"][0]["text"] for item in told[:2]] == ["One?", "To One?"]
+
+
+ON_DEVICE = """
+    import sys
+    import voxnb
+    from voxnb.media import Microphone, Speaker
+
+    exec(sys.argv[2])
+    with voxnb.RealtimeAPIClient(base_url=sys.argv[1], api_key="sk-test-0123456789", bridge="process") as client:
+        speaker, microphone = Speaker(rate_hz=8000), Microphone(rate_hz=8000)
+        client.send_media_to(speaker)
+        microphone.send_media_to(client)
+        print("connected", flush=True)
+        hold("extension", float(sys.stdin.readline()))
+        print("free", flush=True)
+        speaker.close()
+        microphone.close()
+"""
+
+
+@pytest.mark.slow
+def test_a_cell_that_holds_the_interpreter_does_not_hold_up_loudspeaker_and_microphone(tmp_path):
+    (tmp_path / "sounddevice.py").write_text(DEVICE)
+    played = tmp_path / "played"
+    played.touch()
+    model = Model()
+    with Peer(model) as peer:
+        program = [sys.executable, "-c", textwrap.dedent(ON_DEVICE), peer.base_url, HOLD]
+        places = {"PYTHONPATH": str(tmp_path), "OPENED": str(tmp_path / "opened"), "PLAYED": str(played)}
+        with subprocess.Popen(
+            program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **places}
+        ) as process:
+            assert process.stdout.readline() == "connected\n"
+            until(lambda: model.heard_at, at_least=1)
+            peer.do(model.speak(12))
+            process.stdin.write(f"{BUSY_S}\n")
+            process.stdin.flush()
+            began = time.monotonic()
+            until(lambda: [at for at in model.heard_at if at >= began], at_least=95)
+            until(lambda: played.read_bytes().replace(b"\0", b""), at_least=2 * 8_000)
+            assert not select.select([process.stdout], [], [], 0)[0], "the cell still runs"
+            assert process.communicate(timeout=WAIT_S)[0] == "free\n"
