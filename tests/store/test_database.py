@@ -369,7 +369,7 @@ def test_a_full_disk_refuses_a_new_store_by_name(tmp_path):
 
 def test_a_copy_that_finds_no_room_names_the_target_and_leaves_no_half(tmp_path):
     store = Database(tmp_path / "store.db")
-    for n in range(60):
+    for n in range(100):
         add(store, f"{n} " + "x" * 5000)
     with small_disk(tmp_path / "disk") as folder:
         (folder / "ballast").write_bytes(bytes(300_000))
@@ -378,7 +378,7 @@ def test_a_copy_that_finds_no_room_names_the_target_and_leaves_no_half(tmp_path)
         assert "copy.db" in str(caught.value)
         assert isinstance(caught.value.__cause__, sqlite3.Error)
         assert [f.name for f in folder.iterdir() if f.name.startswith("copy")] == []
-    assert len(texts(store)) == 60
+    assert len(texts(store)) == 100
     store.close()
 
 

@@ -6,8 +6,10 @@ import sqlite3
 from typing import Any, Final
 
 from voxnb.memory.plan import PastTurn
+from voxnb.store.lately import KnowingConnection
 from voxnb.store.rows import (
     STATE,
+    TURN,
     TURN_AND_MESSAGES,
     TurnRow,
     load_extra,
@@ -42,13 +44,22 @@ def turns_between(
     """
     if high < low:
         return []
+    stretch = {"branch": branch, "low": low, "high": high}
+    if horizon is not None or not isinstance(c, KnowingConnection):
+        return past_turns(c.execute(_turns(horizon), stretch), pinned=pinned)
+    heads = c.execute(f"SELECT {TURN} {PATH} ORDER BY l.first_seq, t.seq", stretch).fetchall()
+    turns = list(c.known(heads))
+    if len(turns) < len(heads):
+        new = past_turns(c.execute(_turns(None), stretch | {"low": heads[len(turns)][2]}))
+        c.learn(new)
+        turns += new
+    return [turn._replace(pinned=True) if turn.id in pinned else turn for turn in turns] if pinned else turns
+
+
+def _turns(horizon: int | None) -> str:
     limit = "" if horizon is None else f" AND m.id <= {int(horizon)}"
-    rows = c.execute(
-        f"SELECT {TURN_AND_MESSAGES} {PATH.replace(' WHERE ', f' LEFT JOIN message m ON m.turn = t.id{limit} WHERE ')} "
-        "ORDER BY l.first_seq, t.seq, m.position",
-        {"branch": branch, "low": low, "high": high},
-    )
-    return past_turns(rows, pinned=pinned)
+    path = PATH.replace(" WHERE ", f" LEFT JOIN message m ON m.turn = t.id{limit} WHERE ")
+    return f"SELECT {TURN_AND_MESSAGES} {path} ORDER BY l.first_seq, t.seq, m.position"
 
 
 def whole_turn(c: sqlite3.Connection, turn_id: int, *, first_messages: int | None = None, horizon: int | None = None) -> PastTurn:  # fmt: skip

@@ -132,9 +132,10 @@ def _past_turn(row: tuple[Any, ...], messages: list[Said], pinned: frozenset[int
 STATE: Final = "CASE WHEN t.redacted_at IS NULL THEN t.state ELSE 'redacted' END"
 """A turn's state as a planner sees it: one whose words were taken out has another than it ended with."""
 
-TURN_AND_MESSAGES: Final = (
-    f"t.id, t.uid, t.seq, {STATE}, t.hash, m.position, m.role, m.text, m.extra, m.tokens, m.features"
-)
+TURN: Final = f"t.id, t.uid, t.seq, {STATE}, t.hash"
+"""The columns that tell an ended turn: with other words it has another hash."""
+
+TURN_AND_MESSAGES: Final = f"{TURN}, m.position, m.role, m.text, m.extra, m.tokens, m.features"
 """The columns that `past_turns` expects."""
 
 

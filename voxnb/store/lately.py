@@ -1,0 +1,51 @@
+"""A connection that knows the turns it read lately: the next request is made of mostly the same ones.
+
+An ended turn is told by its ids, its state and its content hash. What else is in its rows changes for nobody but other
+connections, and when one of those has written, all is forgotten.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+from voxnb.memory.past import ANSWERED, PastTurn
+
+MOST_CHARS: Final = 4_000_000
+"""Of the words that are kept: more than the largest context windows hold."""
+
+
+class KnowingConnection(sqlite3.Connection):
+    """The writer's connection to a store."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._turns: dict[tuple[Any, ...], PastTurn] = {}
+        self._chars = 0
+        self._version = -1
+
+    def known(self, heads: Iterable[tuple[Any, ...]]) -> Iterator[PastTurn]:
+        """The turns of these rows (the first columns of `voxnb.store.rows.TURN_AND_MESSAGES`), up to one not known."""
+        (version,) = self.execute("PRAGMA data_version").fetchone()
+        if version != self._version:
+            self._forget()
+            self._version = version
+        for head in heads:
+            turn = self._turns.get(head)
+            if turn is None:
+                return
+            yield turn
+
+    def learn(self, turns: Iterable[PastTurn]) -> None:
+        """Know these turns from now on, those that have ended."""
+        if self._chars > MOST_CHARS:
+            self._forget()
+        for turn in turns:
+            if turn.state in ANSWERED and turn.hash:
+                self._turns[turn.id, turn.uid, turn.seq, turn.state, turn.hash] = turn
+                self._chars += sum(len(said.text) for said in turn.messages)
+
+    def _forget(self) -> None:
+        self._turns.clear()
+        self._chars = 0
