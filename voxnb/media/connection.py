@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from voxnb.audio.media import Start
 from voxnb.media.clock import LOOP, Timer
@@ -13,6 +13,9 @@ from voxnb.media.guard import Limits, Rate
 from voxnb.media.line import Line
 from voxnb.media.socket_call import SocketCall
 from voxnb.runtime import config, loop
+
+if TYPE_CHECKING:
+    from voxnb.media.express import ExpressServer
 
 MOST_UNSENT_BYTES: Final = 256 << 10
 """What a peer may leave unread before frames to it are dropped: about three seconds of 24 kHz PCM."""
@@ -25,15 +28,14 @@ class Connection:
     """A socket and its `Line`.
 
     Args:
-        socket: of the websockets library.
+        socket: its connection.
         limits: what the peer may do.
         admit: see `Line`.
     """
 
-    def __init__(self, socket: Any, /, *, limits: Limits, admit: Callable[[Line, Start], SocketCall | None]) -> None:
-        from websockets.asyncio.connection import broadcast
-
-        self._broadcast = broadcast
+    def __init__(
+        self, socket: ExpressServer, /, *, limits: Limits, admit: Callable[[Line, Start], SocketCall | None]
+    ) -> None:
         self._socket = socket
         self._transport = socket.transport
         self._limits = limits
@@ -51,15 +53,8 @@ class Connection:
 
         self.task = asyncio.current_task()
         self._look()
-        recv, receive, rate, now = self._socket.recv, self.line.receive, self._rate, LOOP.now
         try:
-            while not self._closing:
-                message = await recv()
-                now_s = self._heard_s = now()
-                if not rate.add(len(message), now_s=now_s):
-                    self.close(1008, "too much at once")
-                    break
-                receive(message)
+            await self._socket.each(self._receive)
         except ConnectionClosed:
             pass  # told below, with its code
         except Exception as error:  # noqa: BLE001 - a fault of ours ends this socket and no other
@@ -73,11 +68,20 @@ class Connection:
             code = self._socket.close_code or 1006
             self.line.ended(code=code, reason=self._socket.close_reason or "", was_clean=code in (1000, 1001, 1005))
 
+    def _receive(self, message: str | bytes) -> None:
+        if self._closing:
+            return
+        now_s = self._heard_s = LOOP.now()
+        if self._rate.add(len(message), now_s=now_s):
+            self.line.receive(message)
+        else:
+            self.close(1008, "too much at once")
+
     def send(self, text: str, /) -> bool:
         """Send a text message now, or not at all; whether there was room."""
         if self._closing or self._transport.get_write_buffer_size() > MOST_UNSENT_BYTES:
             return False
-        self._broadcast((self._socket,), text)
+        self._socket.say(text)
         return True
 
     def close(self, code: int, reason: str, /) -> None:

@@ -104,6 +104,8 @@ class Door:
         """
         try:
             from websockets.asyncio.server import serve
+
+            from voxnb.media.express import ExpressServer
         except ImportError as error:
             raise NotSupportedError(
                 "a media server needs the websockets package; install it with: pip install 'voxnb[realtime]'",
@@ -124,6 +126,7 @@ class Door:
                 ping_timeout=60,
                 ssl=self._tls,
                 logger=_SILENT,
+                create_connection=ExpressServer,
             )
         except (OSError, OverflowError) as error:
             raise AudioError(

@@ -77,9 +77,7 @@ class Link:
         """Write and read until the connection ends."""
         writing = asyncio.ensure_future(self.outbox.run(self._send))
         try:
-            async for message in self.socket.messages():
-                self.messages += 1
-                self._receive(message)
+            await self.socket.each(self._receive)
         finally:
             writing.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -123,6 +121,7 @@ class Link:
         await self.socket.send(text)
 
     def _receive(self, message: str | bytes) -> None:
+        self.messages += 1
         if self._trace is not None:
             self._trace.received(self._numbered, message)
         try:

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
@@ -86,10 +86,7 @@ class Socket:
     """
 
     def __init__(self, connection: Any) -> None:
-        from websockets.asyncio.connection import broadcast
-
         self.connection = connection
-        self._broadcast = broadcast
         self.bytes_sent = 0
         self.bytes_received = 0
 
@@ -113,6 +110,8 @@ class Socket:
         try:
             from websockets.asyncio.client import connect
             from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI
+
+            from voxnb.media.express import ExpressClient
         except ImportError as error:
             raise NotSupportedError(_INSTALL, name="realtime", instead="pip install 'voxnb[realtime]'") from error
 
@@ -133,6 +132,7 @@ class Socket:
                 close_timeout=CLOSE_S,
                 proxy=None if endpoint.is_loopback else True,
                 logger=_SILENT,
+                create_connection=ExpressClient,
             )
         except InvalidStatus as error:
             raise _refused(error, endpoint=endpoint, url=url, model=model, secrets=secrets) from clean_cause(
@@ -164,19 +164,20 @@ class Socket:
         """Send a message at once, if nothing that was sent before still waits here; whether it was sent."""
         if self.connection.transport.get_write_buffer_size():
             return False
-        self._broadcast((self.connection,), text)
+        self.connection.say(text)
         self.bytes_sent += len(text)
         return True
 
-    async def messages(self) -> AsyncIterator[str | bytes]:
-        """What comes, until the connection ends, however it does."""
+    async def each(self, take: Callable[[str | bytes], object]) -> None:
+        """Have every message taken as it comes, until the connection ends, however it does."""
         from websockets.exceptions import ConnectionClosed
 
+        def counted(message: str | bytes) -> None:
+            self.bytes_received += len(message)
+            take(message)
+
         with contextlib.suppress(ConnectionClosed):
-            while True:
-                message = await self.connection.recv()
-                self.bytes_received += len(message)
-                yield message
+            await self.connection.each(counted)
 
     @property
     def close_code(self) -> int:

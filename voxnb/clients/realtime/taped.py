@@ -124,13 +124,16 @@ class RecordedSocket(Socket):
         del text
         return False
 
-    async def messages(self) -> AsyncIterator[str | bytes]:
-        """See `Socket.messages`."""
-        async for message in super().messages():
+    async def each(self, take: Callable[[str | bytes], object]) -> None:
+        """See `Socket.each`."""
+
+        def noted(message: str | bytes) -> None:
             now = time.monotonic()
             self._steps.append(Step("came", round((now - self._at) * 1000), _event(message)))
             self._at = now
-            yield message
+            take(message)
+
+        await super().each(noted)
         self.finish()
 
     async def close(self, *, within_s: float = 0.15) -> None:
@@ -222,7 +225,12 @@ class PlayedSocket(Socket):
         self._missed_id = command.get("event_id")
         config.report(str(self._missed))  # whoever waits for an answer does not wait for an error
 
-    async def messages(self) -> AsyncIterator[str | bytes]:
+    async def each(self, take: Callable[[str | bytes], object]) -> None:
+        """See `Socket.each`."""
+        async for message in self._messages():
+            take(message)
+
+    async def _messages(self) -> AsyncIterator[str]:
         """What the server said then, in its turn; a command that is not on the tape is an error event and the end."""
         until_ms = 0
         for n, step in enumerate(self._found.steps):
