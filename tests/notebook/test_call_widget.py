@@ -54,9 +54,10 @@ class Talker(Page):
 def made():
     with contextlib.ExitStack() as stack:
 
-        def make(replies, store=None, **realtime):
+        def make(replies, store=None, bridge=None, **realtime):
             server = stack.enter_context(testing.server(replies, realtime=testing.Realtime(**realtime)))
             more = {"store_context": True, "store": store, "conversation": "call"} if store else {}
+            more |= {"bridge": bridge} if bridge else {}
             client = voxnb.RealtimeAPIClient(base_url=server.base_url, api_key=server.api_key, session=SESSION, **more)
             stack.callback(client.close)
             widget = client.widget()
@@ -221,6 +222,54 @@ def test_a_remembered_call_is_read_as_turns(made):
         page.until(lambda p: (p.tell_played(), "Hello Ann." in (p.sections.get("read", {}).get("html") or ""))[1])
         assert "I am Ann." in page.sections["read"]["html"]
         client.close()
+
+
+def test_the_panel_of_a_chat_shows_the_call_that_speaks_in_its_conversation(made):
+    with voxnb.ContextStore(":memory:") as store, testing.server(["Yes."]) as typed:
+        chat = voxnb.chat("m", base_url=typed.base_url, api_key="k", store=store, conversation="call")
+        chat.ask("Are you there?").result()
+        widget = chat.widget()
+        panel = Talker(widget)
+        panel.page = "one"
+        panel.until(lambda p: p.sections["head"].get("tabs") == ["chat", "context", "events"])
+        client, _ = made(["Hello Ann."], store=store, hears=["I am Ann."])
+        panel.until(lambda p: p.sections["head"].get("tabs") == ["chat", "context", "events", "media"])
+        panel.ask("show", tab="media")
+        panel.until(lambda p: "media" in p.sections)
+        panel.listen()
+        assert client.connected
+        panel.talk(tone("I am Ann") + bytes(48_000))
+        panel.until(lambda p: sum(p.played.values()) > 4_000)
+        panel.until(lambda p: (p.tell_played(), ("model", "Hello Ann.", "said") in lines(p))[1])
+        panel.shown(lambda shown: any("Hello Ann." in str(turn) for turn in shown))
+        widget.go(chat.conversation.fork(name="else"))
+        panel.ask("media.hang_up")
+        panel.until(lambda p: p.sections["media"]["call"]["closed"])
+        assert panel.sections["head"]["tabs"][-1] == "media", "what was said there can still be read"
+        assert not panel.sections["head"]["closed"], "the chat goes on"
+        again, _ = made(["Good evening."], store=store)
+        widget.go(chat.conversation)
+        panel.until(lambda p: not p.sections["media"]["call"]["closed"])
+        panel.ask("media.say", text="hello")
+        panel.until(lambda p: any("Good evening." in text for _, text, _ in lines(p)))
+        assert again.connected
+        for one in (widget, client, again, chat):
+            one.close()
+
+
+def test_a_call_in_the_bridge_process_is_shown_as_one_of_this_process(made):
+    client, page = made(["Hello Ann."], hears=["I am Ann."], bridge="process")
+    client.connect().result()  # a page that listens is not silent while the process starts
+    page.listen()
+    page.talk(tone("I am Ann") + bytes(48_000))
+    page.until(lambda p: sum(p.played.values()) > 4_000)
+    page.until(lambda p: (p.tell_played(), ("model", "Hello Ann.", "said") in lines(p))[1])
+    page.until(lambda p: len(p.sections["media"]["streams"]) == 2)
+    page.until(lambda p: p.sections["media"]["falls"])
+    facts = page.sections["media"]["browser"]
+    assert (facts["owner"], facts["lost"], facts["reordered"]) == ("one", 0, 0)
+    page.ask("media.hang_up")
+    page.until(lambda p: p.sections["head"].get("closed"))
 
 
 def test_a_call_that_cannot_begin_says_why(made):

@@ -6,12 +6,14 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from voxnb.clients.realtime.memory import call_in
 from voxnb.errors import VoxnbError
 from voxnb.notebook.chat_tab import PAGE_TURNS, ChatTab
+from voxnb.notebook.client_panel import ClientPanel
 from voxnb.notebook.context_tab import ContextTab
 from voxnb.notebook.events_tab import EventsTab
 from voxnb.notebook.panel import module
-from voxnb.notebook.tabbed import TabbedPanel
+from voxnb.notebook.tab import Tab
 from voxnb.notebook.transcript import page_html
 
 if TYPE_CHECKING:
@@ -20,28 +22,31 @@ if TYPE_CHECKING:
 CLOSED: Final = "The client was closed: the conversation can be read, and nothing more be asked here."
 
 
-class ChatWidget(TabbedPanel):
+class ChatWidget(ClientPanel):
     """A panel over a client's conversation; made by ``chat.widget()``.
 
     Every control calls a method of `Conversation`, of the store or of the client, and shows what that says; another
-    view, a cell and another process may do the same at the same time.
+    view, a cell and another process may do the same at the same time. While a call of this process speaks in the
+    conversation, or once one did, there is a *Media* tab, too.
 
     Attributes:
         client: who asks.
         conversation: what is shown: the client's own, or a fork of it.
     """
 
-    _esm = module("parts.js", "tabs.js", "chat_tab.js", "context_tab.js", "events_tab.js", "chat.js")
+    _esm = module(
+        "parts.js", "tabs.js", "sound.js", "chat_tab.js", "context_tab.js", "events_tab.js", "media_tab.js", "chat.js"
+    )
     TITLE: ClassVar[str] = "a conversation"
 
     def __init__(self, client: Any) -> None:
-        self.client = client
         self.conversation: Conversation = client.conversation
         self._chat = ChatTab(client, talk=self._talk, go=self.go, poke=self.poke)
         context = ContextTab(client, talk=self._talk, poke=self.poke)
         events = EventsTab(client, poke=lambda: self.poke("events"))
-        super().__init__((self._chat, context, events), {"open": self._open})
-        self._follow(client)
+        tabs: list[Tab] = [self._chat, context, events]
+        call = call_in(self.conversation)
+        super().__init__(client, [*tabs, self._media_of(call)] if call else tabs, {"open": self._open})
 
     def _talk(self) -> Conversation:
         return self.conversation
@@ -50,11 +55,6 @@ class ChatWidget(TabbedPanel):
         """Show another conversation of the same store; what is asked here is asked there."""
         conversation.client = self.client
         self.conversation = conversation
-
-    @property
-    def is_private(self) -> bool:
-        """Whether the client is."""
-        return bool(self.client.private)
 
     def static_html(self) -> str:
         """The conversation to read, without script or style."""
@@ -75,6 +75,15 @@ class ChatWidget(TabbedPanel):
             self._chat.stop()  # at once: it must not wait for a patch under way
             return
         super()._on_message(widget, content, buffers)
+
+    def _look(self) -> bool:
+        call, media = call_in(self.conversation), self._media()
+        if call is not None and (media is None or media.call is not call):
+            self._have([*(tab for tab in self._tabs if tab is not media), self._media_of(call)])
+            self.poke()
+            if media is not None:
+                media.close()
+        return super()._look()
 
     def _seen(self) -> Any:
         return self.client.store.stamp()

@@ -46,6 +46,9 @@ class MediaTab(Tab):
         client: the realtime client.
         tell: sends a message with buffers to the pages.
         poke: called, from any thread, when there is something new.
+
+    Attributes:
+        call: the client.
     """
 
     name = "media"
@@ -53,7 +56,7 @@ class MediaTab(Tab):
     def __init__(
         self, client: Any, *, tell: Callable[[Mapping[str, Any], list[bytes]], object], poke: Callable[[], None]
     ) -> None:
-        self._client, self._poke = client, poke
+        self.call, self._poke = client, poke
         self.browser = BrowserSound(client, tell=tell, changed=poke)
         self.captions = Captions()
         self._lines = Sent()
@@ -90,6 +93,7 @@ class MediaTab(Tab):
     def _on_event(self, name: str, payload: Mapping[str, Any], _turn: Any) -> None:
         if name == Events.WebSocketMediaStarted.value:
             self._sounding.add(str(payload.get("tag") or ""))
+            self._begin_sampling()
         elif name == Events.WebSocketMediaEnded.value:
             self._sounding.discard(str(payload.get("tag") or ""))
         elif self.captions.note(name, payload):
@@ -117,7 +121,7 @@ class MediaTab(Tab):
 
     def _sample(self) -> None:
         """How much of what sounds was heard by now; again until nothing sounds."""
-        self._samples = self.captions.heard(self._client.heard_so_far())
+        self._samples = self.captions.heard(self.call.heard_so_far()) or bool(self._sounding)
         if self._samples:
             loop.call_later(SAMPLE_S, self._sample)
         self._poke()
@@ -125,8 +129,8 @@ class MediaTab(Tab):
     # -- what is shown ------------------------------------------------------------------------
 
     def is_live(self) -> bool:
-        """Whether numbers change by themselves."""
-        return bool(self._client.connected)
+        """While the call is there: how long sessions last, and what waits."""
+        return bool(self.call.connected)
 
     def compose(self, *, full: bool) -> Mapping[str, Any] | None:
         """What changed."""
@@ -150,7 +154,7 @@ class MediaTab(Tab):
         return level if time.monotonic() - at_s < QUIET_S else 0
 
     def _call(self) -> dict[str, Any]:
-        client = self._client
+        client = self.call
         state = repr(client).rpartition(", ")[2].rstrip(">")
         return {"connected": bool(client.connected), "closed": bool(client.closing), "state": plain(state)}
 
@@ -158,12 +162,12 @@ class MediaTab(Tab):
         """Streams, drops and latencies: asked for now and then."""
         at_s, known = self._numbers
         if known is None or full or time.monotonic() - at_s >= NUMBERS_S:
-            numbers = self._client.statistics()
+            numbers = self.call.statistics()
             known = {
                 "streams": [*map(self._row, numbers.streams), *self._muted_rows()],
                 "dropped_ms": round(numbers.audio_dropped_ms),
                 "unheard_ms": round(numbers.audio_unheard_ms),
-                "falls": [_fall(row) for row in self._client.falls()[-MOST_FALLS:]],
+                "falls": [_fall(row) for row in self.call.falls()[-MOST_FALLS:]],
             }
             self._numbers = (time.monotonic(), known)
         result: Mapping[str, Any] = known
@@ -196,7 +200,7 @@ class MediaTab(Tab):
 
     def _connect(self) -> None:
         """Begin the session; what goes wrong is shown when it has."""
-        handle = self._client.connect()
+        handle = self.call.connect()
         self._note = "connecting …"
 
         def wait() -> None:
@@ -214,7 +218,7 @@ class MediaTab(Tab):
         page = message.get("page")
         if not isinstance(page, str) or not page:
             raise ParameterError("a page has a name", name="page")
-        if not self._client.connected:
+        if not self.call.connected:
             self._connect()
         self.browser.take(page)
 
@@ -223,11 +227,11 @@ class MediaTab(Tab):
         text = message.get("text")
         if not isinstance(text, str) or not text.strip():
             raise ParameterError("there is nothing to say; write something", name="text")
-        if not self._client.connected:
+        if not self.call.connected:
             self._connect()
         content = [{"type": "input_text", "text": text}]
-        self._client.conversation_item_create(item={"type": "message", "role": "user", "content": content})
-        self._client.response_create()
+        self.call.conversation_item_create(item={"type": "message", "role": "user", "content": content})
+        self.call.response_create()
 
     def _play(self, message: Mapping[str, Any], buffers: Sequence[bytes]) -> None:
         """Let the model hear a file, as if somebody spoke."""
@@ -237,23 +241,23 @@ class MediaTab(Tab):
         path = Path(self._folder.name) / f"{uuid.uuid4().hex}{ending if ending[1:].isalnum() else ''}"
         path.write_bytes(buffers[0])
         file = AudioFile(path, tail_ms=FILE_TAIL_MS)
-        if not self._client.connected:
+        if not self.call.connected:
             self._connect()
-        file.send_media_to(self._client, tag="file")
+        file.send_media_to(self.call, tag="file")
 
     def _mute(self, message: Mapping[str, Any], _buffers: Sequence[bytes]) -> None:
         """Let the model not hear a session for a while, and hear it again."""
         key = str(message.get("key"))
         muted = self._muted.pop(key, None)
         if muted is not None:
-            muted[0].send_media_to(self._client, tag=muted[1]["tag"])
+            muted[0].send_media_to(self.call, tag=muted[1]["tag"])
             return
-        for stream in self._client.streams:
+        for stream in self.call.streams:
             row = self._row(stream.statistics())
             source = getattr(stream, "source", None)
             if row["key"] == key and row["way"] == "in" and source is not None:
                 self._muted[key] = (source, {**row, "state": "muted"})
-                source.stop_media_to(self._client, tag=stream.tag)
+                source.stop_media_to(self.call, tag=stream.tag)
                 self._numbers = (0.0, None)
                 return
         raise AudioError(f"there is no session {key!r} that could be muted here")

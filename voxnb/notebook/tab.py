@@ -24,6 +24,10 @@ class Tab:
         """What is new since the last call, or with ``full`` all of it; None for nothing."""
         raise NotImplementedError
 
+    def is_live(self) -> bool:
+        """Whether numbers in it change by themselves."""
+        return False
+
     def close(self) -> None:
         """The widget ends; a second call does nothing."""
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from voxnb.errors import ParameterError, VoxnbError
-from voxnb.events import WebSocketEvents
 from voxnb.notebook.panel import Panel
 from voxnb.notebook.tab import Tab, Verb
 
@@ -19,16 +18,20 @@ class TabbedPanel(Panel):
     """
 
     def __init__(self, tabs: Sequence[Tab], verbs: Mapping[str, Verb]) -> None:
-        self._tabs = tuple(tabs)
-        self._seen_tabs = {self._tabs[0].name}
-        self._due = {tab.name for tab in self._tabs}
+        self._seen_tabs = {tabs[0].name}
+        self._due = {tab.name for tab in tabs}
         self._due_lock = threading.Lock()
         self._stamp: Any = None
         self._head: Mapping[str, Any] = {}
-        self._verbs: dict[str, Verb] = {"show": self._show, **verbs}
-        for tab in self._tabs:
-            self._verbs.update({f"{tab.name}.{name}": verb for name, verb in tab.verbs.items()})
+        self._own_verbs: Mapping[str, Verb] = {"show": self._show, **verbs}
+        self._have(tabs)
         super().__init__()
+
+    def _have(self, tabs: Sequence[Tab]) -> None:
+        """Have these tabs from now on."""
+        self._tabs = tuple(tabs)
+        verbs = {f"{tab.name}.{name}": verb for tab in tabs for name, verb in tab.verbs.items()}
+        self._verbs = {**self._own_verbs, **verbs}
 
     def _facts(self) -> Mapping[str, Any]:
         """What stands above the tabs."""
@@ -47,19 +50,8 @@ class TabbedPanel(Panel):
             self._due.update(tabs or (tab.name for tab in self._tabs))
         channel.poke()
 
-    def _follow(self, client: Any) -> None:
-        """Show when a client is closed, and leave the text then."""
-
-        def closed(_event: Any) -> None:
-            self.poke()
-            self.freeze()
-
-        client.on(WebSocketEvents.Close, closed)
-        self._unfollow = lambda: client.remove_event_listener(WebSocketEvents.Close, closed)
-
     def close(self) -> None:
         """Leave the text where it was shown, and end; a second call does nothing."""
-        getattr(self, "_unfollow", lambda: None)()
         for tab in getattr(self, "_tabs", ()):
             tab.close()
         super().close()
@@ -68,10 +60,10 @@ class TabbedPanel(Panel):
         stamp = self._seen()
         changed: bool = stamp != self._stamp
         self._stamp = stamp
-        if changed:
-            with self._due_lock:
-                self._due.update(tab.name for tab in self._tabs)
-        return changed
+        due = {tab.name for tab in self._tabs if changed or tab.is_live()}
+        with self._due_lock:
+            self._due |= due
+        return bool(due)
 
     def _compose(self, *, full: bool) -> Mapping[str, Any] | None:
         with self._due_lock:

@@ -25,7 +25,7 @@ if (had) navigator.mediaDevices.getUserMedia = async (wish) => { const got = awa
 """
 ALL_OFF = "() => window.voxnbTracks.length && window.voxnbTracks.every((track) => track.readyState === 'ended')"
 SOME_ON = "() => window.voxnbTracks.some((track) => track.readyState === 'live')"
-FACTS = "f = w._media.browser.facts(); import json; print(json.dumps(f))"
+FACTS = "f = w._media().browser.facts(); import json; print(json.dumps(f))"
 
 
 @pytest.fixture

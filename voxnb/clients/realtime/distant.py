@@ -167,6 +167,8 @@ class Distant:
     def _asked(self, method: str) -> Any:
         if loop.on_loop() or self.error is not None or self._number not in self._channel.objects:
             return None
+        if not self.sessions:  # the process may still be starting: whoever looks on need not wait for that
+            return None
         try:
             return loop.wait(loop.submit(self._channel.ask(self._number, method)), timeout_s=ASK_S)
         except (BridgeError, TimeoutError):

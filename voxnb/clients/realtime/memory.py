@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import time
+import weakref
 from collections.abc import Mapping, Sequence
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final
@@ -15,6 +17,7 @@ from voxnb.memory.policy import ContextPolicy
 from voxnb.messages import parse_messages
 from voxnb.params import DEFAULT_REALTIME_URL, RealtimeParameters
 from voxnb.store import ledger
+from voxnb.store.conversation import Conversation
 from voxnb.store.media import MediaRow, add_media
 from voxnb.store.planner import Planner
 from voxnb.store.rows import ConversationRow
@@ -30,6 +33,25 @@ PASSED_ON: Final = (
     "summary_client", "metadata", "instructions", "model", "prices", "privacy", "api_version", "max_retries",
 )  # fmt: skip
 """Parameters of a realtime client that are its memory's."""
+
+
+_calls: weakref.WeakValueDictionary[int, RealtimeAPIClient] = weakref.WeakValueDictionary()
+_numbers = itertools.count()
+
+
+def call_in(conversation: Conversation) -> RealtimeAPIClient | None:
+    """The call of this process that speaks in a conversation, the newest that is open; None where there is none."""
+    for reference in reversed(_calls.valuerefs()):
+        call = reference()
+        if call is not None and not call.closing and _place(call.conversation) == _place(conversation):
+            return call
+    return None
+
+
+def _place(conversation: Conversation) -> tuple[str, str]:
+    """By name, which a conversation has before its first turn is written."""
+    path = conversation.store.path
+    return path if path != ":memory:" else f":memory:{id(conversation.store)}", conversation.name
 
 
 class CallMemory(ChatCompletionsAPIClient):
@@ -53,6 +75,7 @@ class CallMemory(ChatCompletionsAPIClient):
             policy = ContextPolicy(window_tokens=WINDOW_TOKENS)
         super().__init__(given, base_url=base_url, store_context=True, policy=policy)
         self.waterfall = owner.waterfall
+        _calls[next(_numbers)] = owner
         self._media: list[MediaRow] = []
         self._unused, self.dispatcher, self.counters = self.dispatcher, owner.dispatcher, owner.counters
 

@@ -77,6 +77,8 @@ class Served(Told):
         far.moved = self._keeper.moved
         self._connecting_here: asyncio.Task[None] | None = None
         self._ticks = 0
+        self._heard_told: dict[str, float] = {}
+        self._just_heard: dict[str, float] = {}  # what was heard to its end since the kernel was told
         self._timer: Any = None
         side_of(channel).units[number] = self
 
@@ -178,10 +180,18 @@ class Served(Told):
     def _tick(self) -> None:
         self._timer = LOOP.call_at(LOOP.now() + TELL_S, self._tick)
         self._ticks += 1
-        if self._spoken and self._scribe is not None:
-            self._channel.do(self._number, "hearing", self._heard_so_far(), most_bytes=MOST_EVENT_BYTES)
+        heard = {**self._just_heard, **self._heard_so_far()}
+        self._just_heard = {}
+        if heard != self._heard_told:
+            self._heard_told = heard
+            self._channel.do(self._number, "hearing", heard, most_bytes=MOST_EVENT_BYTES)
         if self._ticks % NUMBERS_EVERY == 0:
             self._channel.do(self._number, "known", self.numbers(), most_bytes=MOST_EVENT_BYTES)
+
+    def _spoken_settled(self, item: Item, heard_ms: float) -> None:
+        super()._spoken_settled(item, heard_ms)
+        if self._outgoing:
+            self._just_heard[item.id] = heard_ms
 
     def received(self, link: Link, received: Received, *, is_current: bool) -> None:
         """An event was taken in."""

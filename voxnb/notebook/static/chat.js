@@ -1,5 +1,3 @@
 // A conversation.
 
-export default {
-  render: (place) => tabbed(place, { label: "Conversation", makes: [chatTab, contextTab, eventsTab] }),
-};
+export default sounding({ label: "Conversation", makes: [chatTab, contextTab, eventsTab, mediaTab] });

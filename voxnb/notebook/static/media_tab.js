@@ -36,7 +36,8 @@ function mediaTab({ link, act, alert, sound }) {
     h("div.voxnb-row", {}, mine.node, theirs.node), told, none, lines, form,
     h("h4", {}, "Media sessions"), table, quiet, h("h4", {}, "Latency: from the end of your speech"), falls);
   const drawn = new Map(); // item id → {node, item}
-  let over = false;
+  let ended = false; // the panel
+  let over = false; // the call, or the panel
   let owner = null;
   let was = "off";
   let last = { call: { state: "" }, browser: { why: "" }, note: "" };
@@ -96,6 +97,11 @@ function mediaTab({ link, act, alert, sound }) {
     was = now.state;
     head();
   });
+
+  function shut(is) {
+    over = is;
+    for (const one of [box, ...form.querySelectorAll("button")]) one.disabled = over;
+  }
 
   /** The shape of an answer's sound: what was heard, and, hollow, what was not. */
   function wave(item) {
@@ -191,15 +197,17 @@ function mediaTab({ link, act, alert, sound }) {
       last = { ...section, seen, fell };
       captions(section);
       theirs.set(section.level / 35);
+      if (section.call.closed && !over) sound.off("the call is over");
+      shut(ended || section.call.closed);
       const had = owner;
       owner = section.browser.owner;
       if (sound.now.state === "on" && had === sound.page && owner !== sound.page) sound.off(owner === null ? section.browser.why : "");
       head();
     },
     end(why) {
-      over = true;
+      ended = true;
       sound.off(why === "closed" ? "the call is over" : why);
-      for (const one of [listen, end, box, ...form.querySelectorAll("button")]) one.disabled = true;
+      shut(true);
       head();
     },
     close: unlisten,

@@ -170,7 +170,8 @@ function browserSound(model) {
     if (message.t === "heard") change({ heard: performance.now(), trip_ms: performance.now() - message.at });
     if (message.t !== "sound" || !parts) return;
     if (message.kind !== "audio") { parts.play.port.postMessage(message); return; }
-    const bytes = buffers[0];
+    const bytes = buffers?.[0];
+    if (!bytes) { off(`This front end carries no binary data. ${OTHERWISE}`); return; }
     const samples = new Int16Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength));
     parts.play.port.postMessage({ kind: "audio", lane: message.lane, generation: message.generation, samples }, [samples.buffer]);
   });
@@ -183,5 +184,26 @@ function browserSound(model) {
     mute(is) { change({ muted: is }); open(); },
     talk(is) { change({ talk: is }); open(); },
     listen(listener) { told.add(listener); listener(now); return () => told.delete(listener); },
+  };
+}
+
+/** A widget of tabs, each of which gets its `sound`: that belongs to the model, since views come and go; the last one that goes lets it go. */
+function sounding({ label, makes }) {
+  let sound = null;
+  let views = 0;
+  return {
+    initialize({ model }) {
+      sound = browserSound(model);
+      return () => sound.off("the widget was closed");
+    },
+    render(place) {
+      views += 1;
+      const end = tabbed(place, { label, makes: makes.map((make) => (tools) => make({ ...tools, sound })) });
+      return () => {
+        end();
+        views -= 1;
+        if (views === 0) sound.off("the view was closed");
+      };
+    },
   };
 }
