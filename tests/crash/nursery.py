@@ -10,6 +10,7 @@ import atexit
 import json
 import os
 import signal
+import sqlite3
 import sys
 import time
 import traceback
@@ -42,8 +43,8 @@ class Fuse:
         """Watch every connection that is opened from now on."""
         connect = Database._connect
 
-        def watched(database: Database) -> Any:
-            connection = connect(database)
+        def watched(database: Database, *kind: type[sqlite3.Connection]) -> Any:
+            connection = connect(database, *kind)
             connection.set_trace_callback(self)
             return connection
 
