@@ -81,11 +81,12 @@ class Conversation(ConversationTables):
         return True
 
     def __repr__(self) -> str:
-        row = self._find()
-        if row is None:
-            return f"<Conversation {self._name!r}, nothing said yet>"
-        folded = f", {row.folded_to} folded" if row.folded_to else ""
-        return f"<Conversation {row.name!r}: {counted(row.last_seq, 'turn')}{folded}, {row.uid}>"
+        with self.store.database.reader() as c:
+            row = ledger.find(c, self.id)
+            if row is None:
+                return f"<Conversation {self._name!r}, nothing said yet>"
+            folded = f", {row.folded_to} folded" if row.folded_to else ""
+            return f"<Conversation {row.name!r}: {counted(row.last_seq, 'turn')}{folded}, {row.uid}>"
 
     # -- looking ------------------------------------------------------------------------------
 
@@ -99,10 +100,10 @@ class Conversation(ConversationTables):
             HistoryConflictError: the messages contradict the stored history.
             MessageError: not a message list, or a tool result that no call waits for.
         """
-        planner = self._planner()
         new = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
         leading, rest = split_instructions(parse_messages(new or []))
         with self.store.database.snapshot() as c:
+            planner = self._planner()
             row = ledger.find(c, self.id)
             snapshot = ledger.load_snapshot(c, row) if row else planner.empty_snapshot(None)
             if rest and row is not None:
@@ -110,11 +111,11 @@ class Conversation(ConversationTables):
                 snapshot = planner.with_new(snapshot, fresh.messages, after=fresh.after)
             elif rest:
                 snapshot = planner.with_new(snapshot, rest, after=0)
-        wanted = leading or (planner.instructions if row is None or not planner.instructions_said else ())
-        if wanted:
-            instructions = tuple(planner.measure(m).said(n) for n, m in enumerate(wanted))
-            snapshot = planner.with_instructions(snapshot, instructions)
-        return Plan(planner.lay_out(snapshot), planner.parameters, tools=None)
+            wanted = leading or (planner.instructions if row is None or not planner.instructions_said else ())
+            if wanted:
+                instructions = tuple(planner.measure(m).said(n) for n, m in enumerate(wanted))
+                snapshot = planner.with_instructions(snapshot, instructions)
+            return Plan(planner.lay_out(snapshot), planner.parameters, tools=None)
 
     def explain(self, which: Any = -1, /) -> Plan:
         """The request of a past turn, rebuilt exactly and checked by its hash; or what a summary was shown.
@@ -146,8 +147,8 @@ class Conversation(ConversationTables):
     def _explain_summary(self, summary: Summary) -> Plan:
         with self.store.database.snapshot() as c:
             shown = explain.shown(c, summary.row_id)
-        previous = summary.previous
-        return self._planner().explain_summary(summary, shown, previous.text if previous else None)
+            previous = summary.previous
+            return self._planner().explain_summary(summary, shown, previous.text if previous else None)
 
     def summary(self, n: int = -1, /) -> Summary | None:
         """The n-th summary of the current chain; -1 is the one that is sent. None if nothing was folded."""

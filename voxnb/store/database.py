@@ -214,7 +214,7 @@ class Database:
     def _reading(self) -> Iterator[sqlite3.Connection]:
         self._check_open()
         if self._shared is not None:
-            with self._lock, mapped_sql(self.path):
+            with self._lock, mapped_sql(self.path, self._shared):
                 yield self._shared
             return
         reader = getattr(self._local, "reader", None)
@@ -225,7 +225,7 @@ class Database:
             with self._lock:
                 self._readers.add(reader)
             self._local.reader = reader
-        with mapped_sql(self.path):
+        with mapped_sql(self.path, reader.connection):
             yield reader.connection
 
     def stamp(self) -> tuple[int, int]:
@@ -288,11 +288,12 @@ class Database:
         if self.read_only:
             raise StoreReadOnlyError(f"{self.path!r} was opened read-only; open it without read_only", path=self.path)
         if self._shared is not None:
-            with self._lock:
+            with self._lock, mapped_sql(self.path, self._shared):
                 return job(self._shared)
         if self._writer_connection is None:
             self._writer_connection = self._connect(KnowingConnection)
-        return job(self._writer_connection)
+        with mapped_sql(self.path, self._writer_connection):
+            return job(self._writer_connection)
 
     def transaction(
         self, connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T], *, durable: bool

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
+from operator import index
 from typing import Any
 
 from voxnb.errors import ConversationError, ConversationExistsError, UnknownConversationError
@@ -293,7 +294,7 @@ def load_summary(c: sqlite3.Connection, summary_id: int | None) -> PastSummary |
     row = c.execute(
         "SELECT id, uid, mark, text, last_seq, tokens, features, round FROM summary WHERE id = ?", (summary_id,)
     ).fetchone()
-    return PastSummary._make((*row[:6], load_features(row[6]), row[7]))
+    return PastSummary._make((*row[:5], index(row[5]), load_features(row[6]), row[7]))
 
 
 def load_snapshot(c: sqlite3.Connection, row: ConversationRow, *, current: PastTurn | None = None) -> Snapshot:

@@ -154,7 +154,9 @@ def _target(c: sqlite3.Connection, target: Any) -> str:
 
 def _newest(c: sqlite3.Connection, name: str) -> Prompt | None:
     row = c.execute(f"SELECT {COLUMNS} WHERE q.name = ? ORDER BY q.version DESC LIMIT 1", (name,)).fetchone()
-    return None if row is None else Prompt(*row)
+    newest = None if row is None else Prompt(*row)
+    repr(newest)  # a text that is none shows here, while the store is at hand to say which row has it
+    return newest
 
 
 def _check(value: Any, name: str) -> None:

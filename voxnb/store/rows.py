@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import index
 from typing import Any, Final, NamedTuple
 
 from voxnb.memory.plan import PastTurn, Said
@@ -119,14 +120,16 @@ def past_turns(rows: Iterable[tuple[Any, ...]], *, pinned: frozenset[int] = froz
         _, _, _, _, _, position, role, text, extra, tokens, features = row
         if position is not None:
             said = None if extra is None else load_extra(extra)
-            messages.append(Said(position, role, text, said, tokens, load_features(features)))
+            if not isinstance(role, str) or not isinstance(text, str):
+                raise TypeError("a message without words")  # here the store is at hand to say which row has it
+            messages.append(Said(position, role, text, said, index(tokens), load_features(features)))
     if turn_id is not None:
         out.append(_past_turn(head, messages, pinned))
     return out
 
 
 def _past_turn(row: tuple[Any, ...], messages: list[Said], pinned: frozenset[int]) -> PastTurn:
-    return PastTurn(row[0], row[1], row[2], row[3], tuple(messages), row[0] in pinned, row[4] or "")
+    return PastTurn(row[0], row[1], index(row[2]), row[3], tuple(messages), row[0] in pinned, row[4] or "")
 
 
 STATE: Final = "CASE WHEN t.redacted_at IS NULL THEN t.state ELSE 'redacted' END"

@@ -121,7 +121,7 @@ def search(
             if left == 0:
                 break
             rows += c.execute(sql, {**values, "first": first, "last": last, "limit": left}).fetchall()
-    return frame(FOUND, rows)
+        return frame(FOUND, rows)
 
 
 def _fresh_rows(

@@ -116,10 +116,11 @@ def select(
     conditions, params = window(since, until, column=spec.time)
     sql = statement(spec, names, conversation=conversation is not None, conditions=conditions, newest=limit is not None)
     values: dict[str, Any] = {**params, "limit": row_limit(limit), "conversation": conversation}
-    rows = db.read(sql, values)
-    if limit is not None:
-        rows.reverse()
-    return frame({name: spec.columns[name].kind for name in names}, rows)
+    with db.reader() as c:  # also while the frame is made: that is when a damaged value shows
+        rows = c.execute(sql, values).fetchall()
+        if limit is not None:
+            rows.reverse()
+        return frame({name: spec.columns[name].kind for name in names}, rows)
 
 
 def _asked(columns: Iterable[str] | None, *, known: Mapping[str, Any]) -> list[str]:

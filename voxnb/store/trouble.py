@@ -14,7 +14,9 @@ from voxnb.errors import (
     StoreFormatError,
     StoreFullError,
     StoreReadOnlyError,
+    VoxnbError,
 )
+from voxnb.store.damage import wrong_values
 
 BUSY_TIMEOUT_S: Final = 30.0
 """How long a write waits for another process; folds and imports hold the lock for milliseconds."""
@@ -25,15 +27,32 @@ def is_busy(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
+NOT_AS_WRITTEN: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What the reading of a damaged value raises."""
+
+
 @contextlib.contextmanager
-def mapped_sql(path: str) -> Iterator[None]:
-    """Turn sqlite errors into voxnb's; what else the caller raises is its own."""
+def mapped_sql(path: str, connection: sqlite3.Connection | None = None) -> Iterator[None]:
+    """Turn sqlite errors into voxnb's, and what a damaged value does to those who read it; the rest is the caller's own.
+
+    Args:
+        path: the store's, for the message.
+        connection: where to look for such a value.
+    """
     try:
         yield
+    except VoxnbError:
+        raise
     except sqlite3.Error as error:
         raise store_error(error, path) from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:  # all that a file holds was written whole
-        raise damaged(path, error) from error
+    except NOT_AS_WRITTEN as error:
+        with mapped_sql(path):
+            wrong = next(wrong_values(connection), None) if connection is not None else None
+        if wrong is not None:
+            raise damaged(path, wrong) from error
+        if isinstance(error, (UnicodeDecodeError, json.JSONDecodeError)):  # all that a file holds was written whole
+            raise damaged(path, error) from error
+        raise
 
 
 @contextlib.contextmanager
@@ -49,9 +68,11 @@ def mapped(path: str) -> Iterator[None]:
         ) from error
 
 
-def damaged(path: str, error: Exception) -> StoreFormatError:
+def damaged(path: str, how: object) -> StoreFormatError:
     """The error for a file that does not hold what was written into it."""
-    return StoreFormatError(f"{path!r} is damaged ({error}); copy it away and restore a backup", path=path)
+    return StoreFormatError(
+        f"{path!r} is damaged ({how}); copy it away and restore a backup, or ask verify() what else is wrong", path=path
+    )
 
 
 def store_error(error: sqlite3.Error, path: str) -> StoreError:

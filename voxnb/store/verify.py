@@ -6,14 +6,16 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from voxnb.memory.past import ANSWERED, REDACTED
 from voxnb.messages import Message
 from voxnb.store import fresh, paths
+from voxnb.store.damage import wrong_values
 from voxnb.store.explain import rebuild
 from voxnb.store.report import counted
 from voxnb.store.rows import STATE, load_extra, turn_hash
+from voxnb.store.trouble import NOT_AS_WRITTEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ def verify(c: sqlite3.Connection) -> Verdict:
     for what, check in (("messages", _messages), ("the search index", _index), ("summaries", _summaries)):
         try:
             problems += check(c)
-        except _NOT_AS_WRITTEN as error:
+        except NOT_AS_WRITTEN as error:
             problems.append(f"{what}: a value is not what was written ({error!r})")
     requests, redacted, found = _requests(c)
     problems += found
@@ -67,16 +69,13 @@ def verify(c: sqlite3.Connection) -> Verdict:
     return Verdict(tuple(problems), conversations, turns, summaries, requests, redacted)
 
 
-_NOT_AS_WRITTEN: Final = (LookupError, TypeError, ValueError)
-"""What the reading of a damaged value raises."""
-
-
 def _file(c: sqlite3.Connection) -> Iterator[str]:
     for (line,) in c.execute("PRAGMA quick_check(20)"):
         if line != "ok":
             yield f"the file is damaged: {line}"
     for table, row_id, parent, _ in c.execute("PRAGMA foreign_key_check"):
         yield f"{table} row {row_id} points at a {parent} that is not there"
+    yield from wrong_values(c)
     for (uid,) in c.execute("SELECT uid FROM conversation WHERE metadata IS NOT NULL AND NOT json_valid(metadata)"):
         yield f"conversation {uid}: its metadata is damaged"
 
@@ -201,7 +200,7 @@ def _requests(c: sqlite3.Connection) -> tuple[int, int, list[str]]:
             missing = _missing(c, branch, first, seq - 1)
             if missing:
                 problems.append(f"request {uid} (turn {seq}): turns {missing} are not in the store")
-        except _NOT_AS_WRITTEN as error:
+        except NOT_AS_WRITTEN as error:
             problems.append(f"request {uid} (turn {seq}): a value is not what was written ({error!r})")
     return count, redacted, problems
 

@@ -213,11 +213,14 @@ class Summary:
 
 def load_summary(store: ContextStore, row_id: int) -> Summary:
     """A summary by row."""
-    (row,) = store.database.read(
-        "SELECT s.id, s.uid, s.text, s.round, s.first_seq, s.last_seq, s.turn_count, p.text, r.text, s.model, s.reason, "
-        "s.quality, s.flags, s.tokens, s.tokens_before, s.tokens_after, s.cost_usd, s.duration_ms FROM summary s "
-        "LEFT JOIN value p ON p.id = s.prompt LEFT JOIN value r ON r.id = s.request WHERE s.id = ?",
-        (row_id,),
-    )
-    facts = (*row[:8], json.loads(row[8] or "{}"), *row[9:12], tuple(json.loads(row[12])), *row[13:])
-    return Summary(store, *facts)
+    with store.database.reader() as c:
+        row = c.execute(
+            "SELECT s.id, s.uid, s.text, s.round, s.first_seq, s.last_seq, s.turn_count, p.text, r.text, s.model, "
+            "s.reason, s.quality, s.flags, s.tokens, s.tokens_before, s.tokens_after, s.cost_usd, s.duration_ms "
+            "FROM summary s LEFT JOIN value p ON p.id = s.prompt LEFT JOIN value r ON r.id = s.request WHERE s.id = ?",
+            (row_id,),
+        ).fetchone()
+        facts = (*row[:8], json.loads(row[8] or "{}"), *row[9:12], tuple(json.loads(row[12])), *row[13:])
+        summary = Summary(store, *facts)
+        summary._repr_html_()  # what is no text or no count shows here, while the store is at hand to say which row has it
+        return summary

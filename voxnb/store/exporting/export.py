@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -64,7 +65,7 @@ def export(
     def write(file: IO[bytes]) -> None:
         sink = SINKS[name](file, remarks, path=db.path)
         done.append(sink)
-        with db.snapshot() as c:
+        with closing(sink), db.snapshot() as c:
             rows = _chosen(c, conversations)
             with following(progress, title=target.name, total=len(rows), unit="conversation") as step:
                 _write_all(c, sink, rows, step)

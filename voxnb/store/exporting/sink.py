@@ -54,6 +54,9 @@ class Sink:
     def end(self) -> None:
         """After the last conversation."""
 
+    def close(self) -> None:
+        """However it ended; the file is still open."""
+
     def put(self, text: str) -> None:
         """Write text as UTF-8."""
         self.file.write(text.encode())

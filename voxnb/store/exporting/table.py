@@ -116,8 +116,7 @@ class Parquet(_Table):
             self._writer = self._parquet.ParquetWriter(self.file, table.schema)
         self._writer.write_table(table.cast(self._writer.schema))
 
-    def end(self) -> None:
-        """Write what is left, and the file's footer."""
-        super().end()
+    def close(self) -> None:
+        """Write the file's footer; a writer that is left open complains of the file when it is collected."""
         if self._writer is not None:
             self._writer.close()

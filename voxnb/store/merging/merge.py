@@ -10,13 +10,14 @@ from pathlib import Path
 
 from voxnb.errors import StoreBusyError, StoreError, VoxnbError
 from voxnb.store import erase, redact
+from voxnb.store.damage import wrong_values
 from voxnb.store.database import MEMORY, Database
 from voxnb.store.merging.belongings import Belongings, texts_of
 from voxnb.store.merging.both import Both, InterruptedMergeError
 from voxnb.store.merging.courses import Courses
 from voxnb.store.merging.report import Found, Merge
 from voxnb.store.merging.turns import Turns
-from voxnb.store.trouble import damaged, store_error
+from voxnb.store.trouble import NOT_AS_WRITTEN, damaged, store_error
 
 
 def merge(database: Database, path: str | Path) -> Merge:
@@ -36,10 +37,10 @@ def merge(database: Database, path: str | Path) -> Merge:
                     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR):
                         raise  # the other's, as a rule: it is told so
                     raise store_error(error, database.path) from error
-                except (LookupError, TypeError, ValueError) as error:  # a value is not what a store has there
+                except NOT_AS_WRITTEN as error:
                     if isinstance(error, VoxnbError):
                         raise
-                    raise damaged(other.path, error) from error
+                    raise damaged(other.path, next(wrong_values(o), error)) from error
             # Words that are redacted here were in the transaction: also in pages of the log.
             if again and not database.memory:
                 erase.rewrite(c)
