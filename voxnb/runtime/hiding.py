@@ -11,7 +11,9 @@ HIDDEN: Final = "…"
 """What stands where a credential was."""
 
 _KEPT_CHARACTERS: Final = 4_000
-_KEY_SHAPES: Final = re.compile(r"\bsk-[A-Za-z0-9_*.-]{3,}|\b(?:Bearer|api-key:)\s+[^\s\"',]{4,}", re.IGNORECASE)
+_KEY_SHAPES: Final = re.compile(
+    r"\b(?:sk-|ek_)[A-Za-z0-9_*.-]{3,}|\b(?:Bearer|api-key:)\s+[^\s\"',]{4,}", re.IGNORECASE
+)
 
 
 def hide(value: Any, secrets: Iterable[str]) -> Any:

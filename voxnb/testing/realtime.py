@@ -6,7 +6,7 @@ import re
 import select
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from voxnb.testing.replies import Drop, Hang, Paced, Reply, Status
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _LINE_BYTES: Final = 8_192
 _WAIT_S: Final = 10.0
-_REALTIME: Final = re.compile(rb"GET \S*/realtime(?:\?\S*)? HTTP/")
+_REALTIME: Final = re.compile(rb"(?:GET \S*/realtime(?:\?\S*)?|POST \S*/realtime/client_secrets) HTTP/")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,7 @@ class Realtime:
         chaos: what goes wrong, a `voxnb.local.realtime.Chaos`; None for nothing.
         handshakes: what the first connections get: a status, ``(status, headers, body)``, or None to be let in.
         seed: of the ids and of chance.
+        remote_tools: label of a remote (MCP) server → the tools that it lists; others are out of reach.
     """
 
     hears: Any = None
@@ -46,6 +47,7 @@ class Realtime:
     chaos: Any = None
     handshakes: Iterable[Any] = ()
     seed: int | None = None
+    remote_tools: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
 
 
 class FarEnd:
@@ -90,6 +92,13 @@ class FarEnd:
                 request._end("answered")  # noqa: SLF001 - the request's other half
                 return super().objection(path, query=query, headers=headers)
 
+            def posted(
+                self, path: str, *, headers: Mapping[str, str], body: bytes
+            ) -> tuple[int, Mapping[str, str], str]:
+                request = record("POST", path, headers=headers, body=body)
+                request._end("answered")  # noqa: SLF001 - as above
+                return super().posted(path, headers=headers, body=body)
+
         self._server = Recorded(
             Script(replies(), hears=settings.hears, read=_read, is_quick=is_quick),
             manner=Manner(
@@ -99,6 +108,7 @@ class FarEnd:
                 transcription_ms=settings.transcription_ms,
                 thinking_ms=settings.thinking_ms,
                 chaos=settings.chaos or Chaos(),
+                remote_tools=settings.remote_tools,
             ),
             api_key=api_key,
             require_key=require_key,
@@ -124,7 +134,7 @@ class FarEnd:
 
 
 def is_upgrade(connection: socket.socket) -> bool:
-    """Whether a new connection asks for ``/realtime``; nothing of it is taken.
+    """Whether a new connection asks for ``/realtime``, or for a key to it; nothing of it is taken.
 
     Args:
         connection: just accepted.

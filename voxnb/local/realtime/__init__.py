@@ -11,7 +11,7 @@ really forgets what is truncated. It is the far end of voxnb's own tests, and wh
 
 from __future__ import annotations
 
-from voxnb.local.realtime.answer import Call, Ended, Gone, NextItem, Raw, Speech, Stuck, Wait
+from voxnb.local.realtime.answer import Call, Ended, Gone, NextItem, Raw, RemoteCall, Speech, Stuck, Wait
 from voxnb.local.realtime.brain import Brain, Echo, Script
 from voxnb.local.realtime.chaos import Chaos
 from voxnb.local.realtime.manner import Manner
@@ -38,6 +38,7 @@ __all__ = [
     "RealtimeServer",
     "Recording",
     "Rehearsal",
+    "RemoteCall",
     "Script",
     "Session",
     "Speech",

@@ -42,6 +42,25 @@ class Call:
 
 
 @dataclass(frozen=True)
+class RemoteCall:
+    """A tool of a remote (MCP) server that the service itself calls, an item of its own.
+
+    Attributes:
+        server_label: of the remote server.
+        name: the tool.
+        arguments: JSON text.
+        output: what it returned.
+        error: why it failed, instead; None where it did not.
+    """
+
+    server_label: str
+    name: str
+    arguments: str = "{}"
+    output: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
 class NextItem:
     """What follows is said in another message item of the same response."""
 
@@ -111,4 +130,4 @@ class Raw:
     message: str | bytes
 
 
-Part: TypeAlias = Speech | Call | NextItem | Wait | Ended | Gone | Stuck | Raw
+Part: TypeAlias = Speech | Call | RemoteCall | NextItem | Wait | Ended | Gone | Stuck | Raw

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
-from voxnb.local.realtime.answer import Call, Ended, Gone, NextItem, Part, Raw, Speech, Stuck, Wait
+from voxnb.local.realtime.answer import Call, Ended, Gone, NextItem, Part, Raw, RemoteCall, Speech, Stuck, Wait
 from voxnb.local.realtime.sound import tone
 from voxnb.local.realtime.view import Heard, View, text_of
 
@@ -79,7 +79,8 @@ class Script(Ears):
 
             - a ``str``: said in the artificial voice;
             - ``bytes``: a sound, 16-bit mono at 24 kHz;
-            - a dict: ``transcript`` (or ``content``) and ``audio``; ``tool_calls``, each ``{"name": …, "arguments": …}``;
+            - a dict: ``transcript`` (or ``content``) and ``audio``; ``tool_calls``, each ``{"name": …, "arguments": …}``, with
+              ``server_label`` and ``output`` or ``error`` where a remote tool is called;
               or ``output``, a list of texts, such dicts and items of the API, each an item of its own; ``status``
               (``failed``, ``incomplete``) with ``error`` or ``reason``;
             - a `Part`, or a list of replies;
@@ -120,7 +121,7 @@ class Script(Ears):
             yield Speech(reply, tone(reply))
         elif isinstance(reply, bytes):
             yield Speech("", reply)
-        elif isinstance(reply, Speech | Call | NextItem | Wait | Ended | Gone | Stuck | Raw):
+        elif isinstance(reply, Speech | Call | RemoteCall | NextItem | Wait | Ended | Gone | Stuck | Raw):
             yield reply
         elif isinstance(reply, Mapping):
             yield from self._message(reply, view)
@@ -131,7 +132,7 @@ class Script(Ears):
             raise TypeError(f"{reply!r} is no reply; give a text, a sound, a dict or a function")
 
     def _message(self, reply: Mapping[str, Any], view: View) -> Iterator[Part]:
-        if reply.get("type") == "function_call" or ("name" in reply and "arguments" in reply):
+        if reply.get("type") in ("function_call", "mcp_call") or ("name" in reply and "arguments" in reply):
             yield _call(reply)
             return
         for item in reply.get("output") or ():
@@ -149,10 +150,12 @@ class Script(Ears):
             yield Ended(reply["status"], reply.get("reason"), **error)
 
 
-def _call(given: Mapping[str, Any]) -> Call:
+def _call(given: Mapping[str, Any]) -> Call | RemoteCall:
     inner = given.get("function") or given
     arguments = inner.get("arguments", {})
     text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+    if "server_label" in given:
+        return RemoteCall(given["server_label"], inner["name"], text, given.get("output"), given.get("error"))
     return Call(inner["name"], text, given.get("call_id") or given.get("id"))
 
 

@@ -21,8 +21,8 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from voxnb.local.realtime.chaos import Chaos, Spoiler
-from voxnb.local.realtime.config import REALTIME, TRANSCRIPTION
 from voxnb.local.realtime.effect import Abort, Close, Effect, Hear, Send, SendRaw, Think
+from voxnb.local.realtime.posting import Post, answered
 from voxnb.local.realtime.recording import Recording
 from voxnb.local.realtime.session import Session
 
@@ -53,6 +53,7 @@ class Connection(asyncio.Protocol):
         self._server = server
         self._websocket = ServerProtocol(max_size=MESSAGE_BYTES)
         self._transport: asyncio.Transport | None = None
+        self._post: Post | None = None
         self._session: Session | None = None
         self._recording: Recording | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -76,12 +77,32 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the client."""
+        if self._post is None and self._session is None and data.startswith(b"POST "):
+            self._post = Post()
+        if self._post is not None:
+            self._posted(self._post, data)
+            return
         self._websocket.receive_data(data)
         self._events()
         pace_bytes_s = self._chaos.read_bytes_s
         if pace_bytes_s is not None and self._transport is not None:
             self._transport.pause_reading()
             self._loop.call_later(len(data) / pace_bytes_s, self._read_on)
+
+    def _posted(self, post: Post, data: bytes) -> None:
+        """Answer a request that is no handshake."""
+        assert self._transport is not None
+        try:
+            request = post.feed(data)
+        except ValueError:
+            self.abort()
+            return
+        if request is not None:
+            parts = urlsplit(request.path)
+            self._transport.write(
+                answered(*self._server.posted(parts.path, headers=request.headers, body=request.body))
+            )
+            self._transport.close()
 
     def _read_on(self) -> None:
         if self._transport is not None and not self._transport.is_closing():
@@ -152,12 +173,11 @@ class Connection(asyncio.Protocol):
             answer.headers["Sec-WebSocket-Protocol"] = "realtime"  # what browsers offer beside their key
         self._websocket.send_response(answer)
         if answer.status_code == 101:
-            self._open(query)
+            self._open(query, headers)
 
-    def _open(self, query: Mapping[str, str]) -> None:
-        kind = TRANSCRIPTION if query.get("intent") == "transcription" else REALTIME
-        self._session = self._server.new_session(kind, query.get("model", ""))
-        self._recording = self._server.record(kind, query)
+    def _open(self, query: Mapping[str, str], headers: Mapping[str, str]) -> None:
+        self._session = self._server.new_session(query, headers)
+        self._recording = self._server.record(self._session.config["type"], query)
         if self._chaos != Chaos():
             self._spoiler = Spoiler(self._chaos, self._server.chance)
         self._run()

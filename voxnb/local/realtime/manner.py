@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from voxnb.local.realtime.chaos import Chaos
 from voxnb.local.realtime.hearing import Detector, energy
@@ -27,6 +27,7 @@ class Manner:
         thinking_ms: how long the model thinks before every answer.
         chaos: what goes wrong.
         has_rate_limits: whether `rate_limits.updated` is told.
+        remote_tools: label of a remote (MCP) server → its tools, ``{"name": …, "description": …}``; others are out of reach.
     """
 
     speed: float = 4.0
@@ -37,3 +38,4 @@ class Manner:
     thinking_ms: float = 0.0
     chaos: Chaos = field(default_factory=Chaos)
     has_rate_limits: bool = True
+    remote_tools: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)

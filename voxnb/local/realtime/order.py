@@ -29,8 +29,6 @@ _FREE: Final = frozenset(
         "conversation.item.retrieved", "input_audio_buffer.dtmf_event_received",
         "output_audio_buffer.started", "output_audio_buffer.stopped", "output_audio_buffer.cleared",
         "mcp_list_tools.in_progress", "mcp_list_tools.completed", "mcp_list_tools.failed",
-        "response.mcp_call_arguments.delta", "response.mcp_call_arguments.done", "response.mcp_call.in_progress",
-        "response.mcp_call.completed", "response.mcp_call.failed",
     }
 )  # fmt: skip
 """May come at any time after `session.created`."""
@@ -54,6 +52,11 @@ _CHECKS: Final[Mapping[str, str]] = {
     "response.content_part.done": "_part_done",
     "response.function_call_arguments.delta": "_arguments_delta",
     "response.function_call_arguments.done": "_arguments_done",
+    "response.mcp_call_arguments.delta": "_arguments_delta",
+    "response.mcp_call_arguments.done": "_arguments_done",
+    "response.mcp_call.in_progress": "_remote_call",
+    "response.mcp_call.completed": "_remote_call",
+    "response.mcp_call.failed": "_remote_call",
     **dict.fromkeys(_DELTAS, "_part_delta"),
     **dict.fromkeys(_DONES, "_stream_done"),
 }
@@ -352,7 +355,7 @@ class Order:
     def _arguments_delta(self, event: Mapping[str, Any]) -> None:
         output = self._output(event)
         if output is not None:
-            self._expect(output.kind == "function_call", f"belongs to a {output.kind}")
+            self._expect(output.kind in self._kind, f"belongs to a {output.kind}")
             self._expect(not output.has_arguments, "comes after its done")
             output.arguments += event["delta"]
 
@@ -363,6 +366,11 @@ class Order:
             told, said = output.arguments, event["arguments"]
             self._expect(said == told, f"says {said!r}, its deltas said {told!r}")
             output.has_arguments = True
+
+    def _remote_call(self, event: Mapping[str, Any]) -> None:
+        name = event["item_id"]
+        found = [o for r in self._responses.values() for o in r.outputs if o.id == name and o.has_arguments]
+        self._expect(bool(found) and not found[0].is_done, f"is about {name!r}, which is no open call with arguments")
 
 
 def problems(events: Iterable[Mapping[str, Any]], /) -> list[str]:

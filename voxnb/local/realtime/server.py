@@ -18,8 +18,11 @@ from typing import Any, Final, Self, TypeAlias
 from voxnb.errors import NotSupportedError
 from voxnb.local.realtime.answer import Ended
 from voxnb.local.realtime.brain import Brain, Echo
+from voxnb.local.realtime.config import REALTIME, TRANSCRIPTION
 from voxnb.local.realtime.manner import Manner
 from voxnb.local.realtime.recording import MOST_EVENTS, Recording
+from voxnb.local.realtime.refusal import Refusal
+from voxnb.local.realtime.secret import ClientSecret, ClientSecrets
 from voxnb.local.realtime.session import Session
 
 Refused: TypeAlias = "int | tuple[int, Mapping[str, str], str] | None"
@@ -27,6 +30,7 @@ Refused: TypeAlias = "int | tuple[int, Mapping[str, str], str] | None"
 
 _LETTERS: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _CLOSE_S: Final = 2.0
+_JSON: Final = {"Content-Type": "application/json"}
 
 
 class RealtimeServer:
@@ -49,6 +53,7 @@ class RealtimeServer:
 
     Attributes:
         api_key: as given.
+        secrets: the keys for a while that clients have asked for, at ``/v1/realtime/client_secrets``.
         port: where it listens; 0 where it does not.
         sessions: the recordings of all connections, in order.
         errors: exceptions of the brain; the client got a failed response.
@@ -85,6 +90,7 @@ class RealtimeServer:
         self._models = None if models is None else tuple(models)
         self._handshakes: Iterator[Refused] = iter(handshakes)
         self._random = random.Random(seed)  # noqa: S311 - ids, not secrets
+        self.secrets = ClientSecrets(self.new_id)
         self._lock = threading.Lock()
         self.sessions: list[Recording] = []
         self.errors: list[BaseException] = []
@@ -154,12 +160,14 @@ class RealtimeServer:
             return _refusal(scripted) if isinstance(scripted, int) else scripted
         if not path.rstrip("/").endswith("/realtime"):
             return _refusal(404, f"Invalid URL (GET {path})")
-        if self._require_key and _key(headers, query) != self.api_key:
+        key = _key(headers, query)
+        secret = self.secrets.find(key, epoch_s=time.time())
+        if self._require_key and secret is None and key != self.api_key:
             return _refusal(401, "Incorrect API key provided.", code="invalid_api_key")
         if self._most_sessions is not None and len(self._open) > self._most_sessions:
             return _refusal(429, f"Only {self._most_sessions} sessions can be open at once.")
-        model, intent = query.get("model"), query.get("intent")
-        if not model and intent != "transcription":
+        model = query.get("model") or (secret.model if secret is not None else "")
+        if not model and _kind(query, secret) != TRANSCRIPTION:
             return _refusal(400, "You must provide a model parameter.", code="missing_model")
         if model and self._models is not None and model not in self._models:
             return _refusal(404, f"The model '{model}' does not exist", code="model_not_found")
@@ -169,10 +177,37 @@ class RealtimeServer:
             )
         return None
 
-    def new_session(self, kind: str, model: str) -> Session:
-        """A session for a connection that was let in."""
-        now_s = self.clock()
-        return Session(kind=kind, model=model, new_id=self.new_id, now_s=now_s, epoch_s=time.time(), manner=self.manner)
+    def posted(self, path: str, *, headers: Mapping[str, str], body: bytes) -> tuple[int, Mapping[str, str], str]:
+        """The answer to a POST: status, headers, body.
+
+        Args:
+            path: of the address.
+            headers: under lower-case names.
+            body: as it came.
+        """
+        if not path.rstrip("/").endswith("/realtime/client_secrets"):
+            return _refusal(404, f"Invalid URL (POST {path})")
+        if self._require_key and _key(headers, {}) != self.api_key:
+            return _refusal(401, "Incorrect API key provided.", code="invalid_api_key")
+        try:
+            made = self.secrets.make(body, epoch_s=time.time())
+        except Refusal as refusal:
+            return 400, _JSON, json.dumps({"error": refusal.body()})
+        return 200, _JSON, json.dumps(made)
+
+    def new_session(self, query: Mapping[str, str], headers: Mapping[str, str]) -> Session:
+        """A session for a connection that was let in, with the settings of its client secret."""
+        now_s, epoch_s = self.clock(), time.time()
+        secret = self.secrets.find(_key(headers, query), epoch_s=epoch_s)
+        return Session(
+            kind=_kind(query, secret),
+            model=query.get("model") or (secret.model if secret is not None else ""),
+            new_id=self.new_id,
+            now_s=now_s,
+            epoch_s=epoch_s,
+            manner=self.manner,
+            settings=None if secret is None else secret.settings,
+        )
 
     def record(self, kind: str, query: Mapping[str, str]) -> Recording:
         """A new recording."""
@@ -285,6 +320,12 @@ def _connection_class() -> Any:
     return Connection
 
 
+def _kind(query: Mapping[str, str], secret: ClientSecret | None) -> str:
+    if secret is not None:
+        return secret.kind
+    return TRANSCRIPTION if query.get("intent") == "transcription" else REALTIME
+
+
 def _key(headers: Mapping[str, str], query: Mapping[str, str]) -> str | None:
     bearer = headers.get("authorization", "")
     if bearer.lower().startswith("bearer "):
@@ -304,4 +345,4 @@ def _refusal(status: int, message: str = "", *, code: str | None = None) -> tupl
     words, name = known.get(status, ("The server refused the connection.", None))
     kind = "server_error" if status >= 500 else "invalid_request_error"
     body = {"error": {"message": message or words, "type": kind, "param": None, "code": code or name}}
-    return status, {"Content-Type": "application/json"}, json.dumps(body)
+    return status, _JSON, json.dumps(body)

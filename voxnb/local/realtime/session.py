@@ -14,15 +14,15 @@ from typing import Any, Final
 
 from voxnb.local.realtime import config, usage
 from voxnb.local.realtime.answer import Gone, Part, Stuck, Wait
-from voxnb.local.realtime.effect import Abort, Close, Effect, Hear, Send, SendRaw, Think
+from voxnb.local.realtime.effect import Abort, Close, Effect, Send, SendRaw, Think
 from voxnb.local.realtime.hearing import LEAST_COMMIT_MS, Hearing, Started, Stopped
 from voxnb.local.realtime.items import Conversation, Item, decoded
 from voxnb.local.realtime.manner import Manner
 from voxnb.local.realtime.refusal import Refusal, already_active, expired, invalid, missing, mistyped, too_short
+from voxnb.local.realtime.remote import RemoteServers
 from voxnb.local.realtime.request import Wanted, event_of, wanted
 from voxnb.local.realtime.speaking import Response
 from voxnb.local.realtime.transcript import Transcripts
-from voxnb.local.realtime.view import Heard
 
 APPEND_BYTES: Final = 15 * 1024 * 1024
 """Longest ``audio`` of one `input_audio_buffer.append`."""
@@ -55,6 +55,7 @@ class Session:
         now_s: the clock, in seconds; only differences matter.
         epoch_s: the same moment as epoch seconds.
         manner: how the server behaves.
+        settings: what is updated before it begins: a client secret's.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Session:
         now_s: float,
         epoch_s: float,
         manner: Manner | None = None,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.manner = manner or Manner()
         self.new_id = new_id
@@ -73,19 +75,22 @@ class Session:
         self.ends_at_s = now_s + self.manner.session_s
         expires_at = int(epoch_s + self.manner.session_s)
         self.config = config.default(kind, session_id=new_id("sess"), model=model, expires_at=expires_at)
+        if settings is not None:
+            self.config = config.updated(self.config, settings, has_spoken=False, is_responding=False)
         self.conversation = Conversation(new_id)
         self.hearing = Hearing(self.manner.detector)
         self._configure_hearing()
         self._effects: list[Effect] = []
         self._responses: dict[str, Response] = {}
         self._speech_item: str | None = None
-        self._has_spoken = False
-        self._counts = {"response": 0, "transcription": 0}
+        self._has_spoken, self._asked = False, 0
         self._idle_at_s: float | None = None
         self._idle_from_ms = 0.0
         self._transcripts = Transcripts(self.send, delay_ms=self.manner.transcription_ms)
+        self._remote_servers = RemoteServers(self, tell=self._told_item)
         self.is_over = False
         self.send("session.created", session=copy.deepcopy(self.config))
+        self._remote_servers.list(self.config.get("tools"))
 
     # -- what the shell calls ---------------------------------------------------------------------
 
@@ -235,6 +240,7 @@ class Session:
         )
         self._configure_hearing()
         self.send("session.updated", session=copy.deepcopy(self.config))
+        self._remote_servers.list(self.config.get("tools"))
 
     def _append(self, event: Mapping[str, Any]) -> None:
         text = event.get("audio")
@@ -324,11 +330,7 @@ class Session:
         self._told_item("conversation.item.done", item)
         transcription = self.config["audio"]["input"]["transcription"]
         if transcription is not None and not self.manner.chaos.loses_transcripts:
-            self._counts["transcription"] += 1
-            self._transcripts.expect(name, now_s=self.now_s)
-            self._effects.append(
-                Hear(Heard(self._counts["transcription"], name, audio, item.form, dict(transcription)))
-            )
+            self._effects.append(self._transcripts.expect(item, transcription, now_s=self.now_s))
         return item
 
     def _respond_unasked(self) -> None:
@@ -348,16 +350,17 @@ class Session:
         if asked.in_conversation and self._active is not None:
             raise already_active(self._active.id)
         self._idle_at_s = None
+        self._remote_servers.list(asked.params.get("tools"))
         conversation_id = self.conversation.id if asked.in_conversation else None
         response = asked.response(self.new_id("resp"), self, manner=self.manner, conversation_id=conversation_id)
         self._responses[response.id] = response
-        self._counts["response"] += 1
+        self._asked += 1
         self.send("response.created", response=response.told())
         if self.manner.has_rate_limits:
-            self.send("rate_limits.updated", rate_limits=usage.rate_limits(self._counts["response"]))
+            self.send("rate_limits.updated", rate_limits=usage.rate_limits(self._asked))
         if self.manner.thinking_ms:
             response.feed([Wait(self.manner.thinking_ms)], now_s=self.now_s)
-        view = asked.view(number=self._counts["response"], session=self.config, model=self.model)
+        view = asked.view(number=self._asked, session=self.config, model=self.model)
         self._effects.append(Think(response.id, view))
 
     def _watch_idle(self, response: Response) -> None:

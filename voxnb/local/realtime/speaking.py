@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from voxnb.audio.formats import AudioFormat
-from voxnb.local.realtime.answer import Call, Ended, Gone, NextItem, Part, Raw, Speech, Stuck, Wait
+from voxnb.local.realtime.answer import Call, Ended, Gone, NextItem, Part, Raw, RemoteCall, Speech, Stuck, Wait
 from voxnb.local.realtime.items import Item
 from voxnb.local.realtime.sound import converted
 
@@ -165,11 +165,21 @@ class Response:
     def _steps_of(self, part: Part) -> Iterator[_Step]:
         if isinstance(part, Speech):
             yield from self._speech(part)
-        elif isinstance(part, Call):
-            call_id = part.call_id or self.session.new_id("call")
-            yield _Step(partial(self._begin_call, part.name, call_id), TEXT_DELTA_MS)
+        elif isinstance(part, Call | RemoteCall):
+            if isinstance(part, Call):
+                named = {
+                    "type": "function_call",
+                    "name": part.name,
+                    "call_id": part.call_id or self.session.new_id("call"),
+                }
+            else:
+                named = {"type": "mcp_call", "name": part.name, "server_label": part.server_label}
+            yield _Step(partial(self._begin_call, named), TEXT_DELTA_MS)
             for piece in re.findall(r".{1,24}", part.arguments, re.DOTALL):
                 yield _Step(partial(self._argue, piece), TEXT_DELTA_MS)
+            if isinstance(part, RemoteCall):
+                yield _Step(self._argued, TEXT_DELTA_MS)
+                yield _Step(partial(self._returned, part), 0)
             yield _Step(self._close, 0)
         elif isinstance(part, NextItem):
             yield _Step(self._close, 0)
@@ -261,33 +271,46 @@ class Response:
         self.text_tokens += 1
         self._send("response.output_text.delta", **self._part_where(item), delta=text)
 
-    def _begin_call(self, name: str, call_id: str) -> None:
+    def _begin_call(self, named: dict[str, Any]) -> None:
         self._close()
-        self._call = self._begin(type="function_call", name=name, call_id=call_id, arguments="")
+        self._call = self._begin(**named, arguments="")
 
     def _argue(self, piece: str) -> None:
         item = self._call
         assert item is not None
         item.data["arguments"] += piece
         self.text_tokens += 1
-        self._send(
-            "response.function_call_arguments.delta", **self._where(item), call_id=item.data["call_id"], delta=piece
-        )
+        kind, own = _call_of(item)
+        self._send(f"response.{kind}_arguments.delta", **self._where(item), **own, delta=piece)
+
+    def _argued(self) -> None:
+        """All arguments of the call are there; of a remote one it is made now."""
+        item = self._call
+        assert item is not None
+        kind, own = _call_of(item)
+        name = {"name": item.data["name"]} if own else {}
+        arguments = item.data["arguments"]
+        self._send(f"response.{kind}_arguments.done", **self._where(item), **own, **name, arguments=arguments)
+        if not own:
+            self._send("response.mcp_call.in_progress", item_id=item.id, output_index=self.output.index(item))
+
+    def _returned(self, part: RemoteCall) -> None:
+        """A remote call is over."""
+        item = self._call
+        assert item is not None
+        error = None if part.error is None else {"type": "tool_execution_error", "content": part.error}
+        item.data |= {"output": part.output, "error": error}
+        outcome = "completed" if error is None else "failed"
+        self._send(f"response.mcp_call.{outcome}", item_id=item.id, output_index=self.output.index(item))
 
     def _close(self, status: str = "completed") -> None:
         """Close what is open."""
-        message, self._open = self._open, None
-        call, self._call = self._call, None
+        message, call = self._open, self._call
         if message is not None:
             self._close_part(message)
-        if call is not None:
-            self._send(
-                "response.function_call_arguments.done",
-                **self._where(call),
-                call_id=call.data["call_id"],
-                name=call.data["name"],
-                arguments=call.data["arguments"],
-            )
+        if call is not None and "call_id" in call.data:
+            self._argued()
+        self._open = self._call = None
         for item in (message, call):
             if item is not None:
                 item.data["status"] = status
@@ -349,3 +372,10 @@ class Response:
             **self.head,
             "usage": self.usage,
         }
+
+
+def _call_of(item: Item) -> tuple[str, dict[str, Any]]:
+    """How a call's events are named, and what of it they repeat."""
+    if item.data["type"] == "mcp_call":
+        return "mcp_call", {}
+    return "function_call", {"call_id": item.data["call_id"]}
