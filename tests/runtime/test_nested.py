@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from voxnb import errors
-from voxnb.runtime.nested import NEWER, OLDER, choose
+from voxnb.runtime.nested import NEWER, NOTICE, OLDER, choose
 
 BOTH = {NEWER, OLDER}
 
@@ -51,6 +51,7 @@ print("package", "nest_asyncio2" if hasattr(asyncio, "_nest_asyncio2") else "nes
 EXPECTED = """\
 You said one.
 asyncio.run() cannot be called from a running event loop
+{notice}
 You said two. You said three.
 run_until_complete
 You said four. You said five.
@@ -58,6 +59,10 @@ True True You said one. You said two. You said three. You said four. You said fi
 5 True
 package {package}
 """
+
+
+def notice_of(package):
+    return NOTICE.format(package=package.replace("_", "-"))
 
 
 def python(code, root, *options):
@@ -75,7 +80,7 @@ def python(code, root, *options):
 def test_a_pasted_script_runs_and_the_background_loop_keeps_working(before, package, root):
     code = PRELUDE.format(before=before)
     done = python(code, root, "-W", "ignore::RuntimeWarning")
-    assert done.stdout == EXPECTED.format(package=package), done.stderr
+    assert done.stdout == EXPECTED.format(package=package, notice=notice_of(package)), done.stderr
     assert "Error" not in done.stderr
 
 
@@ -90,7 +95,7 @@ async def main():
 print(asyncio.run(main()))
 """
     done = python(code, root)
-    assert done.stdout == "inner\n", done.stderr
+    assert done.stdout == f"{notice_of(NEWER)}\ninner\n", done.stderr
 
 
 def test_what_another_library_has_patched_is_patched_by_the_same_package(root):

@@ -19,6 +19,8 @@ OLDER: Final = "nest_asyncio"
 OLDER_BREAKS_AT: Final = (3, 14)
 """From here on `nest_asyncio` makes ``asyncio.current_task()`` return None, and every HTTP request fails."""
 
+NOTICE: Final = "asyncio is patched by {package}, for this whole process and until it ends; in a notebook, until the kernel restarts"
+
 
 def allow_nested_loops() -> None:
     """Let ``asyncio.run(…)`` and ``loop.run_until_complete(…)`` work where a loop is running already.
@@ -29,8 +31,8 @@ def allow_nested_loops() -> None:
     ``asyncio.run(main())``, or an object of a cell (a lock, a connection) that is bound to that loop. Where you can
     write ``await main()`` instead, do.
 
-    Calling it again changes nothing. The package nest-asyncio2 is used where it is installed, else nest-asyncio, with which
-    a completion that is asked for while such a cell runs may never come.
+    It prints one line that says so; calling it again changes and prints nothing. The package nest-asyncio2 is used where
+    it is installed, else nest-asyncio, with which a completion that is asked for while such a cell runs may never come.
 
     Raises:
         NotSupportedError: the loop is not asyncio's own (uvloop), or only nest-asyncio is installed and Python is
@@ -56,6 +58,8 @@ def allow_nested_loops() -> None:
             probe.close()
     else:
         nest.apply(running)
+    if patched is None:
+        print(NOTICE.format(package=name.replace("_", "-")))  # noqa: T201 - a cell asked for it, and shall show what it did
 
 
 def patched_by() -> str | None:
