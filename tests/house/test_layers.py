@@ -27,6 +27,7 @@ UPWARD = {
     "chat_widget": "voxnb.notebook.chat_widget:ChatWidget",
     "draw_tables": "voxnb.notebook.frame_html:install",
     "event_table": "voxnb.store.tables:event_table",
+    "live_turn": "voxnb.notebook.live:live_turn",
     "local": "voxnb.local.model:serve_default",
     "local_model": "voxnb.local.model:default_model",
     "local_voice": "voxnb.local.voice:serve_default",

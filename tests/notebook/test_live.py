@@ -2,6 +2,9 @@
 
 import pytest
 
+import voxnb
+from tests.notebook.pages import Page
+from voxnb import testing
 from voxnb.clients.reply import Reply
 from voxnb.clients.turn import Turn
 from voxnb.notebook import live
@@ -88,3 +91,17 @@ def test_stop_cancels_the_turn_without_waiting_for_anything(shown):
     canvas._panel._on_message(None, {"t": "stop"}, [])
     assert turn.cancelling
     canvas._end_panel()
+
+
+def test_where_no_output_is_replaced_the_widget_keeps_the_end():
+    with testing.server(["**Yes** <script>alert(1)</script>"]) as server:
+        with voxnb.chat("m", base_url=server.base_url, api_key="k", store=":memory:") as chat:
+            page = Page(chat.ask("Hi")._display_())  # what marimo asks for
+            while "end" not in (patch := page.take()):
+                assert "live" in patch
+            assert "<strong>Yes</strong>" in patch["end"]
+            assert "tokens in" in patch["end"]
+            assert "<script" not in patch["end"]
+            page.say(t="hello")
+            assert page.take()["end"] == patch["end"], "a page that comes back"
+            page.widget.close()

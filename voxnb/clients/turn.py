@@ -297,6 +297,11 @@ class Turn:
     def _ipython_display_(self) -> None:
         self.show(wait=True)
 
+    def _display_(self) -> Any:
+        """What marimo shows: the reply as it comes. Its cell ends at once, since it paints only what has ended."""
+        self._seen = True
+        return config.load("live_turn")(self)
+
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:  # noqa: ARG002 - IPython's signature
         return {"text/plain": repr(self)}
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from voxnb.clients.reply import plain
 from voxnb.notebook.growing import Growing
-from voxnb.notebook.paint import CellCanvas, activity
+from voxnb.notebook.paint import CellCanvas, activity, paint_quietly
 from voxnb.notebook.panel import WIDGET, Panel, module
 from voxnb.notebook.render import markdown_html
 
@@ -77,6 +77,7 @@ class LiveReply(Panel):
     def __init__(self, turn: Turn) -> None:
         self._turn = turn
         self.text = LiveText()
+        self._end: str | None = None
         super().__init__()
 
     @property
@@ -89,6 +90,11 @@ class LiveReply(Panel):
         self.text.show(text, status)
         self._channel.poke()
 
+    def end(self, markup: str) -> None:
+        """Show the end in place of the text."""
+        self._end = markup
+        self._channel.poke()
+
     def _on_message(self, widget: Any, content: Any, buffers: Sequence[Any]) -> None:
         if isinstance(content, Mapping) and content.get("t") == "stop":
             self._turn.cancel()  # returns at once: it must not wait for a patch under way
@@ -96,7 +102,7 @@ class LiveReply(Panel):
         super()._on_message(widget, content, buffers)
 
     def _compose(self, *, full: bool) -> Mapping[str, Any]:
-        return {"live": self.text.take(full=full)}
+        return {"live": self.text.take(full=full)} if self._end is None else {"end": self._end}
 
 
 class LiveCanvas(CellCanvas):
@@ -131,3 +137,26 @@ class LiveCanvas(CellCanvas):
         panel, self._panel = self._panel, None
         if panel is not None:
             panel.close()
+
+
+class PanelCanvas(CellCanvas):
+    """A widget that also shows the end, for notebooks that show one value of a cell, and that when the cell has ended."""
+
+    def __init__(self, turn: Turn) -> None:
+        super().__init__()
+        self.panel = LiveReply(turn)
+        self._turn = turn
+
+    def paint(self, text: str, status: str) -> None:  # noqa: ARG002 - the page has a clock
+        """Hand the text to the page."""
+        self.panel.show(text, f"{activity(self._turn, begun=bool(text))},")
+
+    def _publish(self, text: str, markup: str, more: Mapping[str, Any] | None = None) -> None:  # noqa: ARG002 - see CellCanvas
+        self.panel.end(markup)
+
+
+def live_turn(turn: Turn) -> LiveReply:
+    """A widget in which a turn streams, and that keeps its end; it is painted from another thread."""
+    canvas = PanelCanvas(turn)
+    threading.Thread(target=paint_quietly, args=(turn, canvas), name="voxnb-painter", daemon=True).start()
+    return canvas.panel

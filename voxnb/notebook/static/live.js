@@ -8,7 +8,7 @@ export default {
     const root = h("div.voxnb.voxnb-live", {}, text.node, h("div.voxnb-row", {}, stop, text.status, note));
     el.append(root);
     const link = connect(model, {
-      patch: (message) => text.update(message.live),
+      patch: (message) => (message.end === undefined ? text.update(message.live) : whole(message.end)),
       lost: (why) => end(why),
       trouble: (words) => fill(note, words),
     });
@@ -16,6 +16,10 @@ export default {
       stop.disabled = true;
       fill(note, "stopping …");
       link.say({ t: "stop" });
+    };
+    const whole = (markup) => {
+      text.close();
+      root.replaceChildren(h("div.voxnb-text", {}, safe(markup)));
     };
     const end = (why) => {
       stop.disabled = true;
