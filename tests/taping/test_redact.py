@@ -74,6 +74,18 @@ def test_what_the_environment_calls_a_secret_is_one(monkeypatch):
     assert Redactor()("abc not-of-any-shape-42") == "abc …"
 
 
+@pytest.mark.parametrize("name", ["DB_PWD", "KEY_2", "API_KEY2", "GPG_PASSPHRASE", "db_pass", "AWS_CREDENTIAL"])
+def test_secrets_have_many_names(monkeypatch, name):
+    monkeypatch.setenv(name, "correct horse")
+    assert Redactor()("the correct horse") == "the …"
+
+
+@pytest.mark.parametrize("name", ["PWD", "OLDPWD", "BYPASS", "KEY_FILE_NAME"])
+def test_a_folder_is_none(monkeypatch, name):
+    monkeypatch.setenv(name, "/home/someone")
+    assert Redactor()("in /home/someone") == "in /home/someone"
+
+
 def test_a_function_redacts_before_everything_else():
     assert Redactor(lambda text: text.replace("Berlin", "City"))("Berlin sk-abcdefgh") == "City …"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -390,6 +391,25 @@ def test_a_key_that_a_server_quotes_is_not_on_the_tape(path):
         voxnb.chat("m", base_url=server.base_url, api_key=key, store=":memory:") as one,
     ):
         assert str(one.ask("Which key do I use?").result()) == "Your key is …."
+
+
+def test_what_a_killed_recorder_left_is_not_in_the_next_recording(path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    left = [path.with_name(f"{path.name}.{pid}.new") for pid in (os.getpid(), gone.pid)]
+    # A recorder that still runs, another tape's, and no recorder's at all.
+    others = [
+        path.with_name(name) for name in (f"{path.name}.{os.getppid()}.new", f"x{left[1].name}", f"{path.name}.a.new")
+    ]
+    for file in (*left, *others):
+        file.write_text("half a tape")
+    with testing.server(["One."]) as server, voxnb.tape(path, mode="record"):
+        assert not left[1].exists()
+        ask(server.base_url, "First?")
+    with voxnb.tape(path, mode="replay"):
+        ask(NOWHERE, "First?")
+    assert not any(file.exists() for file in left)
+    assert all(file.exists() for file in others)
 
 
 def test_a_new_recording_that_is_interrupted_leaves_the_old_one(path):

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import socket
 from functools import lru_cache
-from pathlib import Path
 from typing import Final
+
+from voxnb.runtime.process import process_start
 
 LEASE_S: Final = 30.0
 """How long a running turn is left alone after its last sign of life."""
@@ -20,18 +21,6 @@ RENEW_S: Final = 2.0
 
 FOLD_LEASE_S: Final = 90.0
 """Outlives a fold's own timeout, so that it needs no renewal."""
-
-
-def process_start(pid: int) -> str:
-    """When a process began, in the kernel's ticks; "" where that cannot be seen or it has ended."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    # The command's name may hold spaces and brackets; the fields are counted after its last one.
-    fields = stat.rsplit(")", 1)[-1].split()
-    # Killed, and its parent has not looked yet: it is still listed, and will never run again.
-    return "" if fields[0] in ("Z", "X") else fields[19]
 
 
 @lru_cache(maxsize=4)

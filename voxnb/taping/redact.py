@@ -19,7 +19,10 @@ _SHAPES: Final = re.compile(
     r"\bhf_[A-Za-z0-9]{20,}|\beyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,}|"
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
 )
-_SECRET_NAME: Final = re.compile(r"(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS)\Z")
+_SECRET_NAME: Final = re.compile(
+    # PWD and OLDPWD are folders.
+    r"(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|_PWD|_PASS|_PW)(?:_?[0-9]+)?\Z"
+)
 _LEAST: Final = 8
 
 Redact = Callable[[str], str] | Sequence[str] | None

@@ -19,6 +19,7 @@ from voxnb.errors import ParameterError, TapeError, TapeMissError
 from voxnb.params import did_you_mean
 from voxnb.runtime import loop
 from voxnb.taping import block
+from voxnb.taping.aside import aside
 from voxnb.taping.asked import Asked, differences, nearest
 from voxnb.taping.block import Exchange, Step
 from voxnb.taping.redact import Redact, Redactor
@@ -68,7 +69,7 @@ class Tape:
         self._read_bytes = 0
         self._open: weakref.WeakSet[Any] = weakref.WeakSet()
         # A new recording takes the old one's place when it is whole: an interrupted one leaves the old as it was.
-        self._file = path.with_name(f"{path.name}.{os.getpid()}.new") if mode == "record" else path
+        self._file = aside(path) if mode == "record" else path
         if mode == "replay" and not path.exists():
             raise TapeError(
                 f"there is no tape {str(path)!r}; record it with voxnb.tape({path.name!r}), or look at the folder: "
