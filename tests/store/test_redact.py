@@ -299,6 +299,18 @@ def test_traces_that_hold_the_words_are_told(tmp_path, monkeypatch):
         assert f"not covered: the trace {str(chat.trace)!r}" in str(redaction)
 
 
+@pytest.mark.parametrize(
+    "text", ["My keys:\nsk-abcdefgh, keep them", "Authorize with Bearer abcdefgh and go on", "sk-abcdefgh"]
+)
+def test_a_trace_that_has_a_key_of_the_words_hidden_is_told_too(tmp_path, monkeypatch, text):
+    (tmp_path / "pyproject.toml").write_text("")
+    monkeypatch.chdir(tmp_path)
+    with talking(trace=True) as (_, chat):
+        chat.ask(text).result(WAIT_S)
+        assert "abcdefgh" not in Path(chat.trace).read_text()
+        assert [str(chat.trace) in place for place in chat.conversation.redact(1).elsewhere] == [True]
+
+
 def test_a_short_text_is_found_in_a_trace_where_it_was_all_that_was_said(tmp_path, monkeypatch):
     (tmp_path / "pyproject.toml").write_text("")
     monkeypatch.chdir(tmp_path)

@@ -12,7 +12,9 @@ HIDDEN: Final = "…"
 
 _KEPT_CHARACTERS: Final = 4_000
 _KEY_SHAPES: Final = re.compile(
-    r"\b(?:sk-|ek_)[A-Za-z0-9_*.-]{3,}|\b(?:Bearer|api-key:)\s+[^\s\"',]{4,}", re.IGNORECASE
+    # In JSON the letter before a key may be that of an escape: a line's end.
+    r"(?:\b|(?<=\\[nrtbf]))(?:(?:sk-|ek_)[A-Za-z0-9_*.-]{3,}|(?:Bearer|api-key:)\s+[^\s\"',]{4,})",
+    re.IGNORECASE,
 )
 
 

@@ -13,13 +13,13 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Final
 
 from voxnb.runtime import config
-from voxnb.runtime.hiding import without_credentials
+from voxnb.runtime.hiding import hide_in_text, without_credentials
 
 MOST_FILE_BYTES: Final = 16 * 1024 * 1024
 """A file that has reached this size is put aside and a new one is begun."""
@@ -45,14 +45,16 @@ def traces_holding(folders: Iterable[Path], texts: Iterable[str], *, since: floa
         texts: as they were said; one of less than `SHORT_CHARS` counts only where it is all that was said.
         since: UNIX seconds; a trace that ended before is not read.
     """
-    needles = [_CUT, *dict.fromkeys(_needle(text) for text in texts if text)]
+    needles = [_CUT, *dict.fromkeys(needle for text in texts if text for needle in _needles(text))]
     found = [path for folder in folders for path in sorted(folder.glob("*.jsonl*")) if _holds(path, needles, since)]
     return [str(path) for path in found]
 
 
-def _needle(text: str) -> bytes:
+def _needles(text: str) -> Iterator[bytes]:
+    """A text as a trace has it: where it held a key, that is hidden there."""
     quoted = json.dumps(text, ensure_ascii=False)
-    return (quoted if len(text) < SHORT_CHARS else quoted[1:-1]).encode("utf-8", "replace")
+    for held in (quoted, hide_in_text(quoted, ())):
+        yield (held if len(text) < SHORT_CHARS else held[1:-1]).encode("utf-8", "replace")
 
 
 def _holds(path: Path, needles: Iterable[bytes], since: float) -> bool:
