@@ -51,7 +51,7 @@ def new_messages(
         if (referred := _reference(rest)) is None:
             raise
         raise HistoryConflictError(
-            f"the input refers to the item {referred!r}, which the service keeps; this conversation is sent whole, with "
+            f"the input refers to {referred}, which the service keeps; this conversation is sent whole, with "
             "its items: leave the reference out, or name previous_response_id, whose history the service adds",
             index=error.index,
         ) from error
@@ -67,9 +67,9 @@ def new_messages(
 
 
 def _reference(messages: Sequence[Message]) -> str | None:
-    """Id of the first item that a list only refers to, or None."""
+    """The first item that a list only refers to, in words, or None."""
     items = (item for m in messages for item in m.extra.get("items") or () if item.get("type") == "item_reference")
-    return next((str(item.get("id")) for item in items), None)
+    return next((f"the item {item['id']!r}" if item.get("id") else "an item without an id" for item in items), None)
 
 
 def match_history(stored: Sequence[tuple[int, str, list[tuple[str, str]]]], given: Sequence[Message]) -> int:

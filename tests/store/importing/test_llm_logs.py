@@ -272,3 +272,32 @@ def test_a_meeting_is_a_conversation_of_named_users(store, tmp_path):
     report = store.import_conversations(lines, format="qmsum")
     assert report.known == 1
     assert "no meeting_transcripts (line 3)" in str(report)
+
+
+def test_what_a_newer_version_keeps_is_told(store, tmp_path):
+    newer = """
+    ALTER TABLE responses ADD COLUMN price REAL;
+    UPDATE responses SET price = 0.5 WHERE id = '01r';
+    CREATE TABLE future (id INTEGER PRIMARY KEY);
+    INSERT INTO future VALUES (1), (2);
+    CREATE TABLE empty (id INTEGER PRIMARY KEY);
+    CREATE VIRTUAL TABLE responses_fts USING fts5(prompt);
+    CREATE TABLE _llm_migrations (name TEXT);
+    INSERT INTO _llm_migrations VALUES ('m1');
+    """
+    report = store.import_conversations(log(tmp_path / "logs.db", FIRST, newer))
+    assert [(remark.reason.partition(":")[0], remark.count) for remark in report.skipped] == [
+        ("price of responses", 1),
+        ("rows of the table 'future'", 2),
+    ]
+
+
+def test_a_response_of_nothing_to_nothing_is_no_turn(store, tmp_path):
+    empty = """
+    INSERT INTO responses VALUES ('00r', 'gpt-4', NULL, NULL, NULL, NULL, NULL, NULL, '01a', 5, '2024-05-01T09:00:00');
+    INSERT INTO responses VALUES ('09r', 'gpt-4', NULL, NULL, NULL, NULL, '', NULL, 'nowhere', 5, '2024-05-01T09:00:00');
+    """
+    report = store.import_conversations(log(tmp_path / "logs.db", FIRST, empty))
+    assert (report.conversations, report.turns) == (1, 2)
+    assert [(remark.count, remark.places) for remark in report.skipped] == [(2, ("response 00r", "response 09r"))]
+    assert store.turns()["duration_ms"].tolist() == [120, 80]

@@ -6,6 +6,8 @@ import json
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from voxnb.errors import ParameterError, StoreFormatError
@@ -186,6 +188,25 @@ def test_wrong_columns_name_the_nearest(store, tmp_path, columns, said, kind):
     with pytest.raises(ParameterError, match=said):
         store.import_conversations(source, columns=columns)
     assert len(store) == 0
+
+
+@pytest.mark.parametrize("kind", ["frame", "csv", "parquet"])
+def test_a_column_that_is_there_twice_is_not_guessed(store, tmp_path, kind):
+    twice = pd.DataFrame([["user", "Hi", "Ho"]], columns=["role", "text", "text"])
+    if kind == "csv":
+        twice.to_csv(tmp_path / "a.csv", index=False)
+    if kind == "parquet":
+        columns = [pa.array([value]) for value in ("user", "Hi", "Ho")]
+        pq.write_table(pa.Table.from_arrays(columns, names=list(twice.columns)), tmp_path / "a.parquet")
+    with pytest.raises(ParameterError, match="the column 'text' is there 2 times; rename all but one"):
+        store.import_conversations(twice if kind == "frame" else tmp_path / f"a.{kind}")
+    assert len(store) == 0
+
+
+def test_columns_that_are_not_taken_may_have_one_name(store):
+    report = store.import_conversations(pd.DataFrame([["user", "Hi", 1, 2]], columns=["role", "text", "x", "x"]))
+    assert [(remark.count, remark.places) for remark in report.skipped] == [(2, ("x", "x"))]
+    assert report.messages == 1
 
 
 def test_an_empty_frame_has_no_conversation(store):

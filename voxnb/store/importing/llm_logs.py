@@ -47,6 +47,7 @@ def llm_drafts(path: Path, reading: Reading) -> Iterator[Draft]:
                 yield from _conversation(log, row)
         yield from _strays(log, known)
         yield from thread_drafts(log)
+        log.unread()
 
 
 def _check(c: sqlite3.Connection, path: Path) -> None:
@@ -82,12 +83,12 @@ def _strays(log: Log, known: set[Any]) -> Iterator[Draft]:
             continue
         begun = (named, response["id"] if named is None else None)
         if teller is None or begun != held:
-            if teller is not None:
+            if teller is not None and teller.messages:
                 yield teller.draft(name=None, model=None)
             held, teller = begun, _Teller(log, str(response["id"] if named is None else named))
             log.reading.remarks.add(STRAY, f"conversation {teller.key}")
         teller.add(response)
-    if teller is not None:
+    if teller is not None and teller.messages:
         yield teller.draft(name=None, model=None)
 
 
@@ -100,13 +101,13 @@ def _old_drafts(log: Log, table: str) -> Iterator[Draft]:
     ):
         begun = row.get("chat_id") or row.get("id")
         if teller is None or begun != chat:
-            if teller is not None:
+            if teller is not None and teller.messages:
                 yield teller.draft(name=None, model=None)
             chat, teller = begun, _Teller(log, f"{table} {begun}", key_is_global=False)
         teller.add(
             {**row, "id": f"{table} {row.get('id')}", "datetime_utc": row.get("datetime_utc") or row.get("timestamp")}
         )
-    if teller is not None:
+    if teller is not None and teller.messages:
         yield teller.draft(name=None, model=None)
 
 
@@ -124,7 +125,7 @@ class _Teller:
         self._open: list[tuple[str, str | None]] = []
 
     def add(self, row: dict[str, Any]) -> None:
-        """What was sent, and what came back."""
+        """What was sent, and what came back, if anything was."""
         log, key = self.log, row["id"]
         log.untaken(row, f"response {key}")
         at = seconds_of(row.get("datetime_utc"))
@@ -132,6 +133,7 @@ class _Teller:
         if system and system != self._system:
             self._say({"role": "system", "content": system}, at)
             self._system = system
+        begun = len(self.messages)
         results = list(log.rows("tool_results", "response_id = ? ORDER BY id", key))
         for result in results:
             self._say({"role": "tool", "tool_call_id": self._answered(result), "content": _outcome(result)}, at)
@@ -156,6 +158,9 @@ class _Teller:
         known = {"model": row.get("resolved_model") or row.get("model"), "duration_ms": row.get("duration_ms")}
         self.facts[len(self.messages)] = {name: value for name, value in known.items() if value is not None}
         self._say(answer, at)
+        if not any(value for said in self.messages[begun:] for name, value in said.items() if name != "role"):
+            log.reading.skipped.add("responses that say nothing: no prompt, no answer", f"response {key}")
+            del self.messages[begun:], self.times[begun:], self.facts[begun + 1]
 
     def _say(self, message: dict[str, Any], at: float | None) -> None:
         self.messages.append(message)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import sqlite3
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,6 +17,31 @@ UNTAKEN: Final = (
     "prompt_json", "options_json", "response_json", "token_details", "schema_id", "input_tokens", "output_tokens",
 )  # fmt: skip
 """Columns of an answer that a conversation has no place for."""
+
+_ANSWER: Final = frozenset({"id", "model", "resolved_model", "duration_ms", "datetime_utc", *UNTAKEN})
+_SAID: Final = frozenset({"prompt", "system", "response", "reasoning"})
+_TOOL: Final = frozenset({"id", "response_id", "tool_id", "name", "tool_call_id"})
+READ: Final[Mapping[str, frozenset[str]]] = {
+    "log": frozenset({*_ANSWER, *_SAID, "chat_id", "reply_to_id", "timestamp"}),
+    "logs": frozenset({*_ANSWER, *_SAID, "chat_id", "reply_to_id", "timestamp"}),
+    "conversations": frozenset({"id", "name", "model"}),
+    "responses": frozenset({*_ANSWER, *_SAID, "conversation_id"}),
+    "attachments": frozenset({"id", "type", "path", "url", "content"}),
+    "prompt_attachments": frozenset({"response_id", "attachment_id", "order"}),
+    "fragments": frozenset({"id", "hash", "content", "datetime_utc", "source"}),
+    "prompt_fragments": frozenset({"response_id", "fragment_id", "order"}),
+    "system_fragments": frozenset({"response_id", "fragment_id", "order"}),
+    "tool_calls": frozenset({*_TOOL, "arguments"}),
+    "tool_results": frozenset({*_TOOL, "output", "exception"}),
+    "threads": frozenset({"id", "name", "tip_message_hash", "forked_from", "datetime_utc"}),
+    "messages": frozenset({"hash", "parent_hash", "role"}),
+    "parts": frozenset({"id", "message_hash", "position", "type", "tool_name", "text", "payload"}),
+    "turns": frozenset({*_ANSWER, "thread_id", "parent_message_hash", "tip_message_hash"}),
+}
+"""Tables that are read, with the columns that are, or only tie rows together, or are told of by `Log.untaken`."""
+
+_LLMS_OWN: Final = re.compile(r"sqlite_.*|_llm_migrations|.*_fts(_\w+)?")
+"""Tables in which nobody said anything."""
 
 
 def open_log(path: Path) -> sqlite3.Connection:
@@ -67,6 +93,27 @@ class Log:
             if row.get(name) not in (None, "", "{}", "null"):
                 self.reading.skipped.add(f"{name} of answers: a conversation has no place for it", place)
 
+    def unread(self) -> None:
+        """Note the tables and columns that hold something and are not read: newer versions of llm may add some."""
+        skipped = self.reading.skipped
+        for (table,) in self._c.execute(
+            "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY rowid"
+        ).fetchall():
+            if table in READ:
+                for name in (name for name in self.columns(table) if name not in READ[table]):
+                    held = f'"{_quoted(name)}" NOT NULL AND "{_quoted(name)}" != \'\''
+                    skipped.add(
+                        f"{name} of {table}: a conversation has no place for it", count=self._count(table, held)
+                    )
+            elif not _LLMS_OWN.fullmatch(table):
+                skipped.add(
+                    f"rows of the table {table!r}: a conversation has no place for them", count=self._count(table)
+                )
+
+    def _count(self, table: str, where: str = "1") -> int:
+        (count,) = self._c.execute(f'SELECT count(*) FROM "{_quoted(table)}" WHERE {where}').fetchone()
+        return int(count)
+
     def fragment(self, key: Any) -> str:
         """The text of a fragment."""
         return next((str(row["content"] or "") for row in self.rows("fragments", "id = ?", key)), "")
@@ -80,6 +127,10 @@ class Log:
         """What was attached to a prompt."""
         for row in self.rows("prompt_attachments", 'response_id = ? ORDER BY "order"', response):
             yield from self.rows("attachments", "id = ?", row["attachment_id"])
+
+
+def _quoted(name: str) -> str:
+    return name.replace('"', '""')
 
 
 def attached(row: Mapping[str, Any], reading: Reading, place: str) -> dict[str, Any]:

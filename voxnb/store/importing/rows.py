@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any, Final
@@ -57,12 +58,14 @@ def find_columns(
         needed: our names that must be found.
 
     Raises:
-        ParameterError: a name that is none, a column that is not there (the nearest is named), or one that is needed.
+        ParameterError: a name that is none, a column that is not there (the nearest is named), one that is needed, or
+            one that is there twice.
 
     >>> find_columns(["who", "text", "session_id"], {"role": "who"})
     {'role': 'who', 'conversation': 'session_id', 'content': 'text'}
     """
-    names = {str(name): name for name in have}
+    known = list(have)
+    names = {str(name): name for name in known}
     out: dict[str, Any] = {}
     for ours, theirs in (given or {}).items():
         if ours not in COLUMNS:
@@ -94,7 +97,22 @@ def find_columns(
             name="columns",
             nearest=nearest(missing[0], names),
         )
+    refuse_twins(known, out.values())
     return out
+
+
+def refuse_twins(have: Iterable[Any], taken: Iterable[Any]) -> None:
+    """Refuse columns of one name where one of them would be taken: which one is not ours to guess.
+
+    Raises:
+        ParameterError: there are such columns.
+    """
+    times = Counter(str(name) for name in have)
+    for theirs in taken:
+        if times[str(theirs)] > 1:
+            raise ParameterError(
+                f"the column {theirs!r} is there {times[str(theirs)]} times; rename all but one of them", name="columns"
+            )
 
 
 class Waiting:

@@ -11,7 +11,7 @@ from voxnb.errors import StoreError, StoreFormatError
 from voxnb.store.importing.chats import as_draft, list_of
 from voxnb.store.importing.draft import Draft, Reading, shaped
 from voxnb.store.importing.lines import NOT_UTF8, opened, whole_lines
-from voxnb.store.importing.rows import COLUMNS, Waiting, find_columns
+from voxnb.store.importing.rows import COLUMNS, Waiting, find_columns, refuse_twins
 
 BATCH_ROWS: Final = 2_000
 UNTAKEN: Final = "columns that a message has no place for"
@@ -157,7 +157,9 @@ def dict_drafts(
     """
     waiting = Waiting(reading, roles)
     names = None if have is None else list(have)
-    found = None if names is None or {"messages", "conversations"} & set(names) else find_columns(names, columns)
+    lists = [name for name in ("messages", "conversations") if name in (names or ())]
+    refuse_twins(names or (), lists)
+    found = None if names is None or lists else find_columns(names, columns)
     if names is not None and found is not None:
         _untaken(names, found, reading)
     known: dict[tuple[Any, ...], dict[str, str]] = {}
