@@ -12,7 +12,7 @@ import pytest
 
 import voxnb
 from voxnb import errors
-from voxnb.store import erase
+from voxnb.store import erase, fresh
 
 SECRET = "xylophonemarmalade"
 
@@ -77,6 +77,44 @@ def test_what_was_deleted_by_rows_alone_is_found_by_compact(path):
         assert holds(path)
         assert store.compact()
         assert holds(path) == []
+
+
+@pytest.fixture
+def careless(path):
+    """A store whose SQLite leaves the bytes of deleted rows where they were, as that of most systems does."""
+    with voxnb.ContextStore(path) as store:
+        store.database.perform(lambda c: c.execute("PRAGMA secure_delete=OFF").fetchone()).result()
+        store.append(
+            "c", [{"role": "user", "content": f"My word is {SECRET}"}, {"role": "assistant", "content": "Noted."}]
+        )
+        store.append("other", [{"role": "user", "content": "Hi"}])
+        yield store
+
+
+@pytest.mark.parametrize("verb", ["delete", "redact"])
+def test_words_that_stand_in_free_pages_only_are_gone_too(careless, path, verb):
+    # What a running turn keeps of its reply, and takes back when the reply is whole.
+    for statement in (f"INSERT INTO draft VALUES (1, '{SECRET}')", "DELETE FROM draft"):
+        careless.database.write(lambda c, statement=statement: c.execute(statement)).result()
+    careless.checkpoint()
+    assert holds(path) == [path.name]
+    careless["c"].delete() if verb == "delete" else careless["c"].redact(1)
+    assert holds(path) == []
+    assert careless.verify()
+
+
+@pytest.mark.parametrize("verb", ["delete", "redact"])
+def test_where_there_is_no_room_to_rewrite_the_rows_are_overwritten_all_the_same(careless, path, verb, monkeypatch):
+    def no_room(_):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    careless.database.write(fresh.index_all).result()
+    careless.checkpoint()
+    monkeypatch.setattr(erase, "rewrite", no_room)
+    with pytest.raises(errors.StoreError, match=r"free pages may still hold the words.*store\.compact\(\)"):
+        careless["c"].delete() if verb == "delete" else careless["c"].redact(1)
+    careless.checkpoint()
+    assert holds(path) == []
 
 
 def test_other_connections_of_this_process_do_not_matter(path):
