@@ -34,6 +34,16 @@ def test_the_index_takes_messages_in_when_enough_have_come(db, build):
     db.write(lambda c: c.execute(WHOLE)).result()
 
 
+def test_sql_over_the_index_sees_every_message_where_the_store_can_be_written(tmp_path):
+    query = "SELECT count(*) AS n FROM message_fts WHERE message_fts MATCH 'lighthouse'"
+    with voxnb.ContextStore(tmp_path / "a.db") as store:
+        store.append("a", [{"role": "user", "content": "To the lighthouse"}])
+        with voxnb.ContextStore(tmp_path / "a.db", read_only=True) as reader:
+            assert reader.sql(query)["n"].tolist() == [0]
+            assert len(reader.search("lighthouse")) == 1
+        assert store.sql(query)["n"].tolist() == [1]
+
+
 def test_a_long_message_goes_into_the_index_at_once_and_takes_the_others_along(db, build):
     build.turn(build.conversation("a"), "short", "long " * 500)
     assert waiting(db) == []

@@ -98,10 +98,8 @@ def search(
     most = row_limit(limit)
     if not words or most == 0:
         return frame(FOUND, [])
-    if rank and not db.read_only:
-        # Only the index tells a rank. Where it cannot be written (a full disk, a busy file) the search goes on without.
-        with suppress(StoreError, TimeoutError):
-            db.write(fresh.index_all).result(RANK_WAIT_S)
+    if rank:  # only the index tells one
+        _index_all(db)
     with db.snapshot() as c:
         owners: list[int] = []
         stretches = list(stretch.EVERYWHERE)
@@ -122,6 +120,13 @@ def search(
                 break
             rows += c.execute(sql, {**values, "first": first, "last": last, "limit": left}).fetchall()
         return frame(FOUND, rows)
+
+
+def _index_all(db: Database) -> None:
+    """Write what is not in the index yet; where it cannot be written (a full disk, a busy file) go on without."""
+    if not db.read_only:
+        with suppress(StoreError, TimeoutError):
+            db.write(fresh.index_all).result(RANK_WAIT_S)
 
 
 def _fresh_rows(
@@ -193,7 +198,8 @@ def sql(db: Database, query: str, params: Sequence[Any] | Mapping[str, Any] = ()
 
     The tables are those of the DataFrames under their names (``turns``, ``messages`` …) beside the narrower ones of
     the schema (``turn``, ``message`` …). Times are UNIX seconds in SQL; a result column whose name ends in ``_at``
-    comes back as UTC timestamps. An interrupt ends a long query.
+    comes back as UTC timestamps. An interrupt ends a long query. A query of the search index, ``message_fts``, sees every
+    message; in a store that cannot be written all but the newest, at most 31, which `search` finds there too.
 
     Args:
         db: the store.
@@ -208,6 +214,8 @@ def sql(db: Database, query: str, params: Sequence[Any] | Mapping[str, Any] = ()
         raise ParameterError(f"the query is {type(query).__name__}, expected SQL as str", name="query")
     import pandas as pd
 
+    if "message_fts" in query.lower():
+        _index_all(db)
     with db.reader() as connection, _named_views(connection):
         try:
             cursor = connection.execute(query, params)
@@ -243,6 +251,7 @@ def _named_views(connection: sqlite3.Connection) -> Iterator[None]:
         for name in TABLES:
             connection.execute(view(name))
         connection.execute("PRAGMA query_only=ON")
+        connection.execute("SELECT rowid FROM message_fts LIMIT 0")  # once open, the index is only read
         connection.set_authorizer(_only_reading)
         connection.set_progress_handler(lambda: 0, PROGRESS_STEPS)
         yield

@@ -110,7 +110,10 @@ class StoreTables:
         return search.search(self.database, text, conversation=row_id, **options)
 
     def sql(self, query: str, params: Sequence[Any] | Mapping[str, Any] = (), /) -> pd.DataFrame:
-        """Any SELECT on the tables, as a DataFrame; writing is refused."""
+        """Any SELECT on the tables, as a DataFrame; writing is refused.
+
+        ``message_fts`` is the search index; in a read-only store it lacks the newest messages, which `search` finds.
+        """
         from voxnb.store import search
 
         return search.sql(self.database, query, params)
