@@ -402,6 +402,44 @@ def test_what_cannot_be_read_at_the_end_loses_no_reply(end, more, words):
         assert chat.store.verify()
 
 
+FAILED = {
+    "id": "resp_1",
+    "status": "failed",
+    "output": [],
+    "error": {"code": "server_error", "message": "The log is full."},
+}
+CHANGED = {"id": "resp_1", "status": "incomplete", "output": [], "incomplete_details": {"reason": "max_output_tokens"}}
+
+
+@pytest.mark.parametrize(
+    ("late", "words"),
+    [
+        ([{"type": "response.failed", "response": FAILED}], "The log is full."),
+        ([{"type": "response.failed", "response": {"id": "resp_1", "status": "failed"}}], "does not say why"),
+        ([{"type": "response.incomplete", "response": CHANGED}], "was completed, and is 'incomplete' afterwards"),
+    ],
+)  # fmt: skip
+def test_a_response_that_was_completed_stays_whole_whatever_the_service_says_of_it_afterwards(late, words):
+    with testing.server([[*streamed({}), *late], "Well."]) as server, client(server) as chat:
+        heard = []
+        chat.on(EVENTS.ResponsesAPIError, heard.append)
+        reply = chat.ask("a").result(WAIT_S)
+        assert (reply.text, reply.finish_reason, len(asked(server))) == ("Hi.", "stop", 1)
+        assert "after the end of the reply" in reply.warnings[0]
+        assert words in reply.warnings[0]
+        assert heard
+        assert chat.ask("b").result(WAIT_S).warnings == ()
+        assert list(chat.conversation.turns()["state"].astype(str)) == ["complete", "complete"]
+        assert chat.store.verify()
+
+
+def test_a_response_that_failed_and_is_completed_afterwards_has_failed():
+    events = [{"type": "response.failed", "response": FAILED}, *streamed({})]
+    with testing.server([events]) as server, client(server, max_retries=0) as chat:
+        with pytest.raises(errors.APIError, match="The log is full"):
+            chat.ask("a").result(WAIT_S)
+
+
 def test_a_place_below_0_is_no_place():
     wrong = [{"type": "response.output_text.delta", "output_index": -1, "content_index": 0, "delta": "x"}]
     with testing.server([wrong]) as server, client(server) as chat:

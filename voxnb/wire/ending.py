@@ -64,6 +64,18 @@ def error_of(response: Mapping[str, Any]) -> dict[str, Any] | None:
     return {"message": "the response failed, and the service does not say why"} if failed else None
 
 
+def contradiction(response: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a response that was completed says against that, as an error: it failed, or was not completed after all.
+
+    >>> contradiction({"status": "cancelled"})
+    {'message': "the response was completed, and is 'cancelled' afterwards"}
+    """
+    status = response.get("status")
+    is_other = type(status) is str and status in ENDED and status != "completed"
+    told = {"message": f"the response was completed, and is {status!r} afterwards"} if is_other else None
+    return error_of(response) or told
+
+
 def type_of(event: Mapping[str, Any]) -> str:
     """The type of an event that does not say it.
 

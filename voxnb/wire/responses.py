@@ -18,7 +18,7 @@ from voxnb.events import WIRE_TYPES, ResponsesAPIEvents
 from voxnb.wire.answer import BETWEEN_MESSAGES, last_text, logprobs_of, message_of, text_of
 from voxnb.wire.chat import Events
 from voxnb.wire.choice import copied, decoded, expect, pass_over
-from voxnb.wire.ending import BACKGROUND, ENDED, error_in, error_of, finish_reason, type_of
+from voxnb.wire.ending import BACKGROUND, ENDED, contradiction, error_in, error_of, finish_reason, type_of
 from voxnb.wire.item import OUTPUTS, as_input, call_id_of
 from voxnb.wire.output import Output, OutputItem, items_in, place_of
 from voxnb.wire.replay import STEPS, events_of
@@ -359,6 +359,9 @@ class ResponsesReader:
         return self._output.at(place_of(event, "output_index"), identity, kind)
 
     def _note_response(self, response: Mapping[str, Any], *, ends: bool) -> None:
+        if self._ended and self.status == "completed" and (late := contradiction(response)):
+            self.error, self.error_is_late = late, True
+            return
         for key in ("id", "model", "service_tier", "system_fingerprint", "status"):
             value = response.get(key)
             if value and type(value) is str:
