@@ -120,3 +120,11 @@ def test_a_chained_turn_is_sent_with_the_turn_that_it_follows(client, server):
     chat.ask("first").result(WAIT_S)
     asked = [request for request in server.requests if request.method == "POST"]
     assert [m["content"] for m in asked[1].messages] == ["first", "first!", "second"]
+
+
+def test_a_conversation_that_another_client_begins_is_the_same_at_once(client):
+    first, second = client("talk"), client("talk")
+    first.ask("one").result(WAIT_S)
+    assert (second.conversation.id, len(second.conversation)) == (first.conversation.id, 1)
+    second.ask("two").result(WAIT_S)
+    assert first.conversation.turns()["user_text"].tolist() == ["one", "two"]

@@ -227,7 +227,6 @@ def test_a_remembered_call_is_read_as_turns(made):
 def test_the_panel_of_a_chat_shows_the_call_that_speaks_in_its_conversation(made):
     with voxnb.ContextStore(":memory:") as store, testing.server(["Yes."]) as typed:
         chat = voxnb.chat("m", base_url=typed.base_url, api_key="k", store=store, conversation="call")
-        chat.ask("Are you there?").result()
         widget = chat.widget()
         panel = Talker(widget)
         panel.page = "one"

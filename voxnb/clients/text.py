@@ -99,7 +99,7 @@ class TextClient(Client):
     def _open_memory(self, p: ChatParameters) -> None:
         """The store and the conversation, if there is a memory."""
         self._store: ContextStore | None = None
-        self.reuse_cursor: tuple[int, int] | None = None
+        self.reuse_cursor = (0, 0) if p.store_context and p.if_exists == "reuse" else None
         self._retries_replayed: dict[int, int] = {}
         self.must_be_new = p.if_exists == "fail"
         if not p.store_context:
@@ -118,12 +118,10 @@ class TextClient(Client):
                 f'the conversation {row.name!r} exists and if_exists="fail"; choose another name or "append"'
             )
         uid = row.uid if row else new_id("k")
-        self.resumed = row is not None
+        self.resumed = self._is_there = row is not None
         self.conversation_ref = p.conversation
         self.conversation_name = row.name if row else p.conversation or time.strftime("chat-%Y%m%d-") + uid[-6:]
         self._conversation = Conversation(self._store, uid=uid, name=self.conversation_name, client=self)
-        if p.if_exists == "reuse":
-            self.reuse_cursor = (0, 0)
 
     # -- requests ------------------------------------------------------------------------------
 
@@ -203,6 +201,10 @@ class TextClient(Client):
         """
         if self._store is None:
             raise ConversationError(NO_MEMORY)
+        if self.conversation_ref and not (self._is_there or self.must_be_new or self._store.database.closed):
+            with self._store.database.reader() as c:
+                if (row := ledger.find(c, self.conversation_ref)) is not None:  # begun since, maybe by another client
+                    self._conversation.id, self._is_there = row.uid, True
         return self._conversation
 
     @property
