@@ -75,5 +75,6 @@ def open_notebook(server, browser, request):
 
     yield open_
     for notebook in opened:
-        notebook.page.evaluate("() => window.jupyterapp?.shell?.currentWidget?.sessionContext?.shutdown()")
+        for page in notebook.page.context.pages[-1:]:  # one is enough, whichever a test left open
+            page.evaluate("() => window.jupyterapp?.shell?.currentWidget?.sessionContext?.shutdown()")
         notebook.close()

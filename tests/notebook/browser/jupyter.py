@@ -37,6 +37,22 @@ def late(what):
     pytest.fail(what)
 
 
+# What a widget's kernel tells the page, by the kernel's clock, and how long the page's own work keeps it.
+SPY = """
+() => {
+  window.voxnbTold = [];
+  window.voxnbTasks = [];
+  const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+  kernel.anyMessage.connect((_, {msg, direction}) => {
+    const kind = msg.content?.data?.content?.t;
+    if (direction === 'recv' && msg.header.msg_type === 'comm_msg' && kind) window.voxnbTold.push([Date.parse(msg.header.date), kind]);
+  });
+  new PerformanceObserver((list) => window.voxnbTasks.push(...list.getEntries().map((e) => e.duration))).observe({type: 'longtask'});
+}
+"""
+SOUND = ("sound", "heard")
+
+
 def chromium():
     """The browser's program, or None."""
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -132,6 +148,12 @@ class Notebook:
         )
         return self
 
+    def opened_again(self, server):
+        """The same notebook in a second tab, as it was saved now."""
+        self.page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
+        other = Notebook(self.page.context.new_page(), name=self.name)
+        return other.open(server)
+
     def start(self, index):
         """Run a cell, and do not wait for it."""
         self.page.evaluate(
@@ -182,6 +204,20 @@ class Notebook:
     def printed(self, index):
         """What a cell printed; off the screen JupyterLab does not draw it."""
         return "".join("".join(o["text"]) for o in self.outputs(index) if o["output_type"] == "stream")
+
+    def spy(self):
+        """Note from now on what is told to the page, and its long tasks."""
+        self.page.evaluate(SPY)
+
+    def told_per_s(self):
+        """The most messages, of sound none, that the kernel sent to widgets within a second."""
+        told = self.page.evaluate("() => window.voxnbTold")
+        sent_ms = [at for at, kind in told if kind not in SOUND]
+        return max(sum(1 for at in sent_ms if first <= at < first + 1000) for first in sent_ms)
+
+    def longest_task_ms(self):
+        """The longest time for which the page was busy with one thing."""
+        return max(self.page.evaluate("() => window.voxnbTasks"), default=0)
 
     def picture(self, locator, name):
         """A picture of an element, in light and in dark, to be looked at; returns what axe finds wrong in either."""

@@ -1,6 +1,7 @@
 """A call in a real JupyterLab with Chromium's artificial microphone: talked, stopped, muted, hung up, and let go of."""
 
 import json
+import time
 
 import pytest
 
@@ -17,6 +18,12 @@ session = {"audio": {"input": {"turn_detection": {"type": "server_vad", "silence
 call = voxnb.RealtimeAPIClient(base_url=server.base_url, api_key=server.api_key, session=session,
                                store_context=True, store=":memory:", conversation="a talk")
 """
+# Each side lets go of the other after three silent seconds; on a busy machine such pauses come by themselves.
+PATIENT = """
+from voxnb.notebook import browser_sound, call_widget
+browser_sound.GONE_S = 600
+call_widget.CallWidget._esm = call_widget.CallWidget._esm.replace("SILENT_MS = 3000", "SILENT_MS = 600000")
+"""
 # Every microphone that the page was given, so that a test can see whether it is still on.
 TRACKS = """
 window.voxnbTracks = [];
@@ -25,6 +32,7 @@ if (had) navigator.mediaDevices.getUserMedia = async (wish) => { const got = awa
 """
 ALL_OFF = "() => window.voxnbTracks.length && window.voxnbTracks.every((track) => track.readyState === 'ended')"
 SOME_ON = "() => window.voxnbTracks.some((track) => track.readyState === 'live')"
+TRIPS = 25  # round trips: each is of five frames of 40 ms
 FACTS = "f = w._media().browser.facts(); import json; print(json.dumps(f))"
 
 
@@ -87,15 +95,24 @@ def test_nothing_is_lost_and_the_way_is_short_while_a_cell_sleeps(talking):
           if (direction === 'recv' && told?.t === 'heard') window.voxnbTrips.push(performance.now() - told.at);
         }); }"""
     )
-    for _ in range(3):  # a busy machine is slow for a while
+
+    def p95_ms(during):
         notebook.page.evaluate("() => { window.voxnbTrips = []; }")
-        notebook.run(3)
+        during()
         trips = sorted(notebook.page.evaluate("() => window.voxnbTrips"))
-        assert len(trips) >= 25
-        if trips[int(0.95 * len(trips))] < 250:
+        assert len(trips) >= TRIPS
+        return trips[int(0.95 * len(trips))]
+
+    def while_nothing_runs():
+        notebook.page.wait_for_function("count => window.voxnbTrips.length >= count", arg=TRIPS)
+
+    for _ in range(3):  # a busy machine is slow for a while
+        idle_ms, busy_ms = p95_ms(while_nothing_runs), p95_ms(lambda: notebook.run(3))
+        # A machine that is late even while no cell runs cannot show the number, but that a cell adds little to it.
+        if busy_ms < max(250, 2 * idle_ms):
             break
     else:
-        late(f"three times later than 250 ms: {trips}")
+        pytest.fail(f"{busy_ms:.0f} ms while a cell sleeps, {idle_ms:.0f} ms while none runs")
     notebook.run(4)
     facts = json.loads(notebook.printed(4))
     assert facts["frames"] >= 150
@@ -122,6 +139,85 @@ def test_the_microphone_is_let_go_of(talking, way):
     if way == "restart":
         cell.locator(".voxnb-alert").get_by_text("The kernel that made this is gone").wait_for()
         assert cell.get_by_role("button", name="Talk", exact=True).is_disabled()
+    assert notebook.problems == []
+
+
+def test_of_two_pages_one_has_the_microphone_and_the_other_says_so(talking, server):
+    notebook, cell = talking(source=CALL + PATIENT)
+    other = notebook.opened_again(server)
+    there = other.cell(2)
+    there.get_by_text("Another page listens").wait_for()
+    there.get_by_role("button", name="Take over here").click()
+    there.get_by_text("Listening", exact=True).wait_for()
+    cell.get_by_text("Another page listens").wait_for()
+    notebook.page.wait_for_function(ALL_OFF, polling=100)  # a page behind another paints no frames
+    assert other.page.evaluate(SOME_ON)
+    cell.get_by_role("button", name="Take over here").click()
+    cell.get_by_text("Listening", exact=True).wait_for()
+    other.page.wait_for_function(ALL_OFF, polling=100)  # a page behind another paints no frames
+    there.get_by_text("Another page listens").wait_for()
+    assert notebook.problems == other.problems == []
+
+
+@pytest.mark.parametrize("way", ["closed", "reloaded"])
+def test_a_page_that_goes_away_lets_the_others_talk(talking, server, way):
+    notebook, cell = talking("browser_sound.GONE_S = 3", source=CALL + PATIENT)
+    other = notebook.opened_again(server)
+    there = other.cell(2)
+    there.get_by_text("Another page listens").wait_for()
+    other.start(3)
+    gone = time.monotonic()
+    if way == "closed":
+        notebook.page.close()
+    else:
+        notebook.page.reload(wait_until="commit")
+    there.get_by_text("In the call, not listening").wait_for()
+    if time.monotonic() - gone > 5:
+        late(f"{time.monotonic() - gone:.1f} s after the page was {way}")
+    there.get_by_role("button", name="Talk", exact=True).click()
+    there.get_by_text("Listening", exact=True).wait_for()
+    assert other.problems == []
+
+
+def test_a_page_that_shows_a_call_is_told_little_and_stays_quick(talking):
+    notebook, cell = talking(
+        "for n in range(1500):\n    call.emit(call.EVENTS.ResponseCreated, {'n': n}, context=None)\n    time.sleep(0.002)"
+    )
+    notebook.spy()
+    cell.get_by_text("I am Ann, and I study the iris.").first.wait_for()
+    notebook.run(3)
+    cell.get_by_text("interrupted", exact=True).first.wait_for()
+    assert notebook.told_per_s() <= 20
+    assert notebook.longest_task_ms() < 200
+    assert notebook.problems == []
+
+
+def test_the_panel_of_a_chat_shows_the_call_of_its_conversation(open_notebook, talking_browser):
+    notebook = open_notebook(
+        CALL,
+        "chat = voxnb.chat('m', base_url=server.base_url, api_key=server.api_key, store=call.store, conversation='a talk')\n"
+        "w = chat.widget()\nw",
+        "call.conversation_item_create(item={'type': 'message', 'role': 'user', 'content': [{'type': 'input_text', 'text': 'Hi'}]})\n"
+        "call.connect().result()",
+        browser=talking_browser,
+        permissions=["microphone"],
+        init=TRACKS,
+    )
+    notebook.run(1)
+    cell = notebook.run(2)
+    cell.get_by_role("tab", name="Media").click()
+    notebook.run(3)
+    cell.get_by_text("In the call, not listening").wait_for()
+    cell.get_by_role("button", name="Talk", exact=True).click()
+    cell.get_by_text("Good morning, Ann.").first.wait_for()
+    cell.get_by_text("interrupted", exact=True).first.wait_for()
+    assert notebook.picture(cell.locator(".voxnb"), "chat-media") == []
+    cell.get_by_role("button", name="Hang up").click()
+    cell.get_by_text("The call is over").wait_for()
+    notebook.page.wait_for_function(ALL_OFF)
+    cell.get_by_role("tab", name="Chat").click()
+    cell.get_by_text("I am Ann, and I study the iris.").first.wait_for()
+    assert cell.get_by_role("textbox").first.is_enabled()
     assert notebook.problems == []
 
 

@@ -1,3 +1,3 @@
 // A call.
 
-export default sounding({ label: "Call", makes: [mediaTab, eventsTab, readTab] });
+export default () => sounding({ label: "Call", makes: [mediaTab, eventsTab, readTab] });

@@ -1,3 +1,3 @@
 // A conversation.
 
-export default sounding({ label: "Conversation", makes: [chatTab, contextTab, eventsTab, mediaTab] });
+export default () => sounding({ label: "Conversation", makes: [chatTab, contextTab, eventsTab, mediaTab] });
