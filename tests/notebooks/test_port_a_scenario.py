@@ -46,6 +46,10 @@ def test_the_saved_outputs_explain_what_was_sent():
     assert all("rebuilt exactly" in text for text in explained)
 
 
+def test_the_saved_panel_lists_the_conversations_of_the_three_scenarios():
+    assert "3 conversations, 7 turns" in output(PORT.cell("store.widget()"))
+
+
 @pytest.mark.local
 @pytest.mark.kernel
 @pytest.mark.timeout(300)  # six replies on a slow machine

@@ -40,8 +40,11 @@ def test_the_saved_notebook_shows_a_question_understood_answered_and_an_interrup
     assert "partial" in turns
     assert "first_heard_ms" in output(VOICE.cell("waterfall()"))
     assert "call.wav" in output(VOICE.cell("media("))
+    panel = output(VOICE.cell("call.widget()"))
+    assert "what is the capital of france" in panel
+    assert "tell me about the sun" in panel
     assert "rebuilt exactly" in output(VOICE.cell("explain(1)"))
-    assert output(VOICE.cell("verify()")).startswith("all holds: 1 conversations, 4 turns")
+    assert output(VOICE.cell("verify()")).startswith("all holds: 1 conversation, 4 turns")
 
 
 @pytest.mark.local

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import html
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from voxnb.clients.reply import plain
@@ -59,7 +60,8 @@ class StoreWidget(TabbedPanel):
         return framed(f"{title}<table><thead><tr>{head}</tr></thead><tbody>{''.join(cells)}</tbody></table>")
 
     def __repr__(self) -> str:
-        return repr(self.store)
+        # A saved notebook travels: the file is named in it, not where on this machine it lies.
+        return repr(self.store).replace(self.store.path, Path(self.store.path).name)
 
     def _seen(self) -> Any:
         return self.store.stamp()
