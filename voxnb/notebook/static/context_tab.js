@@ -75,7 +75,7 @@ function contextTab({ act }) {
     const doubts = [one.quality === "full" ? null : one.quality, ...one.flags].filter(Boolean).map((word) => word.replaceAll("_", " "));
     const diff = one.diff.map(([kind, text]) => (kind === "same" ? text : h(kind === "new" ? "ins" : "del", {}, text)));
     return h("details", { open: n === 0 },
-      h("summary", {}, `Summary ${one.round}: stands for turns 1–${one.last}, newly shown ${one.turns.join(", ")} · ${count(one.before)} → ${count(one.after)} tokens · by ${one.model}` + (doubts.length ? ` · ${doubts.join(", ")}` : "")),
+      h("summary", {}, `Summary ${one.round}: stands for turns 1–${one.last}, newly shown ${spans(one.turns)} · ${count(one.before)} → ${count(one.after)} tokens · by ${one.model}` + (doubts.length ? ` · ${doubts.join(", ")}` : "")),
       h("p.voxnb-soft", {}, `Why: ${one.reason}`), h("div.voxnb-plain.voxnb-said", { dir: "auto" }, one.text),
       diff.length ? h("details", {}, h("summary", {}, `What changed since summary ${one.round - 1}`), h("div.voxnb-plain", { dir: "auto" }, diff)) : null,
       h("details", {}, h("summary", {}, "Prompt"), h("pre", { tabindex: "0" }, one.prompt)));

@@ -65,6 +65,13 @@ function fill(node, text) {
 
 const count = (n) => (n === null || n === undefined ? "unknown" : Number(n).toLocaleString("en-US"));
 const plural = (n, word) => `${count(n)} ${word}${n === 1 ? "" : "s"}`;
+/** Numbers in order, neighbours as one span: 1–4, 7. */
+const spans = (numbers) => numbers.reduce((found, n) => {
+  const last = found.at(-1);
+  if (last && last[1] === n - 1) last[1] = n;
+  else found.push([n, n]);
+  return found;
+}, []).map(([first, last]) => (first === last ? `${first}` : `${first}–${last}`)).join(", ");
 const turnsNamed = (first, last) => (first === last ? `turn ${first}` : `turns ${first}–${last}`);
 
 const HELLO_MS = 1500; // how long an answer to a hello may take before it is said again
