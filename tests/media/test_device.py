@@ -121,6 +121,14 @@ def test_a_device_that_is_not_there_is_an_error_that_says_what_to_do(clock, devi
         unit(device="none", clock=clock)
 
 
+def test_without_the_library_of_its_package_the_error_names_that(monkeypatch, tmp_path):
+    (tmp_path / "sounddevice.py").write_text("raise OSError('PortAudio library not found')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "sounddevice", raising=False)
+    with pytest.raises(NotSupportedError, match="libportaudio2"):
+        Speaker()
+
+
 @pytest.mark.parametrize("unit", [Speaker, Microphone])
 def test_without_its_package_the_error_names_the_command(monkeypatch, unit):
     monkeypatch.setitem(sys.modules, "sounddevice", None)

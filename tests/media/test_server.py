@@ -26,6 +26,7 @@ from voxnb.errors import AudioError, NotSupportedError, ParameterError
 from voxnb.events import WebSocketEvents
 from voxnb.media import Limits, MediaServer, MediaUnit, twilio_signature
 from voxnb.media.clock import LOOP
+from voxnb.media.far_door import FarDoor
 from voxnb.media.guard import Guard, Rate
 
 SPEECH = bytes(range(1, 161))
@@ -83,6 +84,7 @@ def test_a_call_is_answered_heard_and_spoken_to(server, shape):
     phone.start()
     assert ready.wait(30)
     settled()
+    calls[0].statistics()  # answered after what was asked before
     for n in range(1, 11):
         phone.say(SPEECH, chunk=n)
     phone.until(lambda messages: sum(m.get("event") == "media" for m in messages) >= 10)
@@ -212,7 +214,10 @@ def test_tokens_that_nobody_uses_are_not_kept_without_end():
     assert first not in repr(guard._tokens)
 
 
-def test_a_signature_is_checked_as_the_service_writes_it():
+@pytest.mark.parametrize("bridge", ["loop", "process"])
+def test_a_signature_is_checked_as_the_service_writes_it(bridge, monkeypatch):
+    asked = []
+    monkeypatch.setattr(FarDoor, "is_signed", lambda *given: asked.append(given))
     # Twilio's documented algorithm, by openssl's command line rather than by the code under test.
     url, secret = "wss://example.com/media?x=1", "12345"
     done = subprocess.run(
@@ -222,12 +227,14 @@ def test_a_signature_is_checked_as_the_service_writes_it():
 
     signed = base64.b64encode(done.stdout).decode()
     check = twilio_signature(secret, url="wss://example.com")
-    with MediaServer(signature=check) as server:
+    with MediaServer(signature=check, bridge=bridge) as server:
         path = server.url + "/media?x=1"
         for headers in ({}, {"X-Twilio-Signature": "nonsense"}, {"X-Twilio-Signature": signed[:-2] + "AA"}):
             with pytest.raises(InvalidStatus):
                 dial(path, additional_headers=headers)
         dial(path, additional_headers={"X-Twilio-Signature": signed}).close()
+    assert asked == [], "a busy kernel is not waited for"
+    assert secret not in repr(check)
 
 
 def test_it_speaks_tls_by_the_paths_of_a_certificate(tmp_path):
@@ -374,6 +381,26 @@ def nonsense(chance):
             del data[place : place + chance.randrange(20)]
         data = data or bytearray(b"{")
     return data.decode()
+
+
+def test_what_a_peer_says_in_vain_is_counted(server):
+    phone = Phone(server.url, shape="voximplant")
+    phone.say(SPEECH, chunk=1)
+    phone.start(tag="a")
+    call = next(iter(server))
+    phone.say(SPEECH, chunk=1, tag="b")
+    for text in ("no JSON", json.dumps({"event": "media", "media": {"payload": "***", "tag": "a"}}),
+                 start_of("voximplant", encoding="PCM16", rate_hz=11_111, tag="c")):  # fmt: skip
+        phone.socket.send(text)
+    phone.socket.send(b"binary")
+    for n in range(1, 4):
+        phone.say(SPEECH, chunk=n, tag="a")
+    eventually(lambda: call.statistics()["unheard_ms"] == 60)
+    expected = {"messages": 10, "broken": 4, "homeless": 2, "binary": 1}
+    assert server.statistics().items() >= expected.items()
+    phone.close()
+    eventually(lambda: not server.statistics()["sockets"])
+    assert server.statistics().items() >= expected.items(), "also after its end"
 
 
 def test_no_message_harms_the_server_or_another_call(server, capfd):

@@ -34,8 +34,11 @@ def sounddevice() -> Any:
     try:
         import sounddevice
     except (ImportError, OSError) as error:
+        mend = "pip install sounddevice"
+        if isinstance(error, OSError):  # of the library that the package loads
+            mend = "install it, as with: apt install libportaudio2"
         raise NotSupportedError(
-            f"sound devices need the package 'sounddevice' and the PortAudio library ({error}): pip install sounddevice",
+            f"sound devices need the package 'sounddevice' and the PortAudio library ({error}): {mend}",
             name="Speaker",
             instead="Recorder",
         ) from error

@@ -24,6 +24,9 @@ from voxnb.store.ids import new_id
 OPEN_S: Final = 5.0
 """How long a handshake may take."""
 
+NOTHING: Final = {"messages": 0, "broken": 0, "homeless": 0, "binary": 0, "unsent": 0}
+"""What no socket has sent yet; see `MediaServer.statistics`."""
+
 CLOSE_S: Final = 0.15
 """How long a peer may take to answer a close."""
 
@@ -66,6 +69,7 @@ class Door:
         self.connections: set[Connection] = set()
         self.calls_taken = 0
         self.refused = 0
+        self._past = dict(NOTHING)
         self._signature = signature
         self._tls = tls(plan.certificate, plan.certificate_key)
         self._arrived = arrived
@@ -83,11 +87,13 @@ class Door:
 
     def statistics(self) -> dict[str, int]:
         """What came and was refused since it was made, and what goes on now: counts."""
+        lines = [connection.line.statistics() for connection in tuple(self.connections)]
         return {
             "calls": len(self.calls),
             "sockets": len(self.connections),
             "calls_taken": self.calls_taken,
             "refused": self.refused,
+            **{name: past + sum(line[name] for line in lines) for name, past in self._past.items()},
         }
 
     async def listen(self, port: int) -> int:
@@ -159,6 +165,8 @@ class Door:
             await connection.run()
         finally:
             self.connections.discard(connection)
+            for name, count in connection.line.statistics().items():
+                self._past[name] += count
 
     def _admit(self, line: Line, start: Start) -> SocketCall | None:
         if len(self.calls) >= self.plan.limits.calls:

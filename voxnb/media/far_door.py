@@ -14,8 +14,8 @@ from voxnb.errors import BridgeError
 from voxnb.events import WebSocketEvents
 from voxnb.media.call import Call, CallFacts
 from voxnb.media.crossing import Far, Near, side_of
-from voxnb.media.door import Door, Plan, tls
-from voxnb.media.guard import Signature
+from voxnb.media.door import NOTHING, Door, Plan, tls
+from voxnb.media.guard import Signature, TwilioSignature
 from voxnb.media.socket_call import SocketCall
 from voxnb.runtime import bridge, loop
 from voxnb.runtime.channel import MOST_EVENT_BYTES, Channel
@@ -35,7 +35,7 @@ class FarDoor:
     Args:
         plan: how.
         arrived: called with each new call.
-        signature: asked about each handshake; a busy kernel takes its time.
+        signature: asked about each handshake; over there where it is Twilio's, else a busy kernel takes its time.
 
     Raises:
         AudioError, ParameterError: see `Door`.
@@ -48,7 +48,7 @@ class FarDoor:
         self._signature = signature
         self._calls: dict[int, FarCall] = {}
         self._bridge: Any = None
-        self._known = {"calls": 0, "sockets": 0, "calls_taken": 0, "refused": 0}
+        self._known = {"calls": 0, "sockets": 0, "calls_taken": 0, "refused": 0, **NOTHING}
 
     async def listen(self, port: int) -> int:
         """See `Door.listen`.
@@ -59,7 +59,8 @@ class FarDoor:
         """
         self._bridge = bridge.shared()
         self._near = Near.of(self._bridge)
-        self._number = self._bridge.make(self, SERVED, self.plan, self._signature is not None)
+        own = self._signature if isinstance(self._signature, TwilioSignature) else None
+        self._number = self._bridge.make(self, SERVED, self.plan, own, self._signature is not None)
         try:
             taken: int = await self._bridge.channel.ask(self._number, "listen", port)
         except BaseException:
@@ -192,13 +193,22 @@ class ServedDoor:
         channel: to it.
         number: of this object and of its `FarDoor`.
         plan: how.
-        asks_signature: the kernel checks handshakes.
+        signature: checks handshakes.
+        asks_signature: the kernel checks them, where there is none.
     """
 
-    def __init__(self, channel: Channel, number: int, plan: Plan, asks_signature: bool) -> None:  # noqa: FBT001 - off the wire
+    def __init__(
+        self,
+        channel: Channel,
+        number: int,
+        plan: Plan,
+        signature: TwilioSignature | None,
+        asks_signature: bool,  # noqa: FBT001 - off the wire
+    ) -> None:
         self._channel = channel
         self._number = number
-        self._door = Door(plan, arrived=self._arrived, signature=self._is_signed if asks_signature else None)
+        asked = self._is_signed if asks_signature else None
+        self._door = Door(plan, arrived=self._arrived, signature=signature or asked)
         self.listen, self.token, self.statistics = self._door.listen, self._door.token, self._door.statistics
 
     async def _is_signed(self, headers: Mapping[str, str], path: str) -> bool:

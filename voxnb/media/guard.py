@@ -8,7 +8,7 @@ import hmac
 import ipaddress
 import secrets
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
@@ -139,7 +139,26 @@ def _digest(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def twilio_signature(auth_token: str, /, *, url: str) -> Signature:
+@dataclass(frozen=True, slots=True)
+class TwilioSignature:
+    """The check that `twilio_signature` makes; the bridge process can do it by itself.
+
+    Attributes:
+        auth_token: of the account.
+        url: the address that Twilio was given, up to its path.
+    """
+
+    auth_token: str = field(repr=False)
+    url: str
+
+    def __call__(self, headers: Mapping[str, str], path: str) -> bool:
+        """Whether a handshake is signed."""
+        mac = hmac.new(self.auth_token.encode(), (self.url.rstrip("/") + path).encode(), hashlib.sha1)
+        given = headers.get("X-Twilio-Signature") or ""
+        return hmac.compare_digest(base64.b64encode(mac.digest()), given.encode("utf-8", "surrogatepass"))
+
+
+def twilio_signature(auth_token: str, /, *, url: str) -> TwilioSignature:
     """The check of Twilio's ``X-Twilio-Signature`` for `MediaServer(signature=…)`.
 
     Args:
@@ -152,10 +171,4 @@ def twilio_signature(auth_token: str, /, *, url: str) -> Signature:
     >>> check({"X-Twilio-Signature": "nonsense"}, "/media")
     False
     """
-
-    def check(headers: Mapping[str, str], path: str) -> bool:
-        mac = hmac.new(auth_token.encode(), (url.rstrip("/") + path).encode(), hashlib.sha1)
-        given = headers.get("X-Twilio-Signature") or ""
-        return hmac.compare_digest(base64.b64encode(mac.digest()), given.encode("utf-8", "surrogatepass"))
-
-    return check
+    return TwilioSignature(auth_token, url)

@@ -185,7 +185,7 @@ class Line:
             call._ended(code=code, reason=reason, was_clean=was_clean)
 
     def statistics(self) -> dict[str, Any]:
-        """What came and went, in counts."""
+        """What came and went, in counts; see `MediaServer.statistics`."""
         return {
             "messages": self.counters.messages,
             "broken": self.counters.broken,

@@ -59,7 +59,9 @@ class MediaServer:
         certificate_key: path of its key; None: it is in the same file.
         limits: what a peer may do.
         bridge: where calls live: ``loop``, on a thread of this process, or ``process``, in the bridge process, where a
-            busy cell cannot hold them up. Calls are answered here all the same.
+            busy cell cannot hold them up. Calls are answered here all the same: one that comes while a cell holds the
+            interpreter is accepted at once and hears nothing until the cell lets go. What is said before a call is
+            connected with anybody is heard by nobody and counted: ``call.statistics()["unheard_ms"]``.
 
     Raises:
         BridgeError: the bridge process cannot be started.
@@ -209,7 +211,12 @@ class MediaServer:
         return f"<MediaServer {self.url}, {state}>"
 
     def statistics(self) -> dict[str, int]:
-        """What came and was refused since it was made, and what goes on now: counts."""
+        """What came and was refused since it was made, and what goes on now: counts.
+
+        ``calls`` and ``sockets`` that go on, ``calls_taken``, ``refused`` handshakes and calls; ``messages``, of them
+        ``broken`` (no message of the protocol, a sound that is no base64, a stream that cannot be taken), ``binary``, and
+        ``homeless`` (of a stream that has not begun); ``unsent`` messages that a peer did not take in time.
+        """
         return self._door.statistics()
 
     # -- on the media loop --------------------------------------------------------------------

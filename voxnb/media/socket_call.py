@@ -61,7 +61,7 @@ class SocketCall(Call):
             ),
             clock=line.clock,
         )
-        self.filled_ms = 0.0
+        self.filled_ms = self.unheard_ms = 0.0
         self.odd_bytes = 0
         self._line = line
         self._order = PacketOrder()
@@ -75,6 +75,7 @@ class SocketCall(Call):
         return {
             **asdict(self._order.counters),
             "filled_ms": self.filled_ms,
+            "unheard_ms": self.unheard_ms,
             "odd_bytes": self.odd_bytes,
             "damaged": self._opus.damaged if self._opus is not None else 0,
             "unsent_frames": self._line.unsent,
@@ -158,6 +159,8 @@ class SocketCall(Call):
         now_s = self._clock.now()
         if not is_quiet(data, self._native):
             self._sound.sounded(now_s, length_s=self._native.duration_ms(len(data)) / 1000)
+        if not self._outgoing:
+            self.unheard_ms += self._native.duration_ms(len(data))
         for stream in list(self._outgoing.values()):
             stream.frame(data)
 
