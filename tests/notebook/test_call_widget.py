@@ -267,6 +267,10 @@ def test_a_call_in_the_bridge_process_is_shown_as_one_of_this_process(made):
     page.until(lambda p: p.sections["media"]["falls"])
     facts = page.sections["media"]["browser"]
     assert (facts["owner"], facts["lost"], facts["reordered"]) == ("one", 0, 0)
+    (key,) = [s["key"] for s in page.sections["media"]["streams"] if s["way"] == "in"]
+    for state in ("muted", "silent"):
+        assert "error" not in page.ask("media.mute", key=key)
+        page.until(lambda p: [s["state"] for s in p.sections["media"]["streams"] if s["way"] == "in"] == [state])
     page.ask("media.hang_up")
     page.until(lambda p: p.sections["head"].get("closed"))
 

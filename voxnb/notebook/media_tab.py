@@ -254,13 +254,16 @@ class MediaTab(Tab):
             return
         for stream in self.call.streams:
             row = self._row(stream.statistics())
-            source = getattr(stream, "source", None)
+            # A stream of the bridge process is only seen here; the page's own unit is here whatever it goes through.
+            source = self.browser.unit if stream.tag == TAG else getattr(stream, "source", None)
             if row["key"] == key and row["way"] == "in" and source is not None:
                 self._muted[key] = (source, {**row, "state": "muted"})
                 source.stop_media_to(self.call, tag=stream.tag)
                 self._numbers = (0.0, None)
                 return
-        raise AudioError(f"there is no session {key!r} that could be muted here")
+        raise AudioError(
+            f"there is no session {key!r} that could be muted here; stop its unit: unit.stop_media_to(call)"
+        )
 
 
 def _fall(row: Mapping[str, Any]) -> dict[str, Any]:
