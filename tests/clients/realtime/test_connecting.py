@@ -89,6 +89,14 @@ def test_a_key_may_be_refused_after_the_handshake():
         bad.close()
 
 
+def test_a_server_that_answers_well_but_speaks_no_websocket_is_no_refusal():
+    with Peer(greet, refuse=lambda request, n: (200, "<html>hello</html>")) as peer:
+        one = client(peer)
+        with pytest.raises(errors.APIResponseValidationError, match=r"answered no WebSocket at .* \(HTTP 200\); check"):
+            one.connect().result(WAIT_S)
+        one.close()
+
+
 def test_a_refusal_that_passes_is_asked_again():
     refuse = lambda _, n: (503, "{}") if n == 1 else None  # noqa: E731
     with Peer(greet, refuse=refuse) as peer, client(peer, max_retries=1):

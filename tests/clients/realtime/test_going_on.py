@@ -167,6 +167,39 @@ def test_where_nobody_answers_any_more_it_ends_after_the_attempts():
         one.close()
 
 
+def test_sessions_that_are_lost_at_once_are_begun_again_more_and_more_slowly(monkeypatch):
+    async def lost(connection):
+        await connection.begin(expires_at=FAR)
+        connection.socket.transport.abort()
+
+    tried = []
+
+    def wait_s(self, attempt, *, spread):
+        tried.append(attempt)
+        return 0.0
+
+    monkeypatch.setattr(SessionPolicy, "wait_s", wait_s)
+    with Peer([lost, lost, lost, session(4)]) as peer:
+        one = client(peer, session_policy=QUICK)
+        restored, all_there = [], threading.Event()
+
+        @one.on(SessionEvents.SessionRestored)
+        def note(event):
+            restored.append(event)
+            if len(restored) == 3:
+                all_there.set()
+
+        one.connect().result(WAIT_S)
+        assert all_there.wait(WAIT_S)
+        assert tried == [1, 2, 3]
+        one._keeper.began_at -= 60
+        again = one.wait_for(SessionEvents.SessionRestored)
+        peer.do(peer.connections[3].socket.close(1012, "restart"))
+        again.result(WAIT_S)
+        assert tried == [1, 2, 3, 1], "a session that went on for a while begins anew"
+        one.close()
+
+
 def test_a_refused_key_is_not_tried_again():
     refuse = lambda _, n: (401, "{}") if n > 1 else None  # noqa: E731
     with Peer(session(1), refuse=refuse) as peer:

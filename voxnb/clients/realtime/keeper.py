@@ -23,7 +23,7 @@ from voxnb.clients.refusal import payload_refusal, wait_before_retry
 from voxnb.errors import APIConnectionError, APIError, APIStatusError, APITimeoutError
 from voxnb.params import RealtimeAPIClientType
 from voxnb.wire.realtime.heir import RESTORED, succeed
-from voxnb.wire.realtime.policy import SessionPolicy
+from voxnb.wire.realtime.policy import SHORT_LIFE_S, SessionPolicy
 from voxnb.wire.realtime.refusal import may_reconnect
 from voxnb.wire.realtime.session import RealtimeSession, Received
 
@@ -76,6 +76,7 @@ class Keeper:
         self._refusals: dict[int, APIStatusError] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._moved = asyncio.Event()
+        self._short_lived = 0  # losses, each soon after the one before
         self._replacing = False
         self._watchdog = Watchdog(current=lambda: self.link, tell=self._tell_given_up, host=client.host)
         self._carried: deque[tuple[bytes, float]] = deque()
@@ -230,17 +231,18 @@ class Keeper:
         if not (may and fault is None and may_reconnect(ended.code)) or link.session.is_refused:
             self._give_up(ended)
             return
-        old, unsent = link.session, link.unsent()
-        messages = self._client.spoken_messages(old)
+        old, unsent, messages = link.session, link.unsent(), self._client.spoken_messages(link.session)
         self.state, items = succeed(
             old, messages=messages, kind=self._kind.value, number=self.sessions, unsent=unsent, ask_again=True
         )
         self._client.session_lost(ended)
-        self._run(self._recover(ended, old, items))
+        tried = self._short_lived if time.time() - self.began_at < SHORT_LIFE_S else 0
+        self._short_lived = tried + 1
+        self._run(self._recover(ended, old, items, tried=tried))
 
-    async def _recover(self, ended: Ended, old: RealtimeSession, items: int) -> None:
+    async def _recover(self, ended: Ended, old: RealtimeSession, items: int, *, tried: int) -> None:
         for attempt in range(1, self._policy.attempts + 1):
-            await asyncio.sleep(self._policy.wait_s(attempt, spread=random.random()))  # noqa: S311 - spreads retries, protects nothing
+            await asyncio.sleep(self._policy.wait_s(tried + attempt, spread=random.random()))  # noqa: S311 - spreads retries, protects nothing
             await self._client.far_end_is_up()
             try:
                 link, reading = await self._begin(self.state)
@@ -254,10 +256,8 @@ class Keeper:
             else:
                 self.reconnects += 1
                 self._install(link, reading)
-                facts = {"reason": "lost", "attempt": attempt, "items": items}
-                self._client.session_followed(
-                    "SessionRestored", {**facts, "previous": old.id, "session": self.state.id}
-                )
+                facts = {"reason": "lost", "attempt": attempt, "items": items, "previous": old.id}
+                self._client.session_followed("SessionRestored", {**facts, "session": self.state.id})
                 return
         self._give_up(ended)
 

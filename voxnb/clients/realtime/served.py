@@ -102,8 +102,10 @@ class Served(Told):
         if trace is not None and self.transport.trace is None:
             self.transport.trace = Trace(Path(trace), hide=self.transport.hide)
         self._connecting_here = asyncio.ensure_future(self._begin())
-        await self._connecting_here
-        self._tell()
+        try:
+            await self._connecting_here
+        finally:
+            self._tell()
         self._tick()
 
     async def _begin(self) -> None:

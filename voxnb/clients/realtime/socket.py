@@ -141,11 +141,7 @@ class Socket:
         except TimeoutError as error:
             raise timeout_error(error, endpoint, connect_s=timeout_s, read_s=timeout_s) from clean_cause(error, secrets)
         except (InvalidHandshake, InvalidURI) as error:
-            raise APIResponseValidationError(
-                f"{endpoint.host} answered no WebSocket at {url.partition('?')[0]} ({error}); check base_url",
-                host=endpoint.host,
-                first_line=str(error)[:200],
-            ) from clean_cause(error, secrets)
+            raise _no_websocket(endpoint, url, str(error)) from clean_cause(error, secrets)
         except OSError as error:
             raise connection_error(error, endpoint) from clean_cause(error, secrets)
         except EOFError as error:
@@ -230,8 +226,18 @@ async def dial(transport: Transport, *, kind: RealtimeAPIClientType, model: str 
     )
 
 
+def _no_websocket(endpoint: Endpoint, url: str, said: str) -> APIResponseValidationError:
+    return APIResponseValidationError(
+        f"{endpoint.host} answered no WebSocket at {url.partition('?')[0]} ({said}); check base_url",
+        host=endpoint.host,
+        first_line=said[:200],
+    )
+
+
 def _refused(error: Any, *, endpoint: Endpoint, url: str, model: str | None, secrets: list[str]) -> APIError:
     response = error.response
+    if response.status_code < 300:
+        return _no_websocket(endpoint, url, f"HTTP {response.status_code}")
     text = bytes(response.body or b"").decode("utf-8", "replace")
     body: Any = text
     with contextlib.suppress(ValueError, RecursionError):

@@ -7,6 +7,9 @@ from typing import Any, Final, Self
 
 from voxnb.errors import ParameterError
 
+SHORT_LIFE_S: Final = 10.0
+"""Sessions that are lost sooner, one after the other, are one loss: the waits between them grow."""
+
 SHARE_OF_LIFE: Final = 0.1
 """A session that lives shortly is replaced this share of its life before its end, not `expiry_margin_s`."""
 
@@ -21,7 +24,8 @@ class SessionPolicy:
     Args:
         attempts: tries to reconnect after a loss; 0: the first loss is the end.
         most_reconnects: reconnections of one client, whatever the reason.
-        first_wait_s: before the second try of a loss; doubled from try to try.
+        first_wait_s: before the second try of a loss; doubled from try to try, and from session to session where they are
+            lost within 10 s.
         longest_wait_s: the longest of these waits.
         expiry_margin_s: how long before the session's end it is replaced; 0: never for that.
         most_tokens: replaced when the conversation has more tokens than this, with a summary where there is a memory;
