@@ -49,6 +49,22 @@ def test_a_prompt_alone_is_a_turn_whose_model_is_the_prompts():
     assert [(i["role"], i["content"]) for i in second["input"]] == [("assistant", "One."), ("user", "And?")]
 
 
+def test_explain_shows_what_was_sent_in_place_of_words():
+    with testing.server(["One.", "Two."]) as server, client(server) as talk:
+        first = talk.create_responses(prompt=PROMPT).result(WAIT_S)
+        talk.create_responses(previous_response_id=first.id, model=MODEL).result(WAIT_S)
+        by_prompt, by_answer = talk.conversation.explain(1), talk.conversation.explain(2)
+    rows = by_prompt.df[["kind", "why", "content"]].to_numpy().tolist()
+    assert rows == [["prompt", "the service adds what it names", '{"id": "pmpt_1", "version": "2"}']]
+    assert by_answer.df["kind"].tolist() == ["dropped", "previous_response_id"]
+    assert by_answer.df["content"].tolist()[-1] == first.id
+    assert '\n  prompt           {"id": "pmpt_1"' in repr(by_prompt)
+    assert (
+        f"<td>previous_response_id</td><td></td><td></td><td></td><td>the service adds what it names</td><td>{first.id}"
+        in (by_answer._repr_html_())
+    )
+
+
 def test_an_earlier_answer_or_a_conversation_of_the_service_goes_on_without_words():
     with testing.server(["One.", "Two.", "Three."]) as server, client(server, model=MODEL) as talk:
         with openai.OpenAI(base_url=server.base_url, api_key=server.api_key) as elsewhere:

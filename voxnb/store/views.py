@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from voxnb.memory.plan import Layout
+from voxnb.store.explain import SPEAKS_FOR_ITSELF
 from voxnb.store.frames import marked
 from voxnb.wire.items import to_body, without_items
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from voxnb.store.context_store import ContextStore
 
 SHOWN_CHARS = 60
+_NAMED = "the service adds what it names"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,11 @@ class Plan:
 
     @property
     def df(self) -> pd.DataFrame:
-        """One row per message: ``item, kind, turn, role, tokens, why, content``; drops at the end with item NA."""
+        """One row per message: ``item, kind, turn, role, tokens, why, content``.
+
+        At the end, with item NA, drops and what the service adds to the messages: the ``prompt``, earlier answer or
+        conversation that the request names.
+        """
         import pandas as pd
 
         rows: list[tuple[Any, ...]] = [
@@ -83,9 +89,15 @@ class Plan:
             for n, item in enumerate(self.layout.items)
         ]
         rows += [(None, "dropped", d.seq, None, 0, d.reason, None) for d in self.layout.drops]
+        rows += [(None, name, None, None, None, _NAMED, content) for name, content in self._named()]
         frame = pd.DataFrame(rows, columns=["item", "kind", "turn", "role", "tokens", "why", "content"])
         integers = {"item": "Int64", "turn": "Int64", "tokens": "Int64"}
         return marked(frame.astype({**integers, "kind": "str", "role": "str", "why": "str", "content": "str"}))
+
+    def _named(self) -> list[tuple[str, str]]:
+        """What stands for words in the request, by parameter."""
+        given = ((name, self.parameters.get(name)) for name in SPEAKS_FOR_ITSELF)
+        return [(n, v if isinstance(v, str) else json.dumps(v, ensure_ascii=False)) for n, v in given if v]
 
     def __repr__(self) -> str:
         parts = ", ".join(f"{name} {n:,}" for name, n in self.layout.tokens.items() if n)
@@ -98,6 +110,7 @@ class Plan:
             where = "" if item.seq is None else f" {item.seq}"
             lines.append(f"  {item.kind + where:<16}{item.message['role']:<10}{item.tokens:>6}  {_short(item.message)}")
         lines += [f"  {'dropped ' + str(d.seq):<16}{d.reason}" for d in self.layout.drops]
+        lines += [f"  {name:<16} {_cut(content)}" for name, content in self._named()]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -110,6 +123,7 @@ class Plan:
                     for i in self.layout.items
                 ),
                 *(("dropped", d.seq, "", 0, d.reason, "") for d in self.layout.drops),
+                *((name, "", "", "", _NAMED, _cut(content)) for name, content in self._named()),
             )
         )
         heads = "".join(f"<th>{h}</th>" for h in ("kind", "turn", "role", "tokens", "why", "content"))
@@ -125,7 +139,11 @@ def _content(message: Mapping[str, Any]) -> str:
 
 
 def _short(message: Mapping[str, Any]) -> str:
-    text = " ".join(_content(message).split())
+    return _cut(_content(message))
+
+
+def _cut(content: str) -> str:
+    text = " ".join(content.split())
     return text if len(text) <= SHOWN_CHARS else text[: SHOWN_CHARS - 1] + "…"
 
 

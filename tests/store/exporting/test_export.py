@@ -251,6 +251,20 @@ def test_fine_tuning_lines_hold_instructions_and_complete_turns(db, build, tmp_p
         assert what in reasons
 
 
+def test_turns_whose_beginning_a_format_cannot_show_are_named(db, build, tmp_path):
+    a = build.conversation("a")
+    build.turn(a, {"role": "assistant", "content": "by a prompt"})
+    build.turn(a, {"role": "assistant", "content": "by another"})
+    build.turn(a, state="failed")
+    build.turn(a, "eins")
+    build.turn(a, "zwei", "drei")
+    told = [str(remark) for remark in export(db, tmp_path / "a.jsonl", format="openai").left_out]
+    assert "2 × where turns begin that only answer, or follow an unanswered one (a, turn 2; a, turn 5)" in told
+    for suffix in (".csv", ".parquet"):
+        told = [str(remark) for remark in export(db, tmp_path / f"a{suffix}").left_out]
+        assert "1 × turns without a message: there is a row per message (a)" in told
+
+
 def test_a_conversation_without_an_answer_is_named(db, build, tmp_path):
     build.turn(build.conversation("mute"), "hello?")
     reasons = str(export(db, tmp_path / "a.jsonl", format="openai"))

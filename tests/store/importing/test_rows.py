@@ -119,6 +119,32 @@ def test_our_own_tables_come_back(store, tmp_path):
             pd.testing.assert_frame_equal(other.messages(columns=columns), store.messages(columns=columns))
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet", "frame"])
+def test_a_turn_that_only_answers_or_only_asks_stays_one(tmp_path, kind):
+    def said(role, *texts):
+        return [{"role": role, "content": text} for text in texts]
+
+    with ContextStore(":memory:") as before, ContextStore(":memory:") as after:
+        before.append("a", said("user", "Hi") + said("assistant", "Hello."))
+        before.append("a", said("assistant", "Are you there?"))
+        before.append("a", said("user", "", "Yes."))
+        before.append("a", said("user", "Go on.") + said("assistant", ""))
+        before.append("a", said("assistant", ""))
+        source = before.messages() if kind == "frame" else before.export_conversations(tmp_path / f"a.{kind}").path
+        after.import_conversations(source)
+        columns = ["turn_seq", "position", "role", "content"]
+        assert after.messages()[columns].equals(before.messages()[columns])
+        assert after.turns()["seq"].tolist() == [1, 2, 3, 4, 5]
+
+
+def test_a_position_that_is_not_that_in_a_turn_parts_nothing(store):
+    rows = [{"role": role, "text": role, "position": 0} for role in ("user", "assistant", "user", "assistant")]
+    rows.insert(2, {"role": "tool", "text": "3", "position": 0, "tool_call_id": "c"})
+    rows[1]["tool_calls"] = [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+    store.import_conversations(rows)
+    assert store.messages()["turn_seq"].tolist() == [1, 2, 2, 3, 4]
+
+
 @pytest.mark.parametrize("kind", ["frame", "csv", "parquet", "dicts"])
 def test_columns_that_are_none_of_a_message_are_named(store, tmp_path, kind):
     frame = pd.DataFrame({"role": ["user", "assistant"], "content": ["Hi", "Ho"], "rating": [5, 4], "mail": ["x", "y"]})
@@ -207,6 +233,25 @@ def test_columns_that_are_not_taken_may_have_one_name(store):
     report = store.import_conversations(pd.DataFrame([["user", "Hi", 1, 2]], columns=["role", "text", "x", "x"]))
     assert [(remark.count, remark.places) for remark in report.skipped] == [(2, ("x", "x"))]
     assert report.messages == 1
+
+
+@pytest.mark.parametrize("kind", ["frame", "dicts"])
+def test_messages_as_the_api_has_them_keep_their_parts(store, kind):
+    parts = [{"type": "text", "text": "see"}, {"type": "image_url", "image_url": {"url": "u"}}]
+    said = [{"role": "user", "content": parts}, {"role": "assistant", "content": "A cat."}]
+    store.import_conversations(pd.DataFrame(said) if kind == "frame" else said)
+    (held, none) = store.messages()["parts"]
+    assert json.loads(held) == parts
+    assert pd.isna(none)
+    assert store.turns()["user_text"].tolist() == ["see"]
+
+
+def test_columns_that_are_no_mapping_and_one_without_a_name_are_told(store, tmp_path):
+    (tmp_path / "a.csv").write_text(",role,content\n0,user,Hi\n")
+    with pytest.raises(ParameterError, match="expected a mapping like"):
+        store.import_conversations(tmp_path / "a.csv", columns=["role"])
+    (remark,) = store.import_conversations(tmp_path / "a.csv").skipped
+    assert remark.places == ("one without a name",)
 
 
 def test_an_empty_frame_has_no_conversation(store):

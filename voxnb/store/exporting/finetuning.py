@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any, Final
 
+from voxnb.messages import ANSWER_ROLES
 from voxnb.store import ledger
 from voxnb.store.exporting.contents import header, turns
 from voxnb.store.exporting.sink import Sink
@@ -32,7 +33,7 @@ class FineTuning(Sink):
         self.remarks.add(NO_PLACE)
         head = header(c, conversation)
         messages = [self._message(said["message"], f"{name}, instructions") for said in head["instructions"]]
-        answered = False
+        answered = begun = whole = False
         for turn in turns(c, conversation):
             place = f"{name}, turn {turn['seq']}"
             state = "redacted" if turn["redacted_at"] is not None else turn["state"]
@@ -41,6 +42,9 @@ class FineTuning(Sink):
                 continue
             self.count(turn)
             said = [self._message(m["message"], place) for m in turn["messages"]]
+            if begun and said and (said[0]["role"] in ANSWER_ROLES or not whole):
+                self.remarks.add("where turns begin that only answer, or follow an unanswered one", place)
+            begun, whole = True, any(m["role"] in ANSWER_ROLES for m in said)
             answered = answered or any(m["role"] == "assistant" for m in said)
             messages += said
         if not answered:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ROWS: Final = 10_000
+SILENT: Final = f"SELECT count(*) {PATH} AND NOT EXISTS (SELECT 1 FROM message m WHERE m.turn = t.id)"
+"""Turns in which nobody said anything: a request by a prompt's id that was never answered."""
+
 NO_PLACE: Final = "states, models and costs of turns, titles and metadata: the format has no place for them"
 
 
@@ -47,6 +50,8 @@ class _Table(Sink):
         self.turns += row.last_seq
         for key, count in c.execute(OTHER_KEYS, {"branch": row.branch, "low": 1, "high": MAX_SEQ}):
             self.remarks.add(f"the key {key!r} of messages: there is no column for it", name, count=count)
+        (silent,) = c.execute(SILENT, {"branch": row.branch, "low": 1, "high": MAX_SEQ}).fetchone()
+        self.remarks.add("turns without a message: there is a row per message", name, count=silent)
         with closing(c.execute(self._sql, {"conversation": conversation})) as cursor:
             for row in cursor:
                 self.messages += 1

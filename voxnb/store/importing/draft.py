@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -31,6 +31,7 @@ class Draft:
         times: UNIX seconds of each message or None; empty where none is known.
         facts: index of a message → what is known of the turn it belongs to (``model state error finish_reason
             duration_ms``).
+        begins: indexes of messages at which a turn begins, also where that cannot be seen: one that only answers.
         each_is_a_turn: nobody answers anybody: every message is a turn of its own.
     """
 
@@ -45,6 +46,7 @@ class Draft:
     created_at: float | None = None
     times: Sequence[float | None] = ()
     facts: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    begins: Collection[int] = ()
     each_is_a_turn: bool = False
 
 

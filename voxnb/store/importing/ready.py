@@ -12,7 +12,7 @@ import hashlib
 import json
 import json.encoder
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import repeat
@@ -205,6 +205,7 @@ def _paired(draft: Draft, said: list[Said], reading: Reading) -> list[Said]:
         draft.times = [draft.times[n] for n in kept]
     if draft.facts:
         draft.facts = {new: draft.facts[old] for new, old in enumerate(kept) if old in draft.facts}
+    draft.begins = {new for new, old in enumerate(kept) if old in draft.begins}
     return [said[n] for n in kept]
 
 
@@ -267,6 +268,8 @@ def _cut(draft: Draft, said: list[Said], counts: Mapping[str, Iterator[int]], re
     first = next((n for n, m in enumerate(said) if m.role not in INSTRUCTION_ROLES), len(said))
     instructions = [measure(_as_message(m)) for m in said[:first]]
     bounds = ((n, n + 1) for n in range(first, len(said))) if draft.each_is_a_turn else _bounds(said, first)
+    if draft.begins:
+        bounds = _parted(bounds, draft.begins, said)
     turns = [_turn(kept[low:high], draft, low, high) for low, high in bounds]
     if _mark_unanswered(turns, said[first:]):
         reading.remarks.add("tool calls without a result: their turns count as cut off", draft.place)
@@ -291,6 +294,19 @@ def _bounds(said: Sequence[Said], first: int) -> Iterator[tuple[int, int]]:
         answered = answered or is_answer
     if low < len(said):
         yield low, len(said)
+
+
+def _parted(
+    bounds: Iterable[tuple[int, int]], begins: Collection[int], said: Sequence[Said]
+) -> Iterator[tuple[int, int]]:
+    """The same, also cut where the source says that a turn begins; a tool's result stays with its call."""
+    for low, high in bounds:
+        start = low
+        for n in range(low + 1, high):
+            if n in begins and said[n].role != "tool":
+                yield start, n
+                start = n
+        yield start, high
 
 
 def _turn(messages: list[Kept], draft: Draft, low: int, high: int) -> ReadyTurn:

@@ -34,10 +34,14 @@ COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "tool_calls": ("tool_calls",),
     "tool_call_id": ("tool_call_id",),
     "parts": ("parts",),
+    "position": ("position",),
     "reasoning": ("reasoning", "reasoning_content"),
     "refusal": ("refusal",),
 }  # fmt: skip
-"""Our name of a column → what it is looked for under where ``columns`` does not say it."""
+"""Our name of a column → what it is looked for under where ``columns`` does not say it.
+
+``position`` counts the messages of a turn from 0, as our own tables do.
+"""
 
 _AS_TEXT: Final = {
     "name": "name", "tool_call_id": "tool_call_id", "reasoning": "reasoning_content", "refusal": "refusal",
@@ -64,6 +68,8 @@ def find_columns(
     >>> find_columns(["who", "text", "session_id"], {"role": "who"})
     {'role': 'who', 'conversation': 'session_id', 'content': 'text'}
     """
+    if not isinstance(given, Mapping | None):
+        raise ParameterError(f"columns is {given!r}, expected a mapping like {{'content': 'text'}}", name="columns")
     known = list(have)
     names = {str(name): name for name in known}
     out: dict[str, Any] = {}
@@ -147,7 +153,9 @@ class Waiting:
             (conversation,) = self._db.execute("SELECT id FROM conversation WHERE key = ?", (key,)).fetchone()
             self._last = (key, conversation)
         self._count += 1
-        self._db.execute("INSERT INTO row VALUES (?, ?, ?)", (self._last[1], self._count, json.dumps(said)))
+        self._db.execute(
+            "INSERT INTO row VALUES (?, ?, ?)", (self._last[1], self._count, json.dumps(said, default=str))
+        )
 
     def drafts(self) -> Iterator[Draft]:
         """The conversations; afterwards nothing waits any more."""
@@ -158,7 +166,7 @@ class Waiting:
 
 
 def _said(place: str, row: Mapping[str, Any], reading: Reading, roles: Mapping[str, str] | None) -> list[Any] | None:
-    """(place, message, time, model, title) of a row, or None where it is no message."""
+    """(place, message, time, model, title, whether a turn begins) of a row, or None where it is no message."""
     if "conversation" in row and missing(row["conversation"]):
         reading.skipped.add("rows that do not say whose message they are", place)
         return None
@@ -166,16 +174,18 @@ def _said(place: str, row: Mapping[str, Any], reading: Reading, roles: Mapping[s
         reading.skipped.add("rows without a role", place)
         return None
     message: dict[str, Any] = {"role": role_of(_text(row["role"]), roles)}
-    calls, parts = _json(row.get("tool_calls")), _json(row.get("parts"))
+    calls, parts, content = _json(row.get("tool_calls")), _json(row.get("parts")), row.get("content")
+    if parts is None and isinstance(content, list) and content and all(isinstance(part, Mapping) for part in content):
+        parts = content  # a message as the API has it
     if isinstance(parts, list):
         message["content"] = parts
-    elif missing(row.get("content")):
+    elif missing(content):
         if not calls:
             reading.skipped.add("rows without content", place)
             return None
         message["content"] = None
     else:
-        message["content"] = _text(row.get("content")) or (None if calls else "")
+        message["content"] = _text(content) or (None if calls else "")
     if calls:
         message["tool_calls"] = calls
     for column, name in _AS_TEXT.items():
@@ -187,11 +197,11 @@ def _said(place: str, row: Mapping[str, Any], reading: Reading, roles: Mapping[s
         if at is None:
             reading.remarks.add("times that are none", f"{place}: {str(row['created_at'])[:40]!r}")
     model, title = (None if missing(row.get(name)) else _text(row[name]) for name in ("model", "title"))
-    return [place, message, at, model, title]
+    return [place, message, at, model, title, _text(row.get("position")) == "0"]
 
 
 def _draft(key: str | None, said: Sequence[Sequence[Any]], reading: Reading) -> Draft:
-    places, messages, times, models, titles = zip(*said, strict=True)
+    places, messages, times, models, titles, firsts = zip(*said, strict=True)
     whole = places[0] if len(places) == 1 else f"{places[0]} to {places[-1]}"
     return Draft(
         whole,
@@ -202,6 +212,7 @@ def _draft(key: str | None, said: Sequence[Sequence[Any]], reading: Reading) -> 
         model=next((model for model in reversed(models) if model), None),
         times=times if any(at is not None for at in times) else (),
         facts={n: {"model": model} for n, model in enumerate(models) if model},
+        begins={n for n, first in enumerate(firsts) if first},
     )
 
 

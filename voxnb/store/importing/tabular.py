@@ -202,7 +202,7 @@ def _untaken(names: Iterable[Any], taken: Mapping[str, Any], reading: Reading) -
     theirs = set(taken.values())
     left = [name for name in names if name not in theirs]
     for name in left:
-        reading.skipped.add(UNTAKEN, str(name)[:60])
+        reading.skipped.add(UNTAKEN, str(name)[:60] or "one without a name")
     return left
 
 
