@@ -16,7 +16,7 @@ function mediaTab({ link, act, alert, sound }) {
   const trip = h("span.voxnb-soft");
   const told = h("p.voxnb-soft.voxnb-told");
   const lines = h("div.voxnb-log.voxnb-captions", { role: "log", "aria-live": "polite", "aria-label": "Captions", tabindex: "0" });
-  const none = h("p.voxnb-soft", {}, "Nothing was said yet. What is said stands here as it is said, with how much of it was heard.");
+  const none = h("p.voxnb-soft", {}, "Nobody has spoken yet. What is said stands here as it is said, with how much of it was heard.");
   const box = h("input", { type: "text", "aria-label": "Say in writing", placeholder: "or write, instead of speaking" });
   const picker = h("input", { type: "file", accept: "audio/*", hidden: true, "aria-label": "Audio file", tabindex: "-1" });
   const play = h("button", { type: "button", onclick: () => picker.click() }, "Play a file …");
