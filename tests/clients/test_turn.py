@@ -112,6 +112,21 @@ def open_(gate):
     gate.set_result(None)
 
 
+@pytest.fixture
+def grace(monkeypatch):
+    """``grace(turn)``: the turn is delivered, and the time passes that its failure is given to be looked at."""
+    due = []
+    monkeypatch.setattr(loop, "call_later", lambda delay_s, fn: due.append((delay_s, fn)))
+
+    def passes(turn):
+        turn._progress.delivered.result(PATIENCE_S)
+        for delay_s, report in due:
+            assert delay_s == GRACE_S
+            report()
+
+    return passes
+
+
 def until(condition, *, limit_s=5.0):
     deadline = time.monotonic() + limit_s
     while not condition():
@@ -675,13 +690,13 @@ def test_a_failure_nobody_looked_at_is_reported_once_in_the_askers_context(clien
     assert capsys.readouterr().err == "voxnb: turn failed: RateLimitError: slow down (.result() raises it)\n"
     with pytest.raises(RateLimitError):
         turn.result()
-    time.sleep(GRACE_S + 0.1)
+    turn._report_unseen()  # as at exit
     assert capsys.readouterr().err == ""
 
 
-def test_an_answer_that_broke_and_nobody_looked_at_is_reported_too(client, capsys):
+def test_an_answer_that_broke_and_nobody_looked_at_is_reported_too(client, grace, capsys):
     turn = client(["Hel"], error=StreamBrokenError("connection lost", reply=Reply(text="Hel"))).ask()
-    until(lambda: turn._seen, limit_s=GRACE_S + 5)
+    grace(turn)
     assert turn.state == "partial"
     assert capsys.readouterr().err == (
         "voxnb: turn stopped half way: StreamBrokenError: connection lost (.result() raises it)\n"
@@ -705,36 +720,36 @@ def test_an_interrupt_while_what_shows_is_loaded_stops_the_turn(client, gate, mo
 @pytest.mark.parametrize(
     "look", [lambda t: t.result(5), list, lambda t: asyncio.run(asyncio.wait_for(t, 5)), lambda t: gather([t])]
 )
-def test_a_failure_that_was_waited_for_is_not_reported(client, capsys, look):
+def test_a_failure_that_was_waited_for_is_not_reported(client, grace, capsys, look):
     turn = client([], error=RateLimitError("slow down")).ask()
     with contextlib.suppress(RateLimitError):
         look(turn)
-    time.sleep(GRACE_S + 0.2)
+    grace(turn)
     assert capsys.readouterr().err == ""
 
 
-def test_a_wait_that_timed_out_does_not_count_as_looking(client, gate, capsys):
+def test_a_wait_that_timed_out_does_not_count_as_looking(client, gate, grace, capsys):
     turn = client(["a"], error=RateLimitError("slow down"), gate=gate).ask()
     with pytest.raises(TimeoutError):
         turn.result(0.01)
     open_(gate)
-    until(lambda: turn._seen, limit_s=GRACE_S + 5)
+    grace(turn)
     assert "slow down" in capsys.readouterr().err
 
 
-def test_a_failure_heard_by_a_listener_is_not_reported(client, capsys):
+def test_a_failure_heard_by_a_listener_is_not_reported(client, grace, capsys):
     one, heard = client([], error=RateLimitError("slow down")), []
     one.on(ERROR, heard.append)
-    one.ask()
+    turn = one.ask()
     until(lambda: heard)
-    time.sleep(GRACE_S + 0.2)
+    grace(turn)
     assert capsys.readouterr().err == ""
 
 
-def test_a_cancelled_turn_is_no_failure(client, gate, capsys):
+def test_a_cancelled_turn_is_no_failure(client, gate, grace, capsys):
     turn = client(gate=gate).ask()
     turn.cancel(wait_s=1)
-    time.sleep(GRACE_S + 0.2)
+    grace(turn)
     assert capsys.readouterr().err == ""
 
 

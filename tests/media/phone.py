@@ -23,7 +23,8 @@ class Earpiece:
 
     def __init__(self, form=ULAW_8K):
         self.form = form
-        self.pieces = []  # (when it begins, data)
+        self.pieces = []  # (when it begins, data) of what has not sounded to its end
+        self.sounded = bytearray()
         self.ends_s = 0.0
 
     def give(self, data, *, now_s):
@@ -32,23 +33,23 @@ class Earpiece:
         self.ends_s = begins_s + self.form.duration_ms(len(data)) / 1000
 
     def clear(self, *, now_s):
-        kept = []
-        for begins_s, data in self.pieces:
-            count = self._heard(begins_s, data, now_s)
-            if count:
-                kept.append((begins_s, data[: count * self.form.sample_bytes]))
-        self.pieces = kept
+        self.sounded, self.pieces = bytearray(self.heard(now_s=now_s)), []
         self.ends_s = now_s
 
     def _heard(self, begins_s, data, now_s):
-        total = len(data) // self.form.sample_bytes
-        return max(0, min(total, int((now_s - begins_s) * self.form.rate_hz + 1e-6)))
+        samples = max(0, int((now_s - begins_s) * self.form.rate_hz + 1e-6))
+        return data[: min(samples, len(data) // self.form.sample_bytes) * self.form.sample_bytes]
 
     def heard(self, *, now_s):
         """All that has sounded."""
-        return b"".join(
-            data[: self._heard(begins_s, data, now_s) * self.form.sample_bytes] for begins_s, data in self.pieces
-        )
+        while self.pieces:
+            begins_s, data = self.pieces[0]
+            part = self._heard(begins_s, data, now_s)
+            if len(part) < len(data) // self.form.sample_bytes * self.form.sample_bytes:
+                return bytes(self.sounded) + part  # they play one after the other
+            self.sounded += part
+            del self.pieces[0]
+        return bytes(self.sounded)
 
 
 def start_of(shape, *, encoding="ULAW", rate_hz=8000, tag=None, custom=None):

@@ -10,6 +10,7 @@ import tracemalloc
 import wave
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import voxnb
@@ -43,8 +44,8 @@ def save(path, sound):
 def channel(path, number):
     """One side of a recording: 16-bit samples."""
     with wave.open(str(path)) as file:
-        data = memoryview(file.readframes(file.getnframes())).cast("h")
-    return data[number::2].tobytes()
+        samples = np.frombuffer(file.readframes(file.getnframes()), "<i2")
+    return samples[number::2].tobytes()
 
 
 def sounds_in(data, expected):
@@ -59,10 +60,10 @@ def sounds_in(data, expected):
         while found >= 0 and found % 2:
             found = data.find(sound, found + 1)
         assert found >= 0, f"sound {len(places)} of {len(expected)} is not there whole"
-        assert not any(data[at:found]), f"something sounded before sound {len(places)}"
+        assert not data[at:found].strip(b"\0"), f"something sounded before sound {len(places)}"
         places.append(found // 2)
         at = found + len(sound)
-    assert not any(data[at:]), "something sounded after the last sound"
+    assert not data[at:].strip(b"\0"), "something sounded after the last sound"
     return places
 
 
@@ -71,6 +72,7 @@ def same_beginning(data, sound):
     return next((n for n, (a, b) in enumerate(zip(data, sound, strict=False)) if a != b), min(len(data), len(sound)))
 
 
+@pytest.mark.slow
 def test_a_call_from_files_with_a_tool_an_interruption_a_new_session_and_a_loss(store, tmp_path):
     questions = ["What is two and three", "Talk to me", "Stop now please", "Are you there", "And who is it"]
     replies = [
