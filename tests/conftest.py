@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,10 @@ settings.register_profile(
 )
 settings.register_profile("ci", settings.get_profile("voxnb"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "voxnb")
+
+# Whatever a shell puts into the background ignores interrupts, and so does all that it starts; some tests send one.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
