@@ -15,6 +15,8 @@ from tests.cli.conftest import command, environment
 from voxnb import ContextStore, testing
 from voxnb.local.realtime import tone
 
+pytestmark = pytest.mark.slow
+
 HEARD = testing.Realtime(hears=["Tell me of iris.", "Stop."])
 LONG = "This answer takes a long time to be spoken to its very end, " * 8
 

@@ -10,6 +10,8 @@ import voxnb
 
 from .conftest import HOSTILE, command, environment
 
+pytestmark = pytest.mark.slow
+
 
 def chat(server, store, *more):
     return ("chat", "--base-url", server.base_url, "--model", "m", "--store", store, *more)

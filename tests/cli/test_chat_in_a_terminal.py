@@ -8,6 +8,8 @@ import pytest
 import voxnb
 from voxnb import testing
 
+pytestmark = pytest.mark.slow
+
 PROMPT = r"(?m)^> ?\Z"  # a prompt that waits
 
 

@@ -63,6 +63,7 @@ def test_a_finished_demo_starts_a_new_conversation(server, tmp_path, capsys):
         assert list(store) == ["demo", "demo-2"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_store_that_holds_and_says_how_to_go_on(tmp_path):
     with testing.server(lambda request: testing.Paced(answer(request), delay_s=0.3)) as server:
         command = [sys.executable, "-m", "voxnb", "demo", "--base-url", server.base_url, "--model", "gpt-4o-mini"]

@@ -11,6 +11,8 @@ from tests.media.phone import Phone
 
 from .conftest import command, environment
 
+pytestmark = pytest.mark.slow
+
 SPEECH = bytes(range(1, 161))
 
 

@@ -454,6 +454,7 @@ def test_asking_again_runs_the_same_functions():
         assert (reply.text, [r.result for r in reply.tool_runs]) == ("One.", ["1"])
 
 
+@pytest.mark.slow
 def test_the_process_is_killed_while_a_tool_runs(tmp_path):
     path = tmp_path / "store.db"
     code = """

@@ -62,6 +62,7 @@ def test_it_has_every_event_of_the_reference(shown):
         assert re.findall(r"\w+", listed) == list(space.__members__)
 
 
+@pytest.mark.slow
 def test_a_readme_that_is_out_of_date_is_told_how_to_be_written_anew(root, tmp_path):
     copy = tmp_path / "README.md"
     shutil.copy(root / "README.md", copy)

@@ -358,6 +358,7 @@ def test_text_that_looks_like_a_special_token_is_text():
             assert reply.usage.prompt_tokens == reply.plan.total_tokens == sent_tokens(chats(server)[-1])
 
 
+@pytest.mark.slow
 def test_it_counts_without_a_network(tmp_path):
     """R17: a fresh process that may open no connection but to this machine."""
     program = textwrap.dedent(

@@ -20,6 +20,8 @@ from voxnb.errors import LocalModelError
 from voxnb.local import weights
 from voxnb.local.lock import FileLock
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 FETCH = (
     "import sys; from pathlib import Path; from tests.local.tiny import TINY; from voxnb.local import weights; "

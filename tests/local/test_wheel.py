@@ -12,6 +12,8 @@ from tests.local.tiny import MODEL, TINY
 from voxnb.errors import LocalModelError
 from voxnb.local import weights, wheel
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_environments_own_pip_is_taken_first():
     command = wheel.pip_command()

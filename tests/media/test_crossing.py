@@ -30,6 +30,8 @@ from voxnb.media.clock import LOOP
 from voxnb.media.file import soundfile
 from voxnb.runtime import bridge, config, loop
 
+pytestmark = pytest.mark.slow
+
 WAIT_S = 30
 LOUD = bytes((n * 37) % 128 for n in range(160))
 

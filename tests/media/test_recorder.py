@@ -167,6 +167,7 @@ def test_the_file_plays_at_every_moment(clock, tmp_path):
     recorder.close()
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_a_file_that_plays(tmp_path):
     script = f"""
 import os, signal, time

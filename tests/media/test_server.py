@@ -58,7 +58,7 @@ def eventually(holds):
         time.sleep(0.002)
 
 
-@pytest.fixture(params=["loop", "process"])
+@pytest.fixture(params=["loop", pytest.param("process", marks=pytest.mark.slow)])
 def server(request):
     with MediaServer(bridge=request.param) as made:
         yield made
@@ -462,6 +462,7 @@ def held():
     return tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(True, "*/voxnb/*")])
 
 
+@pytest.mark.slow
 def test_connections_leave_nothing_behind(server):
     def rounds(count):
         for _ in range(count):
@@ -490,6 +491,7 @@ def test_connections_leave_nothing_behind(server):
     assert {t.name for t in threading.enumerate() if "listeners" in t.name and "server" not in t.name} == set()
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_frames_leave_nothing_behind(clock):
     phone = VirtualPhone(clock)
     phone.send = lambda text: True  # and no mark comes back

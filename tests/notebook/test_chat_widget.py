@@ -189,6 +189,7 @@ def test_of_a_private_conversation_nothing_stays_in_the_notebook(chat):
     assert "Xylophone" not in json.dumps(dict(bundle))
 
 
+@pytest.mark.slow
 def test_a_script_that_leaves_its_widget_open_ends_without_a_word():
     script = (
         "import voxnb\nchat = voxnb.chat('m', base_url='http://127.0.0.1:9', store=':memory:')\nshown = chat.widget()"

@@ -114,6 +114,7 @@ def test_a_run_of_blanks_that_tiktoken_panics_on_is_counted(blank):
     assert long == pytest.approx(3 * short, rel=0.01)
 
 
+@pytest.mark.slow
 def test_counting_needs_no_network_and_no_cache(tmp_path):
     code = (
         "import socket\n"

@@ -77,6 +77,7 @@ def python(code, root, *options):
     ids=["with nest-asyncio2", "without it"],
 )
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="nest-asyncio is refused there")
+@pytest.mark.slow
 def test_a_pasted_script_runs_and_the_background_loop_keeps_working(before, package, root):
     code = PRELUDE.format(before=before)
     done = python(code, root, "-W", "ignore::RuntimeWarning")

@@ -295,6 +295,7 @@ def public(tmp_path_factory):
 
 
 @pytest.mark.parametrize("folder_mode", [0o555, 0o777])
+@pytest.mark.slow
 def test_a_file_without_the_right_to_write_says_so_and_opens_read_only(public, folder_mode):
     path = public / "store.db"
     store = Database(path)
@@ -382,6 +383,7 @@ def test_a_copy_that_finds_no_room_names_the_target_and_leaves_no_half(tmp_path)
     store.close()
 
 
+@pytest.mark.slow
 def test_a_limit_on_the_files_size_loses_nothing_that_was_committed(path):
     code = """
     import resource
@@ -414,6 +416,7 @@ WITHOUT_SHARED_MEMORY = """
 """
 
 
+@pytest.mark.slow
 def test_without_shared_memory_a_rollback_journal_does(path):
     code = f"""
     {WITHOUT_SHARED_MEMORY}
@@ -433,6 +436,7 @@ def test_without_shared_memory_a_rollback_journal_does(path):
     assert run(code, path) == "truncate\n60\ntruncate 60\n"
 
 
+@pytest.mark.slow
 def test_a_reading_thread_sees_one_state_also_without_a_log(path):
     code = f"""
     {WITHOUT_SHARED_MEMORY}
@@ -630,6 +634,7 @@ def test_a_write_may_close_the_store_it_runs_on(path):
 # -- forks ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_child_and_its_parent_both_go_on(path):
     code = """
     store = Database(path)
@@ -655,6 +660,7 @@ def test_a_child_and_its_parent_both_go_on(path):
     assert run(code, path) == "(11,) ('ok',)\n"
 
 
+@pytest.mark.slow
 def test_a_parent_that_closes_leaves_its_child_a_working_store(path):
     code = """
     store = Database(path)
@@ -684,6 +690,7 @@ def test_a_parent_that_closes_leaves_its_child_a_working_store(path):
     store.close()
 
 
+@pytest.mark.slow
 def test_a_fork_in_the_middle_of_writing_harms_nobody(path):
     code = """
     store = Database(path)
@@ -721,6 +728,7 @@ def test_a_fork_in_the_middle_of_writing_harms_nobody(path):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_store_in_memory_says_that_it_does_not_survive_a_fork():
     code = """
     store = Database(":memory:")
@@ -737,6 +745,7 @@ def test_a_store_in_memory_says_that_it_does_not_survive_a_fork():
     assert run(code, "") == "0 [(1,)]\n"
 
 
+@pytest.mark.slow
 def test_a_closed_store_is_closed_in_a_child_too(path):
     code = """
     store = Database(path)
@@ -756,6 +765,7 @@ def test_a_closed_store_is_closed_in_a_child_too(path):
 # -- killed -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_every_commit(path):
     code = """
     store = Database(path)
@@ -867,6 +877,7 @@ def test_a_copy_that_was_begun_and_not_finished_is_made_again(path, next_version
     assert [raw(copy, "SELECT text FROM value") for copy in kept] == [[("a",)]]
 
 
+@pytest.mark.slow
 def test_many_that_migrate_at_once_are_one_migration_and_one_copy(path):
     Database(path).close()
     code = """

@@ -601,6 +601,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_a_store_that_another_process_writes_is_taken_as_it_is_at_one_moment(pair):
     a, b = pair
     process = subprocess.Popen(

@@ -292,6 +292,7 @@ def test_running_the_cell_again_begins_the_tape_again(path):
     assert repr(second).endswith("stopped: 2 replayed, 0 recorded>")
 
 
+@pytest.mark.slow
 def test_two_processes_write_one_tape_and_read_each_other(path):
     code = (
         "import sys, voxnb\n"

@@ -38,7 +38,7 @@ class Mouth(MediaUnit):
             stream.push(sound)
 
 
-@pytest.fixture(params=["loop", "process"], autouse=True)
+@pytest.fixture(params=["loop", pytest.param("process", marks=pytest.mark.slow)], autouse=True)
 def bridge(request, monkeypatch):
     """Every conversation is held on the loop and in the bridge process."""
     monkeypatch.setattr(sys.modules[__name__], "BRIDGE", request.param)

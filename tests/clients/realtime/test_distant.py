@@ -22,6 +22,8 @@ from voxnb.events import RealtimeAPIEvents, WebSocketEvents
 from voxnb.media.clock import LOOP
 from voxnb.runtime import bridge
 
+pytestmark = pytest.mark.slow
+
 
 def distant(peer, **given):
     return voxnb.RealtimeAPIClient(base_url=peer.base_url, api_key=KEY, max_retries=0, bridge="process", **given)

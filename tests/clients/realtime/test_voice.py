@@ -6,6 +6,7 @@ import base64
 import gc
 import tracemalloc
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -350,6 +351,7 @@ def test_over_random_interruptions_the_cut_is_what_was_played(items, when_s, who
     assert all(said_of(unit._state.item(i), heard_ms=h) is not None for i, h in unit.settled.items())
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_frames_leave_nothing_behind():
     clock, talk, unit, ear = calling(barge_in=False)
     ear._heard = lambda stream, frame: None

@@ -172,6 +172,7 @@ def test_a_slow_reader_makes_the_client_wait():
         assert talk(server, scene) > 0.2
 
 
+@pytest.mark.slow
 def test_a_client_that_does_not_read_stops_the_clock_of_its_session_alone():
     long = " ".join(["word"] * 1_000)
 

@@ -113,6 +113,7 @@ ANSWERS = {
 }
 
 
+@pytest.mark.slow
 def test_every_word_survives_voice_bridge_ears_and_back(engines, tmp_path):
     """Word errors through speech, file, bridge, server and recognition, in both directions: none."""
     with (

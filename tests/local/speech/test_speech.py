@@ -14,6 +14,8 @@ from voxnb.local import speech
 from voxnb.local.realtime.sound import converted
 from voxnb.local.speech import SpeechEngines, sentences
 
+pytestmark = pytest.mark.slow
+
 SENTENCES = (
     "hello there how are you today",
     "please turn on the light in the kitchen",

@@ -17,6 +17,8 @@ from voxnb.local.talker import INSTRUCTIONS, Language, Talker
 from voxnb.local.vad import webrtc
 from voxnb.local.voice import Voice
 
+pytestmark = pytest.mark.slow
+
 ANSWERS = {
     "please turn on the light in the kitchen": "Thank you very much. Open the door please.",
     "my name is john and i live in london": "Good morning. How much does it cost?",

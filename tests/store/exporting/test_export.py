@@ -306,6 +306,7 @@ def test_parquet_keeps_the_dtypes(db, fork, tmp_path):
     pd.testing.assert_frame_equal(found, tables.messages(db, conversation=fork))
 
 
+@pytest.mark.slow
 def test_parquet_without_pyarrow_names_the_extra(tmp_path):
     code = (
         "import sys; sys.modules['pyarrow'] = None\n"

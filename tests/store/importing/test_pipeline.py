@@ -77,6 +77,7 @@ def test_an_interrupt_keeps_whole_conversations_and_the_next_run_goes_on(store, 
     check_whole(store)
 
 
+@pytest.mark.slow
 def test_an_interrupt_by_signal_while_a_file_is_read(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in conversations(400)))
@@ -131,6 +132,7 @@ def test_an_error_in_the_middle_leaves_whole_conversations(store, small_batches,
     check_whole(store)
 
 
+@pytest.mark.slow
 def test_a_disk_that_fails_keeps_what_was_there(tmp_path):
     code = (
         "import resource, signal, sys\n"
