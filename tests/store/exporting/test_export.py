@@ -513,6 +513,14 @@ def test_a_folder_in_the_place_of_the_file_is_refused(db, fork, tmp_path):
             export_conversation(db, fork, tmp_path / "a.md", overwrite=overwrite)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with a name")
+def test_what_is_no_file_is_not_replaced_by_one(db, fork, tmp_path):
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    with pytest.raises(StoreError, match="choose a file's name"):
+        export(db, tmp_path / "pipe.jsonl", overwrite=True)
+    assert stat.S_ISFIFO((tmp_path / "pipe.jsonl").stat().st_mode)
+
+
 def test_a_folder_that_is_not_there_is_named(db, fork, tmp_path):
     with pytest.raises(StoreError, match="nowhere"):
         export_conversation(db, fork, tmp_path / "nowhere" / "a.md")

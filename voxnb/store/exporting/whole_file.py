@@ -40,6 +40,9 @@ def write_whole(target: Path, write: Callable[[IO[bytes]], None], *, overwrite: 
 
 
 def _check_free(target: Path, *, overwrite: bool) -> None:
-    if target.is_dir() or (target.exists() and not overwrite):
-        hint = "choose a file's name" if target.is_dir() else "choose another name or pass overwrite=True"
+    if not target.exists():
+        return
+    # A folder, a device or a pipe would be taken away, not written to.
+    if not target.is_file() or not overwrite:
+        hint = "choose another name or pass overwrite=True" if target.is_file() else "choose a file's name"
         raise StoreError(f"{str(target)!r} exists; {hint}", path=str(target))
