@@ -11,12 +11,15 @@ four to twelve times harder than the service. Runs where voxnb is installed:
 
 Bridges: `relay` moves base64 from socket to socket with the same library and does nothing else; `passthrough` and
 `transcode` are `MediaServer` and `RealtimeAPIClient` at 8 kHz µ-law and at 24 kHz; `process` and `process-transcode` are
-the same with ``bridge="process"``; `pipecat` is its Twilio serializer and realtime service at 24 kHz. They do not do the same: voxnb also keeps a ledger of what was heard and paces; pipecat
-also runs its pipeline; the relay does nothing of this.
+the same with ``bridge="process"``; `pipecat` is its Twilio serializer and realtime service at 24 kHz. They do not do the
+same: voxnb also keeps a ledger of what was heard and paces; pipecat also runs its pipeline; the relay does nothing of
+this. The far ends use voxnb's way past the library's queues (`voxnb.media.express`): they shall not be what is measured.
 
 - ``round_ms``: from the sound at one telephone to the sound back at it, with the 20 ms of its packet; a tone's onset.
 - ``added_p99_ms``: what of it the bridge adds at worst, over every packet, without the packet's own 20 ms.
 - ``cpu_us``: processor time per pair of packets (one in, one out) of the bridge.
+- ``cpu``, ``peer_cpu``: what of its core the bridge used, and the far ends of theirs. Whoever is at the end of its core
+  (95 % under ``chrt``: the kernel gives no more) only tells that it is, with whatever delay a queue then has.
 - ``sessions_per_core``: sessions of 50 pairs per second that this leaves room for.
 - ``load``: how many programs wanted a processor in the last minute. On a machine that has other work the delays are
   those of that work; ``chrt -r 5`` before the command (as root) puts all the contenders before it, and makes each packet
@@ -45,6 +48,10 @@ from pathlib import Path
 import numpy as np
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import serve
+from websockets.exceptions import ConnectionClosed
+
+from voxnb.audio import g711
+from voxnb.media.express import ExpressClient, ExpressServer
 
 FRAME_S = 0.02
 BURST_EVERY = 25  # packets: two bursts a second
@@ -54,49 +61,67 @@ HERE = Path(__file__).resolve().parent
 # -- the far ends ---------------------------------------------------------------------------------
 
 
-class EchoServer:
-    """A realtime server that says back, packet by packet, what it hears."""
+class Echo:
+    """One session of a realtime server that says back, packet by packet, what it hears."""
 
-    async def __call__(self, socket):
-        number = 0
-
-        async def say(kind, **fields):
-            nonlocal number
-            number += 1
-            await socket.send(json.dumps({"type": kind, "event_id": f"e{number}", **fields}))
-
-        session = {
+    def __init__(self, socket):
+        self.socket = socket
+        self.number = 0
+        self.speaking = False
+        audio = {
+            "input": {"format": {"type": "audio/pcm", "rate": 24000}, "turn_detection": None},
+            "output": {"format": {"type": "audio/pcm", "rate": 24000}, "voice": "alloy"},
+        }
+        self.session = {
             "type": "realtime", "object": "realtime.session", "id": "sess_1", "model": "bench",
-            "output_modalities": ["audio"],
-            "audio": {
-                "input": {"format": {"type": "audio/pcm", "rate": 24000}, "turn_detection": None},
-                "output": {"format": {"type": "audio/pcm", "rate": 24000}, "voice": "alloy"},
-            },
+            "output_modalities": ["audio"], "audio": audio,
         }  # fmt: skip
-        await say("session.created", session=session)
-        speaking = False
+        self.say("session.created", session=self.session)
+
+    def say(self, kind, **fields):
+        """Send an event."""
+        self.number += 1
+        self.socket.say(json.dumps({"type": kind, "event_id": f"e{self.number}", **fields}))
+
+    def hear(self, text):
+        """A command came."""
+        event = json.loads(text)
+        if event["type"] == "session.update":
+            for side in ("input", "output"):
+                self.session["audio"][side].update((event["session"].get("audio") or {}).get(side) or {})
+            self.say("session.updated", session=self.session)
+        elif event["type"] == "input_audio_buffer.append":
+            place = {"response_id": "resp_1", "item_id": "item_1", "output_index": 0, "content_index": 0}
+            if not self.speaking:
+                self.speaking = True
+                self.begin(place)
+            self.say("response.output_audio.delta", **place, delta=event["audio"])
+
+    def begin(self, place):
+        """What comes before the first sound."""
+        response = {
+            "id": "resp_1", "object": "realtime.response", "status": "in_progress", "output": [],
+            "conversation_id": "conv_1", "output_modalities": ["audio"],
+        }  # fmt: skip
         item = {"id": "item_1", "object": "realtime.item", "type": "message", "role": "assistant", "content": []}
-        place = {"response_id": "resp_1", "item_id": "item_1", "output_index": 0, "content_index": 0}
-        with contextlib.suppress(Exception):
-            async for text in socket:
-                event = json.loads(text)
-                if event["type"] == "session.update":
-                    for side in ("input", "output"):
-                        session["audio"][side].update((event["session"].get("audio") or {}).get(side) or {})
-                    await say("session.updated", session=session)
-                elif event["type"] == "input_audio_buffer.append":
-                    if not speaking:
-                        speaking = True
-                        response = {
-                            "id": "resp_1", "object": "realtime.response", "status": "in_progress", "output": [],
-                            "conversation_id": "conv_1", "output_modalities": ["audio"],
-                        }  # fmt: skip
-                        await say("response.created", response=response)
-                        shown = {**item, "status": "in_progress"}
-                        await say("response.output_item.added", response_id="resp_1", output_index=0, item=shown)
-                        await say("conversation.item.added", previous_item_id=None, item=shown)
-                        await say("response.content_part.added", **place, part={"type": "audio", "transcript": ""})
-                    await say("response.output_audio.delta", **place, delta=event["audio"])
+        shown = {**item, "status": "in_progress"}
+        self.say("response.created", response=response)
+        self.say("response.output_item.added", response_id="resp_1", output_index=0, item=shown)
+        self.say("conversation.item.added", previous_item_id=None, item=shown)
+        self.say("response.content_part.added", **place, part={"type": "audio", "transcript": ""})
+
+
+async def echo(socket):
+    """Serve a connection."""
+    with contextlib.suppress(ConnectionClosed):
+        await socket.each(Echo(socket).hear)
+
+
+TONE = g711.encode((16_000 * np.sin(2 * np.pi * 1000 * np.arange(160) / 8000)).astype("<i2").tobytes(), "ulaw")
+LOUD_B64, QUIET_B64 = base64.b64encode(TONE).decode(), base64.b64encode(b"\xff" * 160).decode()
+LEVELS = np.abs(np.frombuffer(g711.decode(bytes(range(256)), "ulaw"), "<i2").astype(np.int32))
+SOFT = bytes(np.flatnonzero(LEVELS <= 6000).tolist())
+"""The bytes that are no part of a tone."""
 
 
 class Phone:
@@ -104,61 +129,53 @@ class Phone:
 
     def __init__(self, url, number):
         self.url, self.number = url, number
-        self.sent_at = []
+        self.sid = f"MZ{number}"
         self.bursts = []  # when one was sent
         self.onsets = []  # when one was heard
         self.frames_in = 0
-        self.quiet = base64.b64encode(b"\xff" * 160).decode()
-        tone = (16_000 * np.sin(2 * np.pi * 1000 * np.arange(160) / 8000)).astype("<i2").tobytes()
-        from voxnb.audio.g711 import encode
+        self._loud_before = False
 
-        self.loud = base64.b64encode(encode(tone, "ulaw")).decode()
+    async def call(self):
+        """Connect, and begin the stream."""
+        self.socket = await connect(self.url, compression=None, max_size=1 << 24, create_connection=ExpressClient)
+        media = {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1}
+        inner = {"streamSid": self.sid, "callSid": f"CA{self.number}", "accountSid": "AC", "tracks": ["inbound"],
+                 "customParameters": {}, "mediaFormat": media}  # fmt: skip
+        self.socket.say(json.dumps({"event": "connected", "protocol": "Call", "version": "1.0.0"}))
+        self.socket.say(json.dumps({"event": "start", "sequenceNumber": "1", "streamSid": self.sid, "start": inner}))
+        self.reading = asyncio.ensure_future(self.socket.each(self._hear))
 
-    async def run(self, *, packets, start):
-        sid = f"MZ{self.number}"
-        async with connect(self.url, compression=None, max_size=None) as socket:
-            await socket.send(json.dumps({"event": "connected", "protocol": "Call", "version": "1.0.0"}))
-            media = {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1}
-            inner = {"streamSid": sid, "callSid": f"CA{self.number}", "accountSid": "AC", "tracks": ["inbound"],
-                     "customParameters": {}, "mediaFormat": media}  # fmt: skip
-            await socket.send(json.dumps({"event": "start", "sequenceNumber": "1", "streamSid": sid, "start": inner}))
-            reader = asyncio.ensure_future(self._read(socket, sid))
-            await start.wait()
-            await asyncio.sleep((self.number * 7919 % 20) / 1000)
-            due = time.perf_counter()
-            for n in range(packets):
-                due += FRAME_S
-                await asyncio.sleep(max(0.0, due - time.perf_counter()))
-                loud = n % BURST_EVERY == BURST_EVERY - 1
-                now = time.perf_counter()
-                self.sent_at.append(now)
-                if loud:
-                    self.bursts.append(now)
-                await socket.send(
-                    f'{{"event":"media","sequenceNumber":"{n + 2}","media":{{"track":"inbound","chunk":"{n + 1}",'
-                    f'"timestamp":"{n * 20}","payload":"{self.loud if loud else self.quiet}"}},"streamSid":"{sid}"}}'
-                )
-            await asyncio.sleep(0.5)
-            reader.cancel()
+    def speak(self, n):
+        """Send a packet."""
+        loud = n % BURST_EVERY == BURST_EVERY - 1
+        if loud:
+            self.bursts.append(time.perf_counter())
+        self.socket.say(
+            f'{{"event":"media","sequenceNumber":"{n + 2}","media":{{"track":"inbound","chunk":"{n + 1}",'
+            f'"timestamp":"{n * 20}","payload":"{LOUD_B64 if loud else QUIET_B64}"}},"streamSid":"{self.sid}"}}'
+        )
 
-    async def _read(self, socket, sid):
-        from voxnb.audio.g711 import decode
+    def _hear(self, text):
+        event = json.loads(text)
+        if event["event"] == "mark":
+            self.socket.say(json.dumps({"event": "mark", "streamSid": self.sid, "mark": event["mark"]}))
+        if event["event"] != "media":
+            return
+        data = base64.b64decode(event["media"]["payload"])
+        self.frames_in += len(data) / 160
+        if not data.translate(None, SOFT):
+            self._loud_before = False
+            return
+        loud = np.flatnonzero(LEVELS[np.frombuffer(data, np.uint8)] > 6000)
+        if not self._loud_before:
+            self.onsets.append(time.perf_counter() + loud[0] / 8000)
+        self._loud_before = bool(loud[-1] > len(data) - 12)
 
-        loud_before = False
-        async for text in socket:
-            event = json.loads(text)
-            if event["event"] == "mark":
-                await socket.send(json.dumps({"event": "mark", "streamSid": sid, "mark": event["mark"]}))
-            if event["event"] != "media":
-                continue
-            now = time.perf_counter()
-            data = base64.b64decode(event["media"]["payload"])
-            self.frames_in += len(data) / 160
-            samples = np.abs(np.frombuffer(decode(data, "ulaw"), "<i2").astype(np.int32))
-            loud = np.flatnonzero(samples > 6000)
-            if len(loud) and not loud_before:
-                self.onsets.append(now + loud[0] / 8000)
-            loud_before = bool(len(loud)) and loud[-1] > len(samples) - 12
+    async def hang_up(self):
+        """End the call."""
+        await self.socket.close()
+        await asyncio.wait({self.reading})
+        self.reading.exception()
 
     def round_ms(self):
         """Of each burst: from its sound to its return, with the packet that it had to fill first."""
@@ -172,17 +189,29 @@ class Phone:
         return out
 
 
+async def talk(phones, packets):
+    """All speak: each at a millisecond of its own within the 20 ms, all of a millisecond at one wake-up."""
+    slots = [[phone for phone in phones if phone.number * 7919 % 20 == ms] for ms in range(20)]
+    began = time.perf_counter()
+    for n in range(packets):
+        for ms, slot in enumerate(slots):
+            if slot:
+                await asyncio.sleep(max(0.0, began + n * FRAME_S + ms / 1000 - time.perf_counter()))
+                for phone in slot:
+                    phone.speak(n)
+
+
 async def measure(sessions, seconds, bridge, pid, *, settle_s):
     """One run against a bridge that listens."""
-    start = asyncio.Event()
     phones = [Phone(bridge, n) for n in range(sessions)]
     packets = int(seconds / FRAME_S)
-    tasks = [asyncio.ensure_future(phone.run(packets=packets, start=start)) for phone in phones]
+    await asyncio.gather(*(phone.call() for phone in phones))
     await asyncio.sleep(settle_s + sessions * 0.02)
     before, own = processor_s(pid), time.process_time()
-    start.set()
-    await asyncio.gather(*tasks)
+    await talk(phones, packets)
     used, own = processor_s(pid) - before, time.process_time() - own
+    await asyncio.sleep(0.5)
+    await asyncio.gather(*(phone.hang_up() for phone in phones))
     rounds = sorted(ms for phone in phones for ms in phone.round_ms())
     frames = sum(phone.frames_in for phone in phones)
     if not rounds or frames < 0.5 * sessions * packets:
@@ -194,6 +223,7 @@ async def measure(sessions, seconds, bridge, pid, *, settle_s):
         "added_p50_ms": round(statistics.median(rounds) - 20, 1),
         "added_p99_ms": round(rounds[int(len(rounds) * 0.99)] - 20, 1),
         "cpu_us": round(pair_us),
+        "cpu": f"{used / seconds:.0%}",
         "sessions_per_core": round(1e6 / (pair_us * 50)),
         "rss_mb": round(memory_mb(pid)),
         "returned": round(frames / (sessions * packets), 3),
@@ -312,7 +342,7 @@ async def bench(options):
     """Every bridge at every number of sessions, in turns."""
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, cores[:1])
-    far = await serve(EchoServer(), "127.0.0.1", 0, compression=None, max_size=None)
+    far = await serve(echo, "127.0.0.1", 0, compression=None, max_size=1 << 24, create_connection=ExpressServer)
     upstream = f"ws://127.0.0.1:{far.sockets[0].getsockname()[1]}"
     rows = []
     for sessions in options.sessions:

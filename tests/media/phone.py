@@ -110,13 +110,14 @@ class VirtualPhone:
 
     # -- what the line needs of a socket --------------------------------------------------------
 
-    def send(self, text):
+    def send(self, *texts):
         if self.full:
             return False
-        if self.latency_s:
-            self.clock.call_at(self.clock.now() + self.latency_s, self._take, json.loads(text))
-        else:
-            self._take(json.loads(text))
+        for text in texts:
+            if self.latency_s:
+                self.clock.call_at(self.clock.now() + self.latency_s, self._take, json.loads(text))
+            else:
+                self._take(json.loads(text))
         return True
 
     def close(self, code, reason):
@@ -143,7 +144,7 @@ class VirtualPhone:
             self.marks.append(inner["name"])
             self.clock.call_at(max(now_s, self.ears[""].ends_s), self._mark, inner["name"])
         elif event == "clear":
-            self.ears[""].clear(now_s=now_s)
+            self.ears.setdefault("", Earpiece()).clear(now_s=now_s)
             for one in list(self.marks):
                 self._mark(one)
 

@@ -494,7 +494,7 @@ def test_connections_leave_nothing_behind(server):
 @pytest.mark.slow
 def test_a_hundred_thousand_frames_leave_nothing_behind(clock):
     phone = VirtualPhone(clock)
-    phone.send = lambda text: True  # and no mark comes back
+    phone.send = lambda *texts: True  # and no mark comes back
     phone.say(start_of("twilio"))
     call, echo, ear = phone.calls[0], Echo(clock=clock), Ear(clock)
     ear._heard = lambda stream, frame: None

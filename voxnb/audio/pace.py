@@ -42,6 +42,9 @@ class Pacer:
         prebuffer_ms: how long after a pause the first frame waits, so that later ones may be late.
         elastic: whether the sink starts again where it ran dry; see rule 3.
 
+    Attributes:
+        end_s: when what was sent has ended, or None while nothing is being played.
+
     >>> pacer = Pacer()
     >>> pacer.step(10.0, length_s=0.02).due_s, pacer.step(10.0, length_s=0.02).due_s
     (10.0, 10.02)
@@ -51,23 +54,18 @@ class Pacer:
         self.lead_s = lead_ms / 1000
         self.prebuffer_s = prebuffer_ms / 1000
         self.elastic = elastic
-        self._next_s: float | None = None
+        self.end_s: float | None = None
 
     @property
     def idle(self) -> bool:
         """Whether nothing is being played."""
-        return self._next_s is None
-
-    @property
-    def end_s(self) -> float | None:
-        """When what was sent has ended, or None while nothing is being played."""
-        return self._next_s
+        return self.end_s is None
 
     def wake_s(self, now_s: float, /) -> float:
         """When the next frame may be sent: now, or later."""
-        if self._next_s is None:
+        if self.end_s is None:
             return now_s
-        return max(now_s, self._next_s - self.lead_s)
+        return max(now_s, self.end_s - self.lead_s)
 
     def step(self, now_s: float, /, *, length_s: float, since_s: float | None = None) -> Step:
         """Send a frame now.
@@ -78,19 +76,22 @@ class Pacer:
             since_s: since when the frame has been there to be sent; None: only now.
         """
         there_s = now_s if since_s is None else min(since_s, now_s)
-        if self._next_s is None:
+        if self.end_s is None:
             due_s = (now_s if self.elastic else there_s) + self.prebuffer_s
-            self._next_s = due_s + length_s
+            self.end_s = due_s + length_s
             return Step(due_s, 0.0, 0.0, fresh=True)
-        starved_s = there_s - self._next_s
-        late_s = now_s - max(self._next_s, there_s)
-        due_s = max(self._next_s, now_s if self.elastic else there_s)
-        self._next_s = due_s + length_s
+        end_s, from_s = self.end_s, now_s if self.elastic else there_s
+        if end_s >= now_s:  # the sink still plays: the usual case
+            self.end_s = end_s + length_s
+            return Step(end_s, 0.0, 0.0, fresh=False)
+        late_s, starved_s = now_s - max(end_s, there_s), there_s - end_s
+        due_s = max(end_s, from_s)
+        self.end_s = due_s + length_s
         return Step(due_s, _counted(late_s), _counted(starved_s), fresh=False)
 
     def rest(self) -> None:
         """Nothing is left to play: the next frame is the first after a pause."""
-        self._next_s = None
+        self.end_s = None
 
 
 def _counted(late_s: float) -> float:

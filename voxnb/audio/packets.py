@@ -63,6 +63,9 @@ class PacketOrder:
             What may be played now.
         """
         self.counters.received += 1
+        if chunk is not None and chunk == self._next and not self._early:  # nearly always
+            self._next = chunk + 1
+            return [Piece(payload, 0)]
         if chunk is None:
             return [*self.flush(), Piece(payload, 0)]
         if self._next is None:

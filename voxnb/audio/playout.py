@@ -62,6 +62,9 @@ class Playout:
         limit_ms: longest audio that waits; what comes beyond is dropped and counted.
         sink_delay_ms: how much later than its deadline the sink plays; only for evidence by the clock.
         sink_clears: whether the sink drops what it was sent and has not played when it is told to.
+
+    Attributes:
+        waiting_samples: how much waits to be sent.
     """
 
     def __init__(
@@ -81,7 +84,7 @@ class Playout:
         self._size = form.sample_bytes
         self._limit = int(limit_ms * form.rate_hz / 1000)
         self._waiting: deque[_Waiting] = deque()
-        self._waiting_samples = 0
+        self.waiting_samples = 0
         self._sent = 0
         self._heard = 0
         self._base = 0  # position at which this generation began
@@ -96,12 +99,7 @@ class Playout:
     @property
     def waiting_ms(self) -> float:
         """How much waits to be sent."""
-        return self._waiting_samples * 1000 / self.form.rate_hz
-
-    @property
-    def waiting_samples(self) -> int:
-        """How much waits to be sent."""
-        return self._waiting_samples
+        return self.waiting_samples * 1000 / self.form.rate_hz
 
     @property
     def sent(self) -> int:
@@ -147,12 +145,12 @@ class Playout:
         if response_id is not None and response_id in self._refused:
             self.counters.refused_samples += samples
             return 0
-        taken = min(samples, self._limit - self._waiting_samples)
+        taken = min(samples, self._limit - self.waiting_samples)
         self.counters.overflow_samples += samples - taken
         self.counters.queued_samples += taken
         if taken:
             self._waiting.append(_Waiting(data[: taken * self._size], key, offset))
-            self._waiting_samples += taken
+            self.waiting_samples += taken
         return taken
 
     def finish(self, item_id: str, /, *, content_index: int = 0) -> None:
@@ -172,10 +170,15 @@ class Playout:
         Returns:
             A whole frame, or nothing.
         """
-        if not self._waiting_samples or (self._waiting_samples < samples and not pad):
+        if not self.waiting_samples or (self.waiting_samples < samples and not pad):
             return b""
-        parts = []
+        parts: list[bytes] = []
         missing, size = samples, self._size
+        piece = self._waiting[0]
+        if not piece.at and len(piece.data) == samples * size:  # it came as a frame: the usual case of a live peer
+            self._waiting.popleft()
+            self._book(samples, piece.key, piece.offset)
+            parts, missing = [piece.data], 0
         while missing and self._waiting:
             piece = self._waiting[0]
             data, at = piece.data, piece.at
@@ -189,7 +192,7 @@ class Playout:
                 parts.append(data[at * size :] if at else data)
                 missing -= left
                 self._waiting.popleft()
-        self._waiting_samples -= samples - missing
+        self.waiting_samples -= samples - missing
         if missing:
             parts.append(self.form.silence * missing)
             self._book(missing, None, 0)
@@ -318,10 +321,10 @@ class Playout:
         Returns:
             Milliseconds that were thrown away.
         """
-        dropped = self._waiting_samples
+        dropped = self.waiting_samples
         cut = {piece.key for piece in self._waiting}
         self._waiting.clear()
-        self._waiting_samples = 0
+        self.waiting_samples = 0
         if self.sink_clears:
             cut |= {span.key for span in self._spans}
             dropped += self._sent - self._heard

@@ -161,8 +161,6 @@ def convert(held: Samples, matrix: Samples, /, *, first: int, count: int, step: 
         step: from the start of one window to the next.
     """
     windows = np.ndarray((count, len(matrix)), np.float64, held, first * 8, (step * 8, 8))
-    made = windows @ matrix
-    np.rint(made, out=made)
-    np.minimum(made, 32_767.0, out=made)
-    np.maximum(made, -32_768.0, out=made)
-    return made.astype("<i2").tobytes()
+    made: Samples = windows.dot(matrix)
+    made.clip(-32_768.0, 32_767.0, out=made)
+    return np.rint(made, out=made).astype("<i2").tobytes()

@@ -77,11 +77,11 @@ class Connection:
         else:
             self.close(1008, "too much at once")
 
-    def send(self, text: str, /) -> bool:
-        """Send a text message now, or not at all; whether there was room."""
+    def send(self, *texts: str) -> bool:
+        """Send text messages now, or not at all; whether there was room."""
         if self._closing or self._transport.get_write_buffer_size() > MOST_UNSENT_BYTES:
             return False
-        self._socket.say(text)
+        self._socket.say(*texts)
         return True
 
     def close(self, code: int, reason: str, /) -> None:

@@ -81,9 +81,10 @@ class Rate:
         """A message came; whether the peer keeps to its limits."""
         limits, passed_s = self._limits, now_s - self._at_s
         self._at_s = now_s
-        self._messages = max(0.0, self._messages - passed_s * limits.messages_per_s) + 1
-        self._bytes = max(0.0, self._bytes - passed_s * limits.bytes_per_s) + size_bytes
-        return self._messages <= 2 * limits.messages_per_s and self._bytes <= 2 * limits.bytes_per_s
+        messages, size = self._messages - passed_s * limits.messages_per_s, self._bytes - passed_s * limits.bytes_per_s
+        messages = self._messages = messages + 1 if messages > 0 else 1.0
+        size = self._bytes = size + size_bytes if size > 0 else size_bytes
+        return messages <= 2 * limits.messages_per_s and size <= 2 * limits.bytes_per_s
 
 
 class Refusal(NamedTuple):

@@ -40,8 +40,8 @@ NORMAL: Final = (1000, "Normal connection close", True)
 class Wire(Protocol):
     """What a line needs of a socket."""
 
-    def send(self, text: str, /) -> bool:
-        """Send a text message without waiting; whether there was room for it."""
+    def send(self, *texts: str) -> bool:
+        """Send text messages without waiting; whether there was room for them."""
 
     def close(self, code: int, reason: str, /) -> None:
         """Close it soon."""
@@ -154,11 +154,11 @@ class Line:
 
     # -- out ----------------------------------------------------------------------------------
 
-    def send(self, text: str, /) -> bool:
-        """Send a message; whether there was room for it."""
+    def send(self, *texts: str) -> bool:
+        """Send messages, all or none; whether there was room for them."""
         if self._over:
             return False
-        if self._wire.send(text):
+        if self._wire.send(*texts):
             return True
         self.unsent += 1
         return False

@@ -109,18 +109,17 @@ class SocketCall(Call):
         if speech is None:
             return
         payload = frame.data if speech.encoder is None else speech.encoder.feed(frame.data)
-        samples = frame.samples
-        if not payload or not self._line.send(self._line.writer.media(speech.tag, payload, samples=samples)):
+        if not payload:
             return
-        speech.sent_s += samples / frame.format.rate_hz
-        if self._line.writer.can_clear:
+        samples, writer = frame.samples, self._line.writer
+        text = writer.media(speech.tag, payload, samples=samples)
+        if writer.can_clear and speech.frames % MARK_FRAMES == MARK_FRAMES - 1:
+            sent = self._line.send(text, *writer.mark(MARK + stream.playout.mark()))
+        else:
+            sent = self._line.send(text)
+        if sent:
             speech.frames += 1
-            if speech.frames % MARK_FRAMES == 0:
-                self._mark(stream)
-
-    def _mark(self, stream: Stream) -> None:
-        for text in self._line.writer.mark(MARK + stream.playout.mark()):
-            self._line.send(text)
+            speech.sent_s += samples / frame.format.rate_hz
 
     def _cleared(self, stream: Stream) -> None:
         if stream in self._speech:

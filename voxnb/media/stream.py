@@ -90,7 +90,7 @@ class _Way:
     by_form: dict[AudioFormat, Transcoder] = field(default_factory=dict)
 
     def convert(self, data: bytes, form: AudioFormat) -> bytes:
-        if form == self.form_out:
+        if form is self.form_out or form == self.form_out:
             return data
         transcoder = self.by_form.get(form)
         if transcoder is None:
@@ -133,6 +133,7 @@ class Stream:
         self.custom_parameters = dict(custom_parameters or {})
         self.form_in = form_in
         self.form = form
+        self._sample_bytes = form.sample_bytes
         self.clock = clock
         self.is_open = False
         self.traffic = Traffic()
@@ -187,8 +188,8 @@ class Stream:
         """
         if not self.is_open:
             return 0
-        check_whole(data, form or self.form_in)
-        if form is not None and form != self.form_in:
+        if form is not None and form is not self.form_in and form != self.form_in:
+            check_whole(data, form)
             data = self._into_playout.convert(data, form)
         now_s = self.clock.now()
         if not self.playout.waiting_samples:
@@ -213,7 +214,8 @@ class Stream:
         """
         if not self.is_open or not data:
             return
-        form = form or self.form_in
+        if form is None:
+            form = self.form_in
         check_whole(data, form)
         self._deliver(data, form, self.clock.now() if at_s is None else at_s)
 
@@ -305,7 +307,8 @@ class Stream:
             if step.late_s:
                 self.traffic.late_frames += 1
                 self.traffic.late_max_ms = max(self.traffic.late_max_ms, step.late_s * 1000)
-            self.traffic.starved += step.starved_s > 0
+            if step.starved_s:
+                self.traffic.starved += 1
             self._deliver(playout.take(length, due_s=step.due_s, pad=short), self.form_in, step.due_s)
 
     def _deliver(self, data: bytes, form: AudioFormat, due_s: float) -> None:
@@ -314,7 +317,7 @@ class Stream:
         if not heard:
             return
         frame = Frame(heard, self.form, due_s, self._position)
-        samples = len(heard) // self.form.sample_bytes
+        samples = len(heard) // self._sample_bytes
         self._position += samples
         traffic = self.traffic
         traffic.frames += 1

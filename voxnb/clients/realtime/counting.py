@@ -103,12 +103,11 @@ class ResponseClock:
         Args:
             brings: it brings text or sound.
         """
-        now = time.monotonic()
         self.events += 1
         if self.first_event_s is None:
-            self.first_event_s = now
+            self.first_event_s = time.monotonic()
         if brings and self.first_token_s is None:
-            self.first_token_s = now
+            self.first_token_s = time.monotonic()
 
     def ended(
         self, response: Response, *, model: str | None, prices: Prices, bytes_sent: int, bytes_received: int

@@ -181,6 +181,8 @@ class Keeper:
                     if received.severity == "fatal":
                         link.ready.set_exception(refused)
         self._client.received(link, received, is_current=link.session is self.state)
+        if received.audio:
+            return  # nobody waits for more sound
         self.moved()
         if link is self.link:
             self._watchdog.look(link)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from voxnb.audio.media import parsed
 from voxnb.clients.realtime.outbox import Outbox
 from voxnb.clients.realtime.socket import Socket
 from voxnb.errors import RemoteProtocolError
@@ -122,10 +123,11 @@ class Link:
 
     def _receive(self, message: str | bytes) -> None:
         self.messages += 1
+        self.socket.bytes_received += len(message)
         if self._trace is not None:
             self._trace.received(self._numbered, message)
         try:
-            event = json.loads(message)
+            event = parsed(message) if isinstance(message, str) else json.loads(message)
         except (ValueError, RecursionError):
             event = message
         try:

@@ -168,12 +168,8 @@ class Socket:
         """Have every message taken as it comes, until the connection ends, however it does."""
         from websockets.exceptions import ConnectionClosed
 
-        def counted(message: str | bytes) -> None:
-            self.bytes_received += len(message)
-            take(message)
-
         with contextlib.suppress(ConnectionClosed):
-            await self.connection.each(counted)
+            await self.connection.each(take)
 
     @property
     def close_code(self) -> int:

@@ -246,7 +246,6 @@ class PlayedSocket(Socket):
                     await asyncio.sleep(0)
                 if not self._stopped:
                     text = json.dumps(step.value) if not isinstance(step.value, str) else step.value
-                    self.bytes_received += len(text)
                     yield text
             if self._stopped:
                 break

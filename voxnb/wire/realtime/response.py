@@ -57,6 +57,7 @@ class Responses:
         self._items = items
         self._known: dict[str, Response] = {}
         self.newest: str | None = None
+        self._sounding: Item | None = None  # what the last sound was of: mostly the next is, too
 
     def get(self, response_id: Any) -> Response | None:
         """A response, as long as it is remembered."""
@@ -109,7 +110,9 @@ class Responses:
 
     def sound(self, event: Mapping[str, Any], bytes_per_ms: int, problems: list[str]) -> bytes:
         """``response.output_audio.delta``: the sound that it brings."""
-        item = self._item(event)
+        item = self._sounding
+        if item is None or item.done or (event.get("item_id"), event.get("response_id")) != (item.id, item.response_id):
+            item = self._sounding = self._item(event)
         index = self._index(event)
         sound = read.audio(event, "delta")
         part = item.parts.get(index)

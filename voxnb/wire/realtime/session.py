@@ -184,14 +184,14 @@ class RealtimeSession:
         Raises:
             RemoteProtocolError: it is out of order or shape; nothing has changed.
         """
+        if type(event) is dict and event.get("type") == SOUND and self._sequence.ready:
+            found = Received(events=(event,))  # most of what comes: nothing of it is renamed
+            self._sound(event, found)
+            self.problems += len(found.problems)
+            return found
         if not isinstance(event, Mapping):
             raise read.wrong(event, f"({type(event).__name__})")
         kind = read.text(event, "type")
-        if kind == SOUND and self.ready:  # most of what comes: nothing of it is renamed
-            found = Received(events=(dict(event),))
-            self._sound(found.events[0], found)
-            self.problems += len(found.problems)
-            return found
         found = Received(events=tuple(events_of(event)))
         if kind == "conversation.item.created" and self._is_known_item(event):
             # Some servers send the beta's event beside today's two.
