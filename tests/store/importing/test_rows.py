@@ -273,6 +273,12 @@ def test_csv_as_spreadsheets_write_it(store, tmp_path, delimiter, encoding):
     assert store.messages()["content"].tolist() == ['Zürich; 1,5\r\nnext "line"', "Ja"]
 
 
+def test_a_line_that_names_the_delimiter_is_none_of_names(store, tmp_path):
+    (tmp_path / "a.csv").write_text("sep=|\nrole|content\nuser|a, b; c\n")
+    store.import_conversations(tmp_path / "a.csv")
+    assert store.turns()["user_text"].tolist() == ["a, b; c"]
+
+
 def test_csv_of_mixed_encodings_and_lengths(store, tmp_path):
     path = tmp_path / "a.csv"
     path.write_bytes(

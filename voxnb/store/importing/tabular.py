@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Final
@@ -37,9 +38,12 @@ def _csv_rows(file: IO[bytes], reading: Reading, columns: Names) -> Iterator[tup
     csv.field_size_limit(max(csv.field_size_limit(), reading.max_item_bytes))
     source = _Lines(file, reading)
     first = next((line for line in source if line.strip()), None)
+    said = re.fullmatch(r'sep=([^\w\s"]|\t)\s*', first or "", re.IGNORECASE)  # how spreadsheets are told
+    if said:
+        first = next((line for line in source if line.strip()), None)
     if first is None:
         return
-    delimiter = max(",;\t", key=first.count)
+    delimiter = said[1] if said else max(",;\t", key=first.count)
     try:
         names = next(csv.reader([first], delimiter=delimiter), [])
     except csv.Error as error:
