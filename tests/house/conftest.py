@@ -60,15 +60,19 @@ def _is_typing_block(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
 
 
-def _walk(node: ast.AST, kind: str = "module") -> Iterator[tuple[ast.AST, str]]:
-    for child in ast.iter_child_nodes(node):
-        inner = kind
-        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            inner = "function"
-        elif _is_typing_block(child):
-            inner = "typing"
-        yield child, inner
-        yield from _walk(child, inner)
+def _walk(tree: ast.AST) -> Iterator[tuple[ast.AST, str]]:
+    waiting = [(tree, "module")]
+    while waiting:
+        node, kind = waiting.pop()
+        for child in ast.iter_child_nodes(node):
+            inner = kind
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+                inner = "function"
+            elif _is_typing_block(child):
+                inner = "typing"
+            yield child, inner
+            if child._fields:
+                waiting.append((child, inner))
 
 
 def read_imports(tree: ast.Module, *, name: str, is_package: bool, known: frozenset[str]) -> tuple[Import, ...]:
@@ -91,10 +95,9 @@ def read_imports(tree: ast.Module, *, name: str, is_package: bool, known: frozen
             for alias in node.names:
                 inner = f"{base}.{alias.name}"
                 add(inner if inner in known else base, (alias.name,), node, kind)
-        elif isinstance(node, ast.Call) and ast.unparse(node.func) in (
-            "importlib.import_module",
-            "import_module",
-            "__import__",
+        elif isinstance(node, ast.Call) and (
+            getattr(node.func, "attr", None) == "import_module"
+            or getattr(node.func, "id", None) in ("import_module", "__import__")
         ):
             first = node.args[0] if node.args else None
             add(first.value if isinstance(first, ast.Constant) else "?", (), node, kind)
