@@ -37,6 +37,9 @@ UNKNOWN: Final = RealtimeAPIEvents.Unknown.value
 WRITTEN_S: Final = 3.0
 """How long a new session waits for what was said in the old one to be written."""
 
+WRITTEN_SOME_TIME_S: Final = 30.0
+"""Where the old one is only long: without its summary the new one would be as long."""
+
 TRANSCRIBER: Final = "gpt-4o-mini-transcribe"
 """Writes down what the user says, where a call is remembered and its settings name nobody."""
 
@@ -242,7 +245,7 @@ class Told(VoiceUnit, Client):
         memory, scribe, shorten = self._memory, self._scribe, reason in ("long", "expiring")
         while memory is not None and scribe is not None:
             known = frozenset(item.id for item in session.items)
-            if not await scribe.written(timeout_s=WRITTEN_S):
+            if not await scribe.written(timeout_s=WRITTEN_SOME_TIME_S if reason == "long" else WRITTEN_S):
                 break
             _, messages, shortened = await memory.so_far(shorten=shorten)
             if known == frozenset(item.id for item in session.items):
