@@ -37,6 +37,7 @@
     │   ├── StoreFormatError                  not ours, damaged, or newer than this code
     │   ├── StoreReadOnlyError                a write to a read-only store
     │   ├── StoreFullError                    the disk is full
+    │   ├── StoreGoneError                    the file was removed or replaced while it was open
     │   └── StoreBusyError                    another process holds the file
     ├── TapeError                             a tape that cannot be read, or must not be written: path, line
     ├── LocalModelError                       the embedded model: get, check, start
@@ -319,9 +320,11 @@ class StoreError(VoxnbError):
 
     Attributes:
         path: the database file, or ``:memory:``.
+        reply: the answer that could not be stored because of it; None where none had come.
     """
 
     path: str = ""
+    reply: Any = None
 
 
 class StoreFormatError(StoreError):
@@ -334,6 +337,10 @@ class StoreReadOnlyError(StoreError):
 
 class StoreFullError(StoreError):
     """The disk is full (or the quota is used up); nothing of the write was kept."""
+
+
+class StoreGoneError(StoreError):
+    """The file of an open store was removed, or another one is in its place; neither is written to."""
 
 
 class StoreBusyError(StoreError):

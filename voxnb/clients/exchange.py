@@ -387,8 +387,7 @@ class Exchange:
     async def _failed(self, error: VoxnbError) -> None:
         """Close the turn; what had come is kept."""
         kept = self.streaming.kept
-        earlier = any(said.role == "assistant" for said in await self._earlier())
-        state = "partial" if kept or earlier else "failed"
+        state = "partial" if kept or await self._has_answered() else "failed"
         try:
             await self._finish(
                 state, whole_unicode(str(error)), events=[(self.dialect.error, whole_unicode(error_payload(error)))]
@@ -400,11 +399,12 @@ class Exchange:
             self.turn._store(error=ended(error, kept, self._reply))  # noqa: SLF001 - the client drives its turns
         self._stored = True
 
-    async def _earlier(self) -> Sequence[Any]:
+    async def _has_answered(self) -> bool:
+        """Whether the turn has a stored reply already, of an earlier round."""
         begun = self.begun
         assert begun is not None
         with self.client.store.database.reader() as c:
-            return paths.whole_turn(c, begun.turn.id).messages
+            return any(said.role == "assistant" for said in paths.whole_turn(c, begun.turn.id).messages)
 
     async def _cancelled(self) -> None:
         """Close the turn as far as it had come."""
@@ -413,8 +413,8 @@ class Exchange:
             self.turn._store(error=TurnCancelledError(CANCELLED))  # noqa: SLF001 - the client drives its turns
         else:
             came = self.streaming.kept
-            earlier = any(said.role == "assistant" for said in await self._earlier())
-            await self._finish("partial" if came or earlier else "failed", "cancelled", events=[])
+            state = "partial" if came or await self._has_answered() else "failed"
+            await self._finish(state, "cancelled", events=[])
             said = came or (None if self.tools_run is None else self.tools_run.said)
             if said is not None:
                 self.turn._store(self._reply(finish_reason="cancelled", message=said))  # noqa: SLF001 - the client drives its turns
@@ -453,8 +453,10 @@ class Exchange:
         try:
             if not await self.client.write(work, durable=True):
                 self.warnings.append(CLOSED_ELSEWHERE)
-        except StoreError:  # no room, say: the reply is here, and the next turn tries again
+        except StoreError as failure:  # no room, say: the reply is here, and the next turn tries again
             self.client.unwritten.append((begun.turn.id, work))
+            if outcome.message is not None:
+                failure.reply = self._reply(message=self.streaming.kept if state != "complete" else None)
             raise
         return outcome.message
 

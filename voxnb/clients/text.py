@@ -390,10 +390,11 @@ class TextClient(Client):
         model = self._model() or "no model"
         if self._store is None:
             memory = "no memory"
+        elif state := self._store.database.unusable():
+            memory = f"conversation {self.conversation_name!r}, store {state}"
         elif self._conversation.exists:
             state = "resumed" if self.resumed else "new"
             memory = f"conversation {self._conversation.name!r}, {state}, {counted(len(self._conversation), 'turn')}"
         else:
             memory = f"conversation {self.conversation_name!r}, new"
-        closed = ", closed" if self._closing else ""
-        return f"<{type(self).__name__} {model} at {self.host}, {memory}{closed}>"
+        return f"<{type(self).__name__} {model} at {self.host}, {memory}{', closed' if self._closing else ''}>"

@@ -73,14 +73,14 @@ class ContextStore(StoreTables):
 
     @classmethod
     def shared(cls, path: str | Path | None = None) -> ContextStore:
-        """The store of a path that this process has open already, else a new one."""
+        """The store of a path that this process has open already, else a new one; also where its file was replaced."""
         if path is not None and str(path) == MEMORY:
             return cls(MEMORY)
         file = str(Path(default_path() if path is None else path).expanduser().absolute())
         with cls._shared_lock:
             key = (os.getpid(), file)
             store = cls._shared.get(key)
-            if store is None or store.database.closed:
+            if store is None or store.database.unusable():
                 store = cls._shared[key] = cls(file)
             return store
 
@@ -97,8 +97,8 @@ class ContextStore(StoreTables):
         return self.database.read_only
 
     def __repr__(self) -> str:
-        if self.database.closed:
-            return f"<ContextStore {self.path!r}, closed>"
+        if state := self.database.unusable():
+            return f"<ContextStore {self.path!r}, {state}>"
         conversations, turns = len(self), self.database.read("SELECT count(*) FROM turn")[0][0]
         mode = ", read-only" if self.read_only else ""
         return f"<ContextStore {self.path!r}: {counted(conversations, 'conversation')}, {counted(turns, 'turn')}{mode}>"
@@ -338,6 +338,7 @@ class ContextStore(StoreTables):
 
         Raises:
             StoreError: the file exists, or there is no room for it; no half of it is left behind.
+            StoreGoneError: the store's own file was removed or replaced, and nothing has it open any more.
         """
         return self.database.backup(Path(path).expanduser().absolute())
 

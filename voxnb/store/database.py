@@ -5,6 +5,8 @@ thread inside ``BEGIN IMMEDIATE``; what it raises rolls everything back.
 Rule 2: readers never wait for the writer (WAL); where the file system has no WAL, writes and reads
 share one lock of the file and the busy timeout.
 Rule 3: after a fork, connections of the parent are neither used nor closed; the child opens its own.
+Rule 4: the file that was opened is the one that is read and written: where the path names none any more, or another, that
+is an error, and whoever opens the path anew closes what was open before.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 from voxnb.errors import (
     StoreError,
@@ -37,6 +39,7 @@ from voxnb.store.opening import (
     switch_on_wal,
     upgraded_copy,
 )
+from voxnb.store.place import Place, empty_log, gone_error
 from voxnb.store.trouble import BUSY_TIMEOUT_S, mapped, mapped_sql
 
 T = TypeVar("T")
@@ -67,6 +70,8 @@ class Database:
         StoreFullError: no room for the file.
     """
 
+    _all: ClassVar[weakref.WeakSet[Database]] = weakref.WeakSet()
+
     def __init__(self, path: str | Path, *, read_only: bool = False) -> None:
         self.memory = str(path) == MEMORY
         # Absolute, for connections that are opened after a change of the working directory.
@@ -74,11 +79,17 @@ class Database:
         self.read_only = read_only
         self._immutable = False
         self._upgraded: str | None = None
+        self._place = Place(self.path)
+        self._went = ""
         self.closed = False
         self._start()
+        for other in list(Database._all):
+            if other.path == self.path and other.unusable():
+                other.close()
         with mapped(self.path), forks.using():
             self._open()
         forks.watch(self)
+        Database._all.add(self)
 
     def _start(self) -> None:
         self._orphan = False
@@ -125,6 +136,8 @@ class Database:
                     # Not ours to change, and this code asks for tables that are not there: read a copy that has them.
                     self._upgraded = upgraded_copy(connection)
                     self._cleaning = weakref.finalize(self, discard, self._upgraded, os.getpid())
+            if self._upgraded is None:
+                self._place.remember()
         finally:
             connection.close()
 
@@ -157,11 +170,12 @@ class Database:
 
         Raises:
             StoreError: the target exists, or cannot be written; half a copy is removed.
+            StoreGoneError: the file is not in its place any more, and nothing has it open.
         """
         if target.exists():
             raise StoreError(f"{str(target)!r} exists; choose a new path for the backup", path=str(target))
         # What fails here is mostly the target: its errors name it, not the store.
-        with self.reader() as c, mapped(str(target)):
+        with self._last_sight() as c, mapped(str(target)):
             create_private(target)
             try:
                 with contextlib.closing(sqlite3.connect(target)) as copy:
@@ -195,8 +209,35 @@ class Database:
     def _check_open(self) -> None:
         if self._orphan:
             raise StoreError("a store in memory does not survive a fork; open a file instead", path=self.path)
+        if self._went:
+            self._check_there()
         if self.closed:
             raise StoreError(f"the store {self.path!r} was closed; open it again", path=self.path)
+
+    # -- its place: see the module of that name ------------------------------------------------
+
+    def unusable(self) -> str:
+        """Why nothing can be read or written, in words: how the file went, or "closed"; "" while it can."""
+        return (self._went or "closed") if self.closed else self._place.gone()
+
+    def _check_there(self) -> None:
+        if how := self._went if self.closed else self._place.gone():
+            raise gone_error(self.path, how, held=not self.closed and bool(self._held()))
+
+    def _held(self) -> list[sqlite3.Connection]:
+        """The connections that have the file open."""
+        readers = [reader.connection for reader in list(self._readers)]
+        return readers if self._writer_connection is None else [self._writer_connection, *readers]
+
+    @contextlib.contextmanager
+    def _last_sight(self) -> Iterator[sqlite3.Connection]:
+        """A reader; where the file is gone, a connection from before."""
+        if self.closed or not (self._place.gone() and (held := self._held())):
+            with self.reader() as connection:
+                yield connection
+        else:
+            with forks.using(), mapped_sql(self.path, held[0]):
+                yield held[0]
 
     # -- reading ------------------------------------------------------------------------------
 
@@ -217,6 +258,7 @@ class Database:
             with self._lock, mapped_sql(self.path, self._shared):
                 yield self._shared
             return
+        self._check_there()
         reader = getattr(self._local, "reader", None)
         if reader is None:
             with mapped(self.path):
@@ -290,6 +332,7 @@ class Database:
         if self._shared is not None:
             with self._lock, mapped_sql(self.path, self._shared):
                 return job(self._shared)
+        self._check_there()
         if self._writer_connection is None:
             self._writer_connection = self._connect(KnowingConnection)
         with mapped_sql(self.path, self._writer_connection):
@@ -326,17 +369,20 @@ class Database:
         with self._lock:
             if self.closed:
                 return
-            if self._orphan:
-                self.closed = True
-                return
+            self._went = self._place.gone()
             self.closed = True
+            if self._orphan:
+                return
             writer = self._writer
             self._jobs.put(None)
         if writer is not None and writer is not threading.current_thread():
             writer.join()
         with self._lock:
-            readers = [reader.connection for reader in self._readers]
-            for connection in (*readers, self._writer_connection, self._shared):
+            for reader in self._readers:
+                reader.connection.close()
+            if self._went and self._writer_connection is not None:
+                empty_log(self._writer_connection)
+            for connection in (self._writer_connection, self._shared):
                 if connection is not None:
                     connection.close()
         if self._upgraded is not None:

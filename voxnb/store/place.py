@@ -1,0 +1,75 @@
+"""Whether the path of an open store still names the file that was opened, and what is done where it does not.
+
+Somebody deletes the file beside a running notebook, or moves a backup into its place: SQLite goes on with the file that
+it has open, and what it writes is in none that anybody finds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+from voxnb.errors import StoreGoneError
+
+LOG_WAIT_MS: Final = 1_000
+"""How long the last writing of a log waits for readers of a file that is gone."""
+
+
+class Place:
+    """The path of a store and which file it named when that was opened.
+
+    Args:
+        path: of the store.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+        self._file: tuple[int, int] | None = None
+
+    def remember(self) -> None:
+        """Now the file is open."""
+        self._file = which_file(self._path)
+
+    def gone(self) -> str:
+        """How the file went, in words; "" while the path names it, or where nothing tells. Costs one look-up."""
+        if self._file is None:
+            return ""
+        try:
+            now = which_file(self._path)
+        except (FileNotFoundError, NotADirectoryError):
+            return "removed"
+        except OSError:  # reading and writing will tell what is wrong
+            return ""
+        return "replaced by another file" if now not in (self._file, None) else ""
+
+
+def which_file(path: Path) -> tuple[int, int] | None:
+    """Which file a path names; None where nothing tells: an open file cannot go (Windows), or files have no numbers."""
+    found = path.stat()
+    return (found.st_dev, found.st_ino) if found.st_ino and os.name != "nt" else None
+
+
+def gone_error(path: str, how: str, *, held: bool) -> StoreGoneError:
+    """The error for a file that is no longer in its place.
+
+    Args:
+        path: the store's.
+        how: it went.
+        held: whether a connection still has it open.
+    """
+    kept = "nowhere but in what store.backup(…) copies now" if held else "in no file"
+    return StoreGoneError(
+        f"{path!r} was {how} while it was open, and nothing more is written to it; what it held is where it was moved to "
+        f"or, if it was deleted, {kept}; make a new client, or open the store again, to go on with {path!r} as it is now",
+        path=path,
+    )
+
+
+def empty_log(connection: sqlite3.Connection) -> None:
+    """Write the log of a file that is gone into that file: left in its place, it would be read with another one."""
+    with contextlib.suppress(sqlite3.Error):  # a reader elsewhere keeps it; SQLite then does as it does without us
+        connection.execute(f"PRAGMA busy_timeout={LOG_WAIT_MS}")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
