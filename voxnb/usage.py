@@ -10,6 +10,9 @@ from typing import Any, Final
 _PROMPT: Final = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
 _COMPLETION: Final = ("completion_tokens_details", "output_tokens_details", "output_token_details")
 
+MOST_TOKENS: Final = 2**53
+"""More is no count: no request has so many, and sums of it fit no column of a table."""
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Usage:
@@ -123,7 +126,7 @@ def _count(data: Any, *names: str) -> int | None:
     # Some servers report usage as floats or texts; what is not a whole number says nothing.
     for name in names:
         value = data.get(name) if isinstance(data, Mapping) else None
-        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS:
             return value
     return None
 

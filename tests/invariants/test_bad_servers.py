@@ -496,6 +496,34 @@ def test_an_empty_answer_is_an_answer():
     assert chats(server)[1].messages[1] == {"role": "assistant", "content": ""}
 
 
+@pytest.mark.parametrize("tokens", [2**63, 2**64, 10**400])
+@pytest.mark.parametrize("api", ["chat", "responses"])
+def test_a_usage_that_is_no_count_loses_no_reply(api, tokens):
+    usage = {"prompt_tokens": tokens, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": tokens}}
+    message = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Well."}]}
+    whole = {
+        "id": "r",
+        "status": "completed",
+        "output": [message],
+        "usage": {"input_tokens": tokens, "output_tokens": 1},
+    }
+    ends = {
+        "chat": {**chunk("Well.", "stop"), "usage": usage},
+        "responses": {"type": "response.completed", "response": whole},
+    }
+    kind = {"chat": voxnb.ChatCompletionsAPIClient, "responses": voxnb.ResponsesAPIClient}[api]
+    with (
+        testing.server(lambda _: Chunks([ends[api]])) as server,
+        kind(model="gpt-4o", base_url=server.base_url, store=":memory:", store_context=True) as chat,
+    ):
+        assert chat.ask("Hi").result(WAIT_S).text == "Well."
+        assert chat.store.turns().state.tolist() == ["complete"]
+        assert chat.store.calls().prompt_tokens.isna().all()
+        assert chat.store.calls().completion_tokens.tolist() == [1]
+        assert chat.statistics().df.completion_tokens.tolist() == [1]
+        assert chat.store.verify()
+
+
 def test_what_providers_add_is_kept_and_not_sent_back():
     answer = {"content": "Four.", "reasoning_content": "Two and two.", "annotations": [{"type": "x"}]}
     with talking(in_turn(answer, {"refusal": "I will not."}, "Well.")) as (server, chat):

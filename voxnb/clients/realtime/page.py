@@ -22,6 +22,7 @@ from voxnb.store.journal import Ask, Begun
 from voxnb.store.owner import RENEW_S, this_process
 from voxnb.store.planner import Planner
 from voxnb.store.rows import CallRecord
+from voxnb.usage import Usage
 
 API: Final = "realtime"
 HELD_BY: Final = "session"
@@ -172,9 +173,7 @@ class Page:
 
     def _record(self, entry: Answer | None, *, state: str, error: str | None) -> CallRecord:
         begun, facts = self._begun, None if entry is None else entry.facts
-        usage = {} if entry is None else entry.response.usage
-        details = usage.get("input_token_details")
-        cached = details.get("cached_tokens") if isinstance(details, Mapping) else None
+        usage = Usage.from_dict(None if entry is None else entry.response.usage)
         planned = begun is not None and begun.call_id is not None
         return CallRecord(
             uid=new_id("c"),
@@ -184,9 +183,9 @@ class Page:
             request_id=None if entry is None else entry.response.id,
             estimated_prompt_tokens=begun.layout.total_tokens if begun is not None and planned else None,
             usage={
-                "prompt_tokens": usage.get("input_tokens"),
-                "completion_tokens": usage.get("output_tokens"),
-                "cached_tokens": cached,
+                "prompt_tokens": usage.prompt_tokens,
+                "completion_tokens": usage.completion_tokens,
+                "cached_tokens": usage.cached_tokens,
             },
             cost_usd=None if facts is None else facts.cost_usd,
             retries=0,
