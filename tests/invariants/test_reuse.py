@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import voxnb
 from tests.invariants.scripted import WAIT_S, chats, client, everything, scripted, small, spoken
 from voxnb import OpenAI, testing
-from voxnb.errors import APIError, ConversationExistsError
+from voxnb.errors import APIError, ContextOverflowError, ConversationExistsError
 from voxnb.testing import Drop, Status
 
 REFUSED = Status(500, headers={"x-should-retry": "false"})
@@ -199,6 +199,60 @@ def test_a_turn_that_failed_is_passed_over(path):
             assert [r.text for r in run(chat, "One", "Two", "Three")] == ["Answer 1.", "Answer 3.", "Answer 4."]
             assert everything(chat.store) == before
         assert len(server.requests) == 4
+
+
+def test_after_a_request_that_always_fails_the_rest_is_still_answered_from_the_store(path):
+    """A cell that shows how an error is caught must not make every run ask all that follows."""
+
+    def cells(chat):
+        for text in ("One", "fail", "fail again", "Two", "Three"):
+            try:
+                yield chat.ask(text).result(WAIT_S).reused
+            except (APIError, ContextOverflowError):
+                yield None
+
+    def answer(request):
+        return REFUSED if "fail" in str(request.messages[-1]["content"]) else f"Answer {request.number}."
+
+    with testing.server(scripted(answer)) as server:
+        with notebook(server, path) as chat:
+            assert list(cells(chat)) == [False, None, None, False, False]
+            before = spoken(chat.store, "iris")
+        for _ in range(3):
+            asked = len(server.requests)
+            with notebook(server, path) as chat:
+                assert list(cells(chat)) == [True, None, None, True, True]
+                assert spoken(chat.store, "iris") == before
+                assert chat.store.verify()
+            assert len(server.requests) - asked == 2, "what failed is tried again, and nothing else"
+        with notebook(server, path, policy=voxnb.ContextPolicy(window_tokens=600)) as chat:
+            assert run(chat, "One")[0].reused
+            with pytest.raises(ContextOverflowError):
+                chat.ask("too much " * 1000).result(WAIT_S)
+            assert [r.reused for r in run(chat, "Two", "Three", "Four")] == [True, True, False]
+            assert [t[0][1] for t in spoken(chat.store, "iris")] == [*(t[0][1] for t in before), "Four"]
+
+
+def test_what_is_asked_after_a_failure_in_a_repeated_run_follows_it_and_a_retry_asks_it_again(path):
+    broken = [False]
+
+    def answer(request):
+        return REFUSED if broken[0] else f"Answer {request.number}."
+
+    with testing.server(scripted(answer)) as server:
+        with notebook(server, path) as chat:
+            run(chat, "One", "Two", "Three")
+        broken[0] = True
+        with notebook(server, path) as chat:
+            run(chat, "One")
+            for ask in (lambda: chat.ask("Zwei"), chat.conversation.retry):
+                with pytest.raises(APIError):
+                    ask().result(WAIT_S)
+            broken[0] = False
+            assert chat.conversation.retry().result(WAIT_S).text == f"Answer {len(server.requests)}."
+            assert [r.reused for r in run(chat, "Three")] == [False], "another turn is before it now"
+            assert [t[0][1] for t in spoken(chat.store, "iris")] == ["One", "Zwei", "Three"]
+            assert chat.store.verify()
 
 
 def test_half_an_answer_is_asked_for_again(path):

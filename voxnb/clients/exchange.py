@@ -52,7 +52,7 @@ from voxnb.store.journal import Ask, Begun, Reused
 from voxnb.store.owner import RENEW_S, this_process
 from voxnb.store.planner import Measure, Planner
 from voxnb.store.request import plan_call
-from voxnb.store.rows import Counted
+from voxnb.store.rows import ConversationRow, Counted
 from voxnb.usage import Usage
 from voxnb.wire.unicode import whole_unicode
 
@@ -107,6 +107,7 @@ class Exchange:
         self.warnings: list[str] = []
         self.planner: Planner | None = None
         self._stored = False
+        self._repeated: tuple[tuple[int, int], ConversationRow] | None = None
 
     async def run(self) -> None:
         """Wait for the conversation's turn, begin, stream, store; then let the listeners run."""
@@ -195,9 +196,12 @@ class Exchange:
         return await self.client.current_planner(self.parameters, self.tools, conversation=self.conversation.id)
 
     async def _begin(self, ask: Ask) -> Begun | Reused:
+        cursor, path = self.client.reuse_cursor, self.client.reuse_path
         begun = await self.client.begin(ask, own=self.is_own)
         if isinstance(begun, Begun):
             self.begun = begun
+            if self.is_own and cursor is not None and (path := begun.left or path) is not None:
+                self._repeated = (cursor, path)
             self.turn.id, self.turn.number = begun.turn.uid, begun.turn.seq
         return begun
 
@@ -229,6 +233,7 @@ class Exchange:
             held_by=self.held_by,
             whole=self.dialect.is_whole(self.parameters),
             reuse_after=client.reuse_cursor if own and self.again is None else None,
+            reuse_path=client.reuse_path if own and self.again is None else None,
             again=self.again,
         )
 
@@ -441,6 +446,9 @@ class Exchange:
         begun = self.begun
         assert begun is not None
         outcome, learned = self._outcome(state, error, events=events)
+        if state == "failed" and self._repeated is not None:
+            # It is in no context: what the stored conversation said after it is what would be said now.
+            self.client.reuse_cursor, self.client.reuse_path = self._repeated
         now = time.time()
         call_id, owner = begun.call_id, this_process()
 

@@ -100,6 +100,7 @@ class TextClient(Client):
         """The store and the conversation, if there is a memory."""
         self._store: ContextStore | None = None
         self.reuse_cursor = (0, 0) if p.store_context and p.if_exists == "reuse" else None
+        self.reuse_path: ConversationRow | None = None
         self._retries_replayed: dict[int, int] = {}
         self.must_be_new = p.if_exists == "fail"
         if not p.store_context:
@@ -107,10 +108,8 @@ class TextClient(Client):
                 if getattr(p, name) is not None:
                     raise ParameterError(f"{name} needs store_context=True (voxnb.chat() has it on)", name=name)
             return
-        if isinstance(p.store, ContextStore):
-            self._store = p.store
-        else:
-            self._store = ContextStore.shared(":memory:" if p.privacy and p.store is None else p.store)
+        file = ":memory:" if p.privacy and p.store is None else p.store
+        self._store = file if isinstance(file, ContextStore) else ContextStore.shared(file)
         with self._store.database.reader() as c:
             row = ledger.find(c, p.conversation) if p.conversation else None
         if row is not None and self.must_be_new:
@@ -254,7 +253,7 @@ class TextClient(Client):
         begun = await asyncio.wrap_future(database.perform(job))
         if own:
             self.conversation.id = begun.conversation.uid
-            self.must_be_new, self.instructions_said = False, True
+            self.must_be_new, self.instructions_said, self.reuse_path = False, True, None
             if isinstance(begun, Begun):
                 self.reuse_cursor = None
         return begun

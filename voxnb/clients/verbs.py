@@ -75,7 +75,7 @@ class SpeakingClient(TextClient):
         row = conversation.row()
         with conversation.store.database.snapshot() as c:
             replayed = self.reuse_cursor if conversation.client is self else None
-            if replayed is not None and replayed[0] > 0 and replayed[1] == 0:
+            if replayed is not None and replayed[0] > 0 and replayed[1] == 0 and self.reuse_path is None:
                 known = explain.retried(c, row, replayed[0])
                 if known is not None and known.times > self._retries_replayed.get(replayed[0], 0):
                     # The cell runs again: the stored turn is what its retry gave.

@@ -52,6 +52,7 @@ class Ask:
         held_by: key of the body by which the server has the history; then the store only records.
         whole: it may hold no message: what the server keeps says what is asked.
         reuse_after: (seq, position) up to which this client was answered from the store; None: never.
+        reuse_path: the path that is repeated, where requests that failed led off it.
         again: row of the turn that is asked again: the last one, which the new one takes the place of.
     """
 
@@ -73,6 +74,7 @@ class Ask:
     held_by: str | None = None
     whole: bool = False
     reuse_after: tuple[int, int] | None = None
+    reuse_path: ConversationRow | None = None
     instructions_said: bool = False
     again: int | None = None
 
@@ -88,6 +90,7 @@ class Begun:
         layout: the request.
         recognised: how many messages were already stored.
         created: whether the conversation was made for it.
+        left: the path that was repeated until here; should this turn fail, no context has it, and the path goes on.
     """
 
     conversation: ConversationRow
@@ -96,6 +99,7 @@ class Begun:
     layout: Layout
     recognised: int = 0
     created: bool = False
+    left: ConversationRow | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +139,17 @@ def begin(c: sqlite3.Connection, ask: Ask, *, now: float) -> Begun | Reused:
     close_expired(c, row, now=now)
     leading, rest = split_instructions(ask.messages) if ask.again is None else ([], list(ask.messages))
     held: list[Message] = []
+    left = ask.reuse_path
+    if left is not None and (ask.reuse_after is None or paths.has_answer_after(c, row.branch, ask.reuse_after[0])):
+        left, ask = None, replace(ask, reuse_after=None)  # others went on here
     if ask.reuse_after is not None:
-        reused = find_reply(c, row, ask, leading=leading, rest=rest)
+        reused = find_reply(c, left or row, ask, leading=leading, rest=rest)
         if reused is not None:
+            ledger.take_up(c, left or row)
             return reused
-        row, held = branch_off(c, row, ask.reuse_after, now=now)
+        if left is None:
+            left = row if ask.reuse_after[1] == 0 and ask.reuse_after[0] < row.last_seq else None
+            row, held = branch_off(c, row, ask.reuse_after, now=now)
     instructions = leading or list(ask.instructions)
     if instructions:
         row = ledger.set_instructions(c, row, [ask.measure(m) for m in instructions])
@@ -158,7 +168,7 @@ def begin(c: sqlite3.Connection, ask: Ask, *, now: float) -> Begun | Reused:
     if call_id is None:
         turn = turn._replace(state="queued")
         c.execute("UPDATE turn SET state = 'queued' WHERE id = ?", (turn.id,))
-    return Begun(row, turn, call_id, layout, recognised, created)
+    return Begun(row, turn, call_id, layout, recognised, created, left)
 
 
 def open_conversation(c: sqlite3.Connection, ask: Ask, *, now: float) -> tuple[ConversationRow, bool]:

@@ -160,6 +160,15 @@ def move(c: sqlite3.Connection, row: ConversationRow, *, seq: int, now: float) -
     return by_id(c, row.id)
 
 
+def take_up(c: sqlite3.Connection, row: ConversationRow) -> None:
+    """Point the conversation at the path of an earlier row of it; nothing is written where it is on that."""
+    c.execute(
+        "UPDATE conversation SET branch = ?, last_seq = ?, head = ?, folded_to = ?, fold_after_seq = 0, "
+        "fold_owner = NULL, fold_lease_until = NULL WHERE id = ? AND branch != ?",
+        (row.branch, row.last_seq, row.head, row.folded_to, row.id, row.branch),
+    )
+
+
 def set_instructions(c: sqlite3.Connection, row: ConversationRow, messages: Sequence[Counted]) -> ConversationRow:
     """Make these the instructions from now on; the earlier version stays in the store."""
     value = put_value(c, instructions_text(messages))

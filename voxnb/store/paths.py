@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from typing import Any, Final
 
 from voxnb.memory.plan import PastTurn
@@ -27,6 +28,12 @@ def turn_at(c: sqlite3.Connection, branch: int, seq: int) -> TurnRow | None:
         {"branch": branch, "low": seq, "high": seq},
     ).fetchone()
     return TurnRow(*row) if row else None
+
+
+def has_answer_after(c: sqlite3.Connection, branch: int, seq: int) -> bool:
+    """Whether anything but failed turns comes after a turn."""
+    later = {"branch": branch, "low": seq + 1, "high": sys.maxsize}
+    return c.execute(f"SELECT 1 {PATH} AND {STATE} != 'failed' LIMIT 1", later).fetchone() is not None
 
 
 def turns_between(
