@@ -311,8 +311,10 @@ def test_the_file_grows_with_what_is_said_and_not_faster():
         for n in range(120):
             chat.ask(f"{n} " + "said " * 120).result(WAIT_S)
             if n + 1 in (30, 60, 120):
-                ((pages,),) = chat.store.database.read("PRAGMA page_count")
-                sizes.append(pages * 4096)
+                ((size,),) = chat.store.database.read(
+                    "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
+                )
+                sizes.append(size)
     text = 60 * 1_200
     assert sizes[2] - sizes[1] < 5 * text
     assert sizes[2] - sizes[1] < 2.5 * (sizes[1] - sizes[0])
