@@ -24,6 +24,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from voxnb import errors as errors
+    from voxnb import local as local
+    from voxnb import media as media
     from voxnb import testing as testing
     from voxnb import voxengine as voxengine
     from voxnb.clients.chat import ChatCompletionsAPIClient as ChatCompletionsAPIClient
@@ -68,6 +70,8 @@ _NAMES = {
     "doctor": "voxnb.notebook.doctor",
     "errors": "voxnb",
     "gather": "voxnb.clients.turn",
+    "local": "voxnb",
+    "media": "voxnb",
     "tape": "voxnb.taping.tape",
     "testing": "voxnb",
     "voxengine": "voxnb",
@@ -95,6 +99,8 @@ __all__ = [
     "doctor",
     "errors",
     "gather",
+    "local",
+    "media",
     "tape",
     "testing",
     "voxengine",
