@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -313,6 +313,13 @@ def unpaired(messages: Iterable[Message], *, open_ids: Iterable[str] = ()) -> tu
             else:
                 orphans.append((index, call_id))
     return orphans, list(waiting)
+
+
+def goes_on(messages: Sequence[Message], *, open_ids: Container[str]) -> bool:
+    """Whether messages belong to a turn with these open calls: they begin with a result, or bring one of theirs."""
+    if messages and messages[0].role in ("tool", "function"):
+        return True
+    return any(call_id in open_ids for _, call_id in unpaired(messages)[0])
 
 
 def split_instructions(messages: Sequence[Message]) -> tuple[list[Message], list[Message]]:

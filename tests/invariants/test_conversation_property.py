@@ -7,6 +7,7 @@ import copy
 import itertools
 import re
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from tests.invariants.scripted import (
 )
 from voxnb import testing
 from voxnb.errors import APIError, ContextOverflowError, ConversationError, SummaryError
-from voxnb.testing import Drop, Status
+from voxnb.testing import Drop, Status, service
 
 RESERVE = 60
 CUT = " [the reply was cut off here]"
@@ -91,14 +92,17 @@ class World:
 
     # -- what is done ---------------------------------------------------------------------------
 
-    def send(self, talk: Talk, turn: Spoken, messages: list[dict[str, Any]], answer: Any) -> voxnb.Reply | None:
+    def send(
+        self, talk: Talk, turn: Spoken, messages: list[dict[str, Any]], answer: Any, *, earlier: Sequence[Any] = ()
+    ) -> voxnb.Reply | None:
         """One request; the turn is brought up to date with what came."""
         self.answers = [answer]
         before = [t for t in talk.turns if t is not turn]
         turn.messages += messages
+        asked = list(turn.messages)
         reply = None
         try:
-            reply = talk.chat.create_chat_completions(messages=messages).result(WAIT_S)
+            reply = talk.chat.create_chat_completions(messages=[*earlier, *messages]).result(WAIT_S)
         except ContextOverflowError as error:
             assert sum(error.parts.values()) + FENCE > self.policy.window_tokens
             turn.state = "partial" if any(m["role"] == "assistant" for m in turn.messages) else "failed"
@@ -115,7 +119,7 @@ class World:
             turn.messages.append(
                 {"role": "assistant", "content": reply.text or None, **({"tool_calls": calls} if calls else {})}
             )
-        self.check(talk, before, turn)
+        self.check(talk, before, asked)
         talk.chat.idle().result(WAIT_S)
         return reply
 
@@ -128,8 +132,21 @@ class World:
             said.append({"role": "system", "content": f"Rule {tag}: stay calm."})
         return turn, self.send(talk, turn, said, answer(tag) if callable(answer) else answer)
 
-    def loop(self, talk: Talk, rounds: list[int], *, backwards: bool, end: Any) -> None:
-        """A tool loop: in each round so many calls at once, their results in either order."""
+    def told(self, talk: Talk, shape: str, *, live: bool) -> None:
+        """A turn from elsewhere in which results do not follow their calls, stored or asked with."""
+        tag = next(self.tags)
+        said = [{"role": "user", "content": f"#{tag} as told"}, *mingled(shape)]
+        turn = Spoken(tag, [])
+        talk.turns.append(turn)
+        if live:  # a list that holds an answer is the whole conversation
+            earlier = [m for t in talk.turns if t.state != "failed" for m in t.messages]
+            self.send(talk, turn, said, text(tag), earlier=earlier)
+            return
+        turn.messages += [*said, {"role": "assistant", "content": f"Told {tag}."}]
+        talk.chat.store.append(talk.chat.conversation.id, turn.messages)
+
+    def loop(self, talk: Talk, rounds: list[int], *, backwards: bool, end: Any, between: str = "") -> None:
+        """A tool loop: in each round so many calls at once, their results in either order, and what is said between."""
 
         def calls(number: int, many: int) -> dict[str, Any]:
             made = [{"id": f"c{number}_{n}", "name": "look", "arguments": {"n": n}} for n in range(many)]
@@ -145,21 +162,26 @@ class World:
             ]
             if backwards:
                 results.reverse()
+            for n, role in enumerate(between):
+                at = min(2 * n, len(results) - 1)
+                if at or role != "s":  # leading ones are the conversation's instructions
+                    results.insert(at, SAID[role])
             reply = self.send(talk, turn, results, end if many is None else calls(number, many))
 
     # -- what is seen ---------------------------------------------------------------------------
 
-    def check(self, talk: Talk, before: list[Spoken], turn: Spoken) -> None:
+    def check(self, talk: Talk, before: list[Spoken], asked: list[dict[str, Any]]) -> None:
         """Every request that came since the last look."""
         fresh = self.server.requests[self.seen :]
         self.seen = len(self.server.requests)
         for request in fresh:
             if request.model == TELLER:
                 continue
+            assert service.objection(request, None) is None
             assert orphans(request.messages) == []
             assert sent_tokens(request) + RESERVE <= self.policy.window_tokens
             self.check_past(request, before)
-            self.check_end(request, turn)
+            self.check_end(request, asked)
         self.check_ledger(talk)
 
     def check_past(self, request: testing.Request, before: list[Spoken]) -> None:
@@ -181,12 +203,9 @@ class World:
                 assert len(at) == 1, f"turn {number} is sent {len(at)} times"
                 assert past[at[0] : at[0] + len(wanted)] == wanted, f"turn {number} is not as it was said"
 
-    def check_end(self, request: testing.Request, turn: Spoken) -> None:
-        """The current turn stands at the end, whole."""
-        said = [m for m in turn.messages if m["role"] != "assistant" or m.get("tool_calls")]
-        while len(said) > 1 and said[-1]["role"] == "assistant":
-            said.pop()
-        texts = [m["content"] for m in said]
+    def check_end(self, request: testing.Request, asked: list[dict[str, Any]]) -> None:
+        """The current turn stands at the end, whole; its results directly behind their calls."""
+        texts = [m["content"] for m in in_pairs(asked)]
         assert [m["content"] for m in request.messages[-len(texts) :]] == texts
         assert request.messages[0] == {"role": "system", "content": "Be brief."}
 
@@ -245,7 +264,50 @@ def sendable(turn: Spoken) -> list[dict[str, Any]]:
         out.append(message)
     if turn.state == "partial" and out[-1]["role"] == "assistant" and out[-1]["content"]:
         out[-1]["content"] += CUT
+    return in_pairs(out)
+
+
+def in_pairs(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same with every result directly behind the message that called; a turn's ids differ."""
+    left = [m for m in messages if m["role"] == "tool"]
+    out = []
+    for message in messages:
+        if message["role"] != "tool":
+            called = {call["id"] for call in message.get("tool_calls") or ()}
+            out += [message, *(m for m in left if m["tool_call_id"] in called)]
+    assert len(out) == len(messages)
     return out
+
+
+SAID = {
+    "u": {"role": "user", "content": "Are you there?"},
+    "s": {"role": "system", "content": "Mind the step."},
+    "a": {"role": "assistant", "content": "One moment."},
+}
+
+
+def mingled(shape: str) -> list[dict[str, Any]]:
+    """Messages by a shape: ``1`` calls one, ``2`` calls two at once, ``r`` is the oldest result left, ``R`` the newest.
+
+    What is left at the end comes then. The other letters are those of `SAID`.
+    """
+    out, waiting, made = [], [], itertools.count()
+    for letter in shape:
+        if letter in "12":
+            ids = [f"m{next(made)}" for _ in range(int(letter))]
+            waiting += ids
+            calls = [{"id": i, "type": "function", "function": {"name": "look", "arguments": "{}"}} for i in ids]
+            out.append({"role": "assistant", "content": None, "tool_calls": calls})
+        elif letter in SAID:
+            if letter == "a" or waiting or not out:  # else a new turn would begin there
+                out.append(SAID[letter])
+        elif waiting:
+            out.append(result(waiting.pop(0 if letter == "r" else -1)))
+    return [*out, *map(result, waiting)]
+
+
+def result(call: str) -> dict[str, Any]:
+    return {"role": "tool", "tool_call_id": call, "content": f"found {call}"}
 
 
 def text(tag: int) -> str:
@@ -263,7 +325,9 @@ steps = st.one_of(
     st.tuples(
         st.just("tools"), st.lists(st.integers(1, 3), min_size=1, max_size=3), st.booleans(),
         st.sampled_from(["Found.", REFUSED, HALF, {"tool_calls": [{"id": "left", "name": "look", "arguments": {}}]}]),
+        st.text("us", max_size=2),
     ),
+    st.tuples(st.just("told"), st.text("12rRusa", min_size=2, max_size=8), st.booleans()),
     st.tuples(st.just("fault"), st.sampled_from([REFUSED, HALF, TOOL_HALF, Drop(after_bytes=0)])),
     st.tuples(st.just("pin"), st.integers(0, 30)),
     st.tuples(st.just("unpin"), st.integers(0, 30)),
@@ -303,7 +367,9 @@ def play(world: World, at: int, step: tuple[Any, ...]) -> int:
     elif what == "system":
         world.ask(talk, more[0], text, system=True)
     elif what == "tools":
-        world.loop(talk, more[0], backwards=more[1], end=more[2])
+        world.loop(talk, more[0], backwards=more[1], end=more[2], between=more[3])
+    elif what == "told":
+        world.told(talk, more[0], live=more[1])
     elif what == "fault":
         world.ask(talk, 5, more[0])
     elif what == "teller":
@@ -346,7 +412,7 @@ def retry(world: World, talk: Talk, answer: Any) -> None:
     while said[-1]["role"] == "assistant":
         said.pop()
     world.answers = [answer]
-    turn = Spoken(old.tag, said)
+    turn = Spoken(old.tag, list(said))
     before = list(talk.turns)
     talk.turns.append(turn)
     try:
@@ -355,7 +421,7 @@ def retry(world: World, talk: Talk, answer: Any) -> None:
         turn.state = "partial" if any(m["role"] == "assistant" for m in said) else "failed"
     else:
         turn.messages.append({"role": "assistant", "content": reply.text})
-    world.check(talk, before, turn)
+    world.check(talk, before, said)
     talk.chat.idle().result(WAIT_S)
 
 
@@ -367,12 +433,17 @@ def retry(world: World, talk: Talk, answer: Any) -> None:
 )
 @example(
     {"window_tokens": 700, "fold_at_tokens": 300, "keep_last_turns": 2, "background": True},
-    [("tools", [2, 1, 3], True, "Found."), ("system", 4), ("pin", 0)] * 3
+    [("tools", [2, 1, 3], True, "Found.", "us"), ("system", 4), ("pin", 0)] * 3
     + [("teller", "fails"), ("ask", 60), ("ask", 60), ("long", 250), ("retry", "Again."), ("long", 300)],
 )
 @example(
     {"window_tokens": 420, "fold_at_tokens": 200, "keep_last_turns": 0, "background": False},
     [("ask", 30)] * 3 + [("system", 1), ("retry", REFUSED), ("fault", TOOL_HALF), ("ask", 60), ("ask", 60)],
+)
+@example(
+    {"window_tokens": 900, "fold_at_tokens": 340, "keep_last_turns": 2, "background": True},
+    [("told", shape, live) for shape in ("1ur", "11rr", "1ar", "1sr", "2rur", "12RurR") for live in (True, False)]
+    + [("fold", 5), ("ask", 20), ("retry", "Again.")],
 )
 def test_no_request_loses_repeats_or_tears_a_turn(policy, script):
     with tempfile.TemporaryDirectory() as folder:

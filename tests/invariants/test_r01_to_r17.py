@@ -35,6 +35,7 @@ from tests.invariants.scripted import (
     told,
 )
 from voxnb import testing
+from voxnb.store.request import request_hash
 from voxnb.testing import Status
 
 LIMIT = 700
@@ -252,6 +253,109 @@ def test_a_question_instead_of_the_results_leaves_no_orphan():
         reply = chat.ask("Never mind. #2").result(WAIT_S)
         assert (1, "2 tool call(s) without a result") in reply.plan.dropped
     assert orphans(chats(server)[-1].messages) == []
+
+
+def user(text):
+    return {"role": "user", "content": text}
+
+
+def calling(*ids):
+    calls = [{"id": i, "type": "function", "function": {"name": "look", "arguments": "{}"}} for i in ids]
+    return {"role": "assistant", "tool_calls": calls}
+
+
+def result(call):
+    return {"role": "tool", "tool_call_id": call, "content": f"found {call}"}
+
+
+DONE = {"role": "assistant", "content": "Done."}
+
+MINGLED = {
+    "a user between": [user("u"), calling("a"), user("wait"), result("a"), DONE],
+    "two calls, two results": [user("u"), calling("a"), calling("b"), result("a"), result("b"), DONE],
+    "an answer between": [user("u"), calling("a"), {"role": "assistant", "content": "One moment."}, result("a"), DONE],
+    "a rule between": [user("u"), calling("a"), {"role": "system", "content": "Be kind."}, result("a"), DONE],
+    "parallel and split": [user("u"), calling("a", "b"), result("b"), user("wait"), result("a"), DONE],
+}
+
+
+@pytest.mark.parametrize("said", MINGLED.values(), ids=MINGLED)
+@pytest.mark.parametrize("kind", [voxnb.ChatCompletionsAPIClient, voxnb.ResponsesAPIClient])
+@pytest.mark.parametrize("way", ["append", "import", "ask", "tell"])
+def test_results_are_sent_behind_their_calls_whatever_was_said_between(said, kind, way):
+    """R10: in either interface, and nothing is lost; the store keeps the order in which it was said."""
+    with testing.server("Fine.") as server:
+        store = voxnb.ContextStore(":memory:")
+        if way == "append":
+            store.append("talk", said)
+        elif way == "import":
+            store.import_conversations([{"messages": said}])
+        name = store.latest().name if way in ("append", "import") else "talk"
+        with kind(
+            model=MODEL, base_url=server.base_url, store=store, store_context=True, conversation=name, max_retries=0
+        ) as chat:
+            asks = chat.create_chat_completions if hasattr(chat, "create_chat_completions") else chat.create_responses
+            body = "messages" if hasattr(chat, "create_chat_completions") else "input"
+            if way == "ask":  # the turn that asks is the mingled one
+                asks(**{body: said[:-1]}).result(WAIT_S)
+            elif way == "tell":
+                asks(**{body: [*said, user("And now?")]}).result(WAIT_S)
+            assert chat.ask("Next?").result(WAIT_S).text == "Fine."
+        sent = server.requests[-1].messages[: len(said)]
+        assert orphans(sent) == []
+        assert [m.get("content") for m in sent if m["role"] in ("user", "system")] == [
+            m["content"] for m in said if m["role"] in ("user", "system")
+        ]
+        assert [m["tool_call_id"] for m in sent if m["role"] == "tool"] == [
+            m["tool_call_id"] for m in said if m["role"] == "tool"
+        ]
+        stored = store.messages(name)
+        assert list(stored["role"][: len(said)]) == [m["role"] for m in said]
+        assert store.verify()
+
+
+def test_results_that_come_with_other_words_before_them_still_answer_their_calls():
+    with talking(scripted(in_turn(parallel_tools, "As you like."))) as (server, chat):
+        reply = chat.ask("The weather, #1?").result(WAIT_S)
+        first, second = results(reply, "sunny", "rainy")
+        chat.create_chat_completions(messages=[user("Quick!"), second, user("Please."), first]).result(WAIT_S)
+        assert list(chat.conversation.turns()["state"]) == ["complete"]
+        sent = [m["content"] for m in chats(server)[-1].messages[-4:]]
+        assert sent == ["rainy", "sunny", "Quick!", "Please."]
+        assert chat.store.verify()
+
+
+def test_a_result_that_nothing_waits_for_is_refused_with_what_became_of_its_call():
+    with talking(scripted(in_turn(parallel_tools, "As you like."))) as (_, chat):
+        late = results(chat.ask("The weather, #1?").result(WAIT_S), "sunny", "rainy")
+        chat.ask("Never mind. #2").result(WAIT_S)
+        for message, words in (
+            (
+                late[0],
+                r"which turn 1 called: the conversation went on without it; go back with conversation\.undo\(1\)",
+            ),
+            ({**late[0], "tool_call_id": "none"}, "which no assistant message called"),
+        ):
+            with pytest.raises(voxnb.errors.MessageError, match=words):
+                chat.create_chat_completions(messages=[message]).result(WAIT_S)
+        chat.conversation.undo(1)
+        chat.create_chat_completions(messages=late).result(WAIT_S)
+        with pytest.raises(voxnb.errors.MessageError, match="which turn 1 called and has a result of"):
+            chat.create_chat_completions(messages=late[:1]).result(WAIT_S)
+
+
+def test_a_request_that_once_went_out_as_it_was_said_is_rebuilt_like_that():
+    said = MINGLED["a user between"][:-1]
+    with talking("Fine.") as (_, chat):
+        chat.create_chat_completions(messages=said).result(WAIT_S)
+        plan = json.loads(chat.store.database.read("SELECT plan FROM call")[0][0])
+        as_said = [{"content": None, **m} for m in said]
+        parameters = chat.conversation.explain(1).parameters
+        old = {**plan, "v": 1, "hash": request_hash(as_said, parameters, None)}
+        chat.store.database.write(lambda c: c.execute("UPDATE call SET plan = ?", (json.dumps(old),))).result()
+        assert chat.conversation.explain(1).exact
+        assert chat.conversation.explain(1).messages == as_said
+        assert chat.store.verify()
 
 
 def test_what_only_a_tool_said_reaches_the_summariser_once():

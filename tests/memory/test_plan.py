@@ -220,15 +220,16 @@ def items_of(layout, seq, *kinds):
 
 
 def assert_paired(messages):
-    """Every result has a call before it that no other result answered; at the end no call waits."""
+    """The results of a message's calls stand directly behind it, all of them, and nowhere else: the service's rule."""
     waiting = Counter()
     for message in messages:
         assert message.get("tool_calls") != [], "an empty list is refused"
-        for call in message.get("tool_calls", ()):
-            waiting[call["id"]] += 1
         if message["role"] == "tool":
             waiting[message["tool_call_id"]] -= 1
-            assert waiting[message["tool_call_id"]] >= 0, "a result without its call"
+            assert waiting[message["tool_call_id"]] >= 0, "a result that stands not behind its call"
+        else:
+            assert not +waiting, "a call whose result does not follow"
+            waiting = Counter(call["id"] for call in message.get("tool_calls", ()))
     assert not +waiting, "a call without its result"
 
 
@@ -251,9 +252,9 @@ def test_every_past_turn_is_sent_covered_or_dropped_with_its_reason(snap):
         elif past.state in RUNNING:
             assert (shown, reasons) == ([], ["still running elsewhere"])
         else:
-            whole = len(shown) == len(past.messages) and all(
-                len(item.message.get("tool_calls", ())) == len((m.extra or {}).get("tool_calls") or ())
-                for item, m in zip(shown, past.messages, strict=True)
+            calls = sum(len(item.message.get("tool_calls", ())) for item in shown)
+            whole = len(shown) == len(past.messages) and calls == sum(
+                len((m.extra or {}).get("tool_calls") or ()) for m in past.messages
             )
             assert bool(reasons) == (not whole), "what is left out has a reason, and a reason leaves something out"
     for drop in layout.drops:
@@ -263,17 +264,22 @@ def test_every_past_turn_is_sent_covered_or_dropped_with_its_reason(snap):
             assert item.seq > snap.folded_to
 
 
-@given(snapshots())
-def test_what_is_sent_of_a_turn_is_what_was_said_in_the_order_it_was_said(snap):
-    layout = lay_out(snap)
+@given(snapshots(), st.booleans())
+def test_what_is_sent_of_a_turn_is_what_was_said_in_the_order_it_was_said(snap, as_said):
+    """But for the results of tool calls, which stand behind them; in old requests they too stand as they were said."""
+    layout = lay_out(snap, as_said=as_said)
     for past in (*snap.pins, *snap.tail):
-        stored = iter(past.messages)
+        stored = iter(m for m in past.messages if as_said or m.role != "tool")
+        results = [m for m in past.messages if m.role == "tool"]
         last = [m for m in past.messages if m.role == "assistant"][-1:]
         for item in items_of(layout, past.seq, "pinned", "verbatim"):
             message = dict(item.message)
-            source = next(m for m in stored if same(message, m, may_be_cut=past.state == "partial" and [m] == last))
+            among = results if message["role"] == "tool" and not as_said else stored
+            source = next(m for m in among if same(message, m, may_be_cut=past.state == "partial" and [m] == last))
             assert not PROVIDER_KEYS & set(message), "a provider's own keys are not sent back"
             assert source.role == message["role"]
+            if among is results:
+                results.remove(source)
 
 
 def same(message, source, *, may_be_cut):
@@ -304,9 +310,13 @@ def test_parts_come_in_their_order_and_turns_in_theirs(snap):
 @given(snapshots())
 def test_the_current_turn_is_there_whole_and_last(snap):
     layout = lay_out(snap)
-    current = snap.current.messages if snap.current else ()
-    assert [item.message for item in layout.items if item.kind == "current"] == [m.to_dict() for m in current]
-    assert layout.messages[len(layout.messages) - len(current) :] == [m.to_dict() for m in current]
+    said_now = [m.to_dict() for m in snap.current.messages] if snap.current else []
+    sent = [item.message for item in layout.items if item.kind == "current"]
+    assert [m for m in sent if m["role"] != "tool"] == [m for m in said_now if m["role"] != "tool"]
+    assert sorted(sent, key=repr) == sorted(said_now, key=repr)
+    assert layout.messages[len(layout.messages) - len(sent) :] == sent
+    as_it_was = lay_out(snap, as_said=True)
+    assert [item.message for item in as_it_was.items if item.kind == "current"] == said_now
 
 
 @given(snapshots(), st.integers(0, 5), st.integers(0, 300), st.sampled_from([plain, heavier]))
@@ -377,7 +387,7 @@ def test_a_request_between_turns_is_instructions_pins_summary_and_tail():
     assert layout.items[3].why == "covers turns 1-2"
 
 
-def test_two_assistant_messages_with_calls_before_two_results_stay_together():
+def test_of_two_assistant_messages_with_calls_each_is_followed_by_its_own_result():
     past = turn(
         1,
         said(0, "user", "both"),
@@ -388,7 +398,7 @@ def test_two_assistant_messages_with_calls_before_two_results_stay_together():
         said(5, "assistant", "done"),
     )
     layout = lay_out(snapshot([past]))
-    assert roles(layout) == ["user", "assistant", "assistant", "tool", "tool", "assistant"]
+    assert [m["content"] for m in layout.messages] == ["both", None, "A", None, "B", "done"]
     assert layout.drops == ()
 
 

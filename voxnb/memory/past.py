@@ -1,6 +1,7 @@
 """What was said, as values, and how it is shown to a model again: turns whole and paired, a summary fenced.
 
-Rule 1: an assistant's tool calls are shown with their results or not at all, a result never without its call.
+Rule 1: an assistant's tool calls are shown with their results or not at all, a result never without its call; results
+stand directly behind the message that called, whatever was said between.
 Rule 2: what of a turn is not shown is a `Drop` with its reason.
 """
 
@@ -109,17 +110,18 @@ def without_mark(text: str, *, mark: str) -> str:
     return text
 
 
-def render(turn: PastTurn) -> tuple[list[tuple[dict[str, Any], Said]], list[Drop]]:
+def render(turn: PastTurn, *, as_said: bool = False) -> tuple[list[tuple[dict[str, Any], Said]], list[Drop]]:
     """A past turn as messages to send, and what of it cannot be sent.
 
     Unanswered tool calls are taken out of their message (a message that says nothing else goes with them), so are
-    results without a call; a partial turn's last text says that it was cut off.
+    results without a call; a partial turn's last text says that it was cut off. ``as_said`` leaves results where they
+    were said: requests once went out like that.
     """
     if turn.state not in ANSWERED:
         return [], [Drop(turn.seq, NOT_SENT.get(turn.state, "still running elsewhere"))]
     if is_plain(turn):
         return [({"role": said.role, "content": said.text}, said) for said in turn.messages], []
-    unanswered, orphans = _unpaired(turn.messages)
+    unanswered, orphans, behind = _pairs(turn.messages)
     out: list[tuple[dict[str, Any], Said]] = []
     drops: list[Drop] = []
     for n, said in enumerate(turn.messages):
@@ -145,7 +147,17 @@ def render(turn: PastTurn) -> tuple[list[tuple[dict[str, Any], Said]], list[Drop
         message, said = out[-1]
         if isinstance(message.get("content"), str) and message["content"]:
             out[-1] = ({**message, "content": message["content"] + CUT_OFF}, said)
+    if not as_said:
+        out.sort(key=lambda shown: behind.get(shown[1].position, shown[1].position))
     return out, drops
+
+
+def in_pairs(messages: Sequence[Said], *, as_said: bool = False) -> Sequence[Said]:
+    """Messages of a turn with the results of tool calls directly behind the message that called; see `render`."""
+    if as_said or all(said.role != "tool" for said in messages):
+        return messages
+    _, _, behind = _pairs(messages)
+    return sorted(messages, key=lambda said: behind.get(said.position, said.position))
 
 
 def is_plain(turn: PastTurn) -> bool:
@@ -158,27 +170,28 @@ def is_plain(turn: PastTurn) -> bool:
     return True
 
 
-def _unpaired(messages: Sequence[Said]) -> tuple[set[tuple[int, int]], set[int]]:
-    """Tool calls without a result, as (message, call), and messages that are results without a call.
+def _pairs(messages: Sequence[Said]) -> tuple[set[tuple[int, int]], set[int], dict[int, int]]:
+    """Tool calls without a result, as (message, call); messages that are results without a call; whose the others are.
 
-    A result answers the newest open call of its id: providers use an id again in the next round of a tool loop.
+    The last are positions: of a result, and of the message that called. A result answers the newest open call of its
+    id: providers use an id again in the next round of a tool loop.
     """
     waiting: dict[str, list[tuple[int, int]]] = {}
-    orphans = set()
+    orphans, behind = set(), {}
     for n, said in enumerate(messages):
         extra = said.extra or {}
         for k, call in enumerate(extra.get("tool_calls") or ()):
             waiting.setdefault(call["id"], []).append((n, k))
         if said.role == "tool":
             if calls := waiting.get(extra.get("tool_call_id", "")):
-                calls.pop()
+                behind[said.position] = messages[calls.pop()[0]].position
             else:
                 orphans.add(n)
-    return {at for calls in waiting.values() for at in calls}, orphans
+    return {at for calls in waiting.values() for at in calls}, orphans, behind
 
 
 def open_tool_calls(messages: Iterable[Said]) -> list[str]:
     """Ids of the tool calls of a turn that still wait for their result."""
     messages = list(messages)
-    unanswered, _ = _unpaired(messages)
+    unanswered, _, _ = _pairs(messages)
     return list(dict.fromkeys(((messages[n].extra or {})["tool_calls"][k]["id"] for n, k in sorted(unanswered))))

@@ -5,7 +5,7 @@ which turns should become a summary. Whoever calls loads the values and does wha
 was decided.
 
 Rule 1: a turn is whole or absent. An assistant's tool calls are sent with all their
-results or not at all.
+results directly behind them, or not at all.
 Rule 2: an earlier turn is sent verbatim, covered by the summary that is sent, or a `Drop` with its reason.
 Rule 3: the same values give the same request, byte for byte: that is what explain() rebuilds.
 Rule 4: the current turn is never folded, cut or dropped.
@@ -30,6 +30,7 @@ from voxnb.memory.past import (
     Weigh,
     fence,
     fenced,
+    in_pairs,
     is_plain,
     open_tool_calls,
     render,
@@ -160,6 +161,7 @@ def assemble(
     summary_role: str = "system",
     cut_off: Counts = (0, None),
     prefix: str = "",
+    as_said: bool = False,
 ) -> Layout:
     """Lay the next request out.
 
@@ -173,6 +175,7 @@ def assemble(
         summary_role: role of the summary's message.
         cut_off: counts of `CUT_OFF`.
         prefix: goes into the layout, see there.
+        as_said: see `render`.
 
     Returns:
         The layout; the caller looks at ``fits``.
@@ -196,7 +199,7 @@ def assemble(
     for said in snapshot.instructions:
         put("instructions", "instructions", None, said.to_dict(), (said.tokens, said.features), "instructions")
     for turn in snapshot.pins:
-        whole, dropped = render(turn)
+        whole, dropped = render(turn, as_said=as_said)
         drops.extend(dropped)
         why = "pinned turn" if turn.pinned else "said to the model in between, kept verbatim"
         for message, said in whole:
@@ -211,7 +214,7 @@ def assemble(
             for _, role, text, _, count, features in turn.messages:
                 put("verbatim", part, turn.seq, {"role": role, "content": text}, (count, features), why)
             continue
-        shown, dropped = render(turn)
+        shown, dropped = render(turn, as_said=as_said)
         drops.extend(dropped)
         for message, said in shown:
             put("verbatim", part, turn.seq, message, counts_of(message, said), why)
@@ -220,7 +223,7 @@ def assemble(
             Drop(snapshot.current.seq - 1, f"this turn and all before it: the server has them ({snapshot.held_by})")
         )
     if snapshot.current is not None:
-        for said in snapshot.current.messages:
+        for said in in_pairs(snapshot.current.messages, as_said=as_said):
             message = {k: v for k, v in said.to_dict().items() if k not in SDK_KEYS}
             put("current", "current turn", snapshot.current.seq, message, (said.tokens, said.features), "this turn")
     return Layout(tuple(items), tuple(drops), tokens, limits, tuple(counted), own_tools_tokens, prefix)

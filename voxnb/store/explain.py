@@ -66,7 +66,13 @@ def rebuild(c: sqlite3.Connection, call_id: int) -> Rebuilt:
     snapshot = past_snapshot(c, conversation, branch, seq, turn_id, plan)
     if "held_by" in plan:
         snapshot = snapshot.held(plan["held_by"], start=plan["start"])
-    layout = assemble(snapshot, limits=NO_LIMITS, weigh=lambda tokens, _: tokens, summary_role=plan["role"])
+    layout = assemble(
+        snapshot,
+        limits=NO_LIMITS,
+        weigh=lambda tokens, _: tokens,
+        summary_role=plan["role"],
+        as_said=plan["v"] == 1,
+    )
     parameters = json.loads(ledger.get_value(c, plan["parameters"]) or "{}")
     tools_text = ledger.get_value(c, plan["tools"])
     tools = None if tools_text is None else json.loads(tools_text)

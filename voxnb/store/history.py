@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from voxnb.errors import HistoryConflictError, MessageError
+from voxnb.memory.plan import open_tool_calls
 from voxnb.messages import Message
 from voxnb.store import paths
 from voxnb.store.rows import ConversationRow
@@ -113,3 +114,17 @@ def _forms(messages: Sequence[tuple[str, str]]) -> list[list[str]]:
     replies = next((n for n, (role, _) in enumerate(reversed(messages)) if role != "assistant"), 0)
     asked = [key for role, key in messages if role not in ("assistant", "tool", "function")]
     return [keys, keys[: len(keys) - replies], asked, []]
+
+
+def why_nothing_waits(c: sqlite3.Connection, row: ConversationRow, call_id: str) -> str:
+    """Why a tool result has no place: its call was never made, has a result, or was passed over; in words."""
+    for turn_id, seq in paths.calling_turns(c, row.branch, row.last_seq):
+        said = paths.whole_turn(c, turn_id).messages
+        if call_id in open_tool_calls(said):
+            return (
+                f"turn {seq} called: the conversation went on without it; go back with "
+                f"conversation.undo({row.last_seq - seq}) and send it there, or tell it in a user message"
+            )
+        if any(call["id"] == call_id for m in said for call in (m.extra or {}).get("tool_calls") or ()):
+            return f"turn {seq} called and has a result of; leave it out"
+    return "no assistant message called"

@@ -16,10 +16,10 @@ from typing import Any, Final
 
 from voxnb.errors import ConversationError, ConversationExistsError, HistoryConflictError, MessageError
 from voxnb.memory.plan import Layout, PastTurn, Snapshot, open_tool_calls
-from voxnb.messages import Message, canonical, group_turns, split_instructions, unpaired
+from voxnb.messages import Message, canonical, goes_on, group_turns, split_instructions, unpaired
 from voxnb.store import ledger, paths
 from voxnb.store.ending import close_expired
-from voxnb.store.history import new_messages
+from voxnb.store.history import new_messages, why_nothing_waits
 from voxnb.store.owner import LEASE_S
 from voxnb.store.request import plan_call
 from voxnb.store.rows import ConversationRow, Counted, TurnRow
@@ -241,7 +241,7 @@ def _after_last_answer(messages: Sequence[Message]) -> list[Message]:
 def place(
     c: sqlite3.Connection, row: ConversationRow, ask: Ask, new: Sequence[Message], *, whole: bool = False, now: float
 ) -> tuple[ConversationRow, TurnRow, PastTurn]:
-    """Put new messages into the turn they belong to: the open one for tool results, else the next.
+    """Put new messages into the turn they belong to: the open one with results of its calls, else the next.
 
     An open turn that another path shares, or that is folded, stays as it is there: this path goes on with a copy.
 
@@ -259,17 +259,19 @@ def place(
     Raises:
         MessageError: tool results and calls that do not pair.
     """
-    answers = bool(new) and new[0].role in ("tool", "function") and row.last_seq
+    answers = row.last_seq and any(m.role in ("tool", "function") for m in new)
     last = paths.turn_at(c, row.branch, row.last_seq) if answers else None
     held = paths.whole_turn(c, last.id).messages if last else ()
     waiting = open_tool_calls(held)
+    if not goes_on(new, open_ids=waiting):
+        last, held, waiting = None, (), []
     orphans, unanswered = unpaired(new, open_ids=waiting)
     if orphans and ask.held_by is not None:  # of calls that the server knows of
         last, held, waiting = None, (), []
     elif orphans:
         index, call_id = orphans[0]
         raise MessageError(
-            f"message {index} is the result of {call_id!r}, which no assistant message called"
+            f"message {index} is the result of {call_id!r}, which {why_nothing_waits(c, row, call_id)}"
             + (f"; waiting are {', '.join(map(repr, waiting))}" if waiting else ""),
             index=index,
         )

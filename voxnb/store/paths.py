@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import sys
+from collections.abc import Iterator
 from typing import Any, Final
 
 from voxnb.memory.plan import PastTurn
@@ -94,6 +95,15 @@ def history_hashes(c: sqlite3.Connection, branch: int, last_seq: int) -> list[tu
             out.append((seq, state, []))
         out[-1][2].append((role, key))
     return out
+
+
+def calling_turns(c: sqlite3.Connection, branch: int, last_seq: int) -> Iterator[tuple[int, int]]:
+    """(row, seq) of a path's turns that hold tool calls, newest first."""
+    return c.execute(
+        f"SELECT DISTINCT t.id, t.seq {PATH.replace(' WHERE ', ' JOIN message m ON m.turn = t.id WHERE ')} "
+        "AND m.role = 'assistant' AND json_extract(m.extra, '$.tool_calls') IS NOT NULL ORDER BY t.seq DESC",
+        {"branch": branch, "low": 1, "high": last_seq},
+    )
 
 
 def horizon(c: sqlite3.Connection) -> int:

@@ -12,7 +12,7 @@ from voxnb.memory import plan, summary, tokens, window
 from voxnb.memory.calibration import Calibration
 from voxnb.memory.plan import CUT_OFF, Layout, PastTurn, Said, Snapshot, Weigh
 from voxnb.memory.policy import DEFAULT_WINDOW_TOKENS, NO_LIMITS, ContextPolicy, Limits
-from voxnb.messages import Message, digest, group_turns, unpaired
+from voxnb.messages import Message, digest, goes_on, group_turns, unpaired
 from voxnb.runtime import encodings
 from voxnb.store.rows import Counted
 from voxnb.store.views import Plan, Summary
@@ -119,8 +119,8 @@ class Planner:
             MessageError: a tool result that no call waits for.
         """
         tail = [turn for turn in snapshot.tail if turn.seq <= after]
-        if messages[0].role in ("tool", "function"):
-            waiting = plan.open_tool_calls(tail[-1].messages) if tail else []
+        waiting = plan.open_tool_calls(tail[-1].messages) if tail else []
+        if goes_on(messages, open_ids=waiting):
             orphans, _ = unpaired(messages, open_ids=waiting)
             if orphans or not waiting:
                 raise MessageError("message 0 is a tool result, and no call waits for it", index=0)

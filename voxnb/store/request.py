@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 NOT_YET: Final = Layout((), (), {}, NO_LIMITS)
 """The layout of a turn that is stored and not planned yet."""
 
+PLAN_VERSION: Final = 2
+"""Of how plans become requests. 1: messages stand as they were said. 2: results stand behind their calls."""
+
 
 def plan_call(
     c: sqlite3.Connection, row: ConversationRow, turn: TurnRow, current: PastTurn, ask: Ask, *, now: float
@@ -43,7 +46,7 @@ def plan_call(
     if not layout.fits:
         return layout, None
     plan = {
-        "v": 1,
+        "v": PLAN_VERSION,
         "instructions": row.instructions,
         "summary": row.head,
         "first": row.folded_to + 1,
