@@ -142,6 +142,14 @@ class TestReplies:
         assert "one two three four".startswith(choice.message.content)
         assert choice.message.content
 
+    @pytest.mark.parametrize("text", ["没有空格的句子" * 40, "x" * 400, "no " * 10 + "x" * 400])
+    def test_a_word_longer_than_the_limit_is_cut_within(self, text):
+        with testing.server(text) as server:
+            answer = ask(server, max_tokens=20)
+        assert answer.choices[0].finish_reason == "length"
+        assert text.startswith(answer.choices[0].message.content)
+        assert answer.usage.completion_tokens == 20
+
     def test_chunks_go_out_as_they_are(self):
         chunk = {"choices": [{"index": 0, "delta": {"content": "x"}}], "strange": True}
         with testing.server([[chunk, b": comment\n\n"]]) as server:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import zip_longest
 from typing import Any, Final, TypeAlias
@@ -81,15 +82,24 @@ def _cut(message: dict[str, Any], request: Request) -> str | None:
     limit = request.json.get("max_completion_tokens") or request.json.get("max_tokens")
     if not isinstance(limit, int) or not isinstance(message["content"], str):
         return None
-    kept: list[str] = []
-    used = 0
-    for piece in pieces(message["content"]):
-        used += service.count_text(piece, request.model)
-        if used > limit:
-            message["content"] = "".join(kept)
-            return "length"
-        kept.append(piece)
-    return None
+    kept, _ = cut(message["content"], limit, request.model)
+    if kept == message["content"]:
+        return None
+    message["content"] = kept
+    return "length"
+
+
+def cut(text: str, limit_tokens: int, model: str) -> tuple[str, int]:
+    """As much of a text as a limit has room for, and its tokens: whole words, and of one too long its beginning."""
+    kept, used = "", 0
+    for piece in pieces(text):
+        tokens = service.count_text(piece, model)
+        if used + tokens > limit_tokens:
+            room = limit_tokens - used
+            fits = bisect_right(range(len(piece)), room, key=lambda n: service.count_text(piece[:n], model)) - 1
+            return kept + piece[: max(0, fits)], limit_tokens
+        kept, used = kept + piece, used + tokens
+    return kept, used
 
 
 def count(choices: Iterable[Mapping[str, Any]], request: Request, usage: Usage) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from voxnb.testing import input as asking
 from voxnb.testing import rendering, service
-from voxnb.testing.completion import Usage, pieces
+from voxnb.testing.completion import Usage, cut, pieces
 from voxnb.testing.rendering import Answer, Manner
 from voxnb.testing.replies import Chunks, Reply, Status
 from voxnb.testing.request import Request
@@ -200,13 +200,12 @@ def _cut(output: list[dict[str, Any]], request: Request) -> str | None:
     used = 0
     for item in output:
         for part in item["content"] if item["type"] == "message" and isinstance(limit, int) else ():
-            kept: list[str] = []
-            for piece in pieces(part.get("text") or ""):
-                used += service.count_text(piece, request.model)
-                if used > limit:
-                    part["text"] = "".join(kept)
-                    return "length"
-                kept.append(piece)
+            text = part.get("text") or ""
+            kept, tokens = cut(text, limit - used, request.model)
+            if kept != text:
+                part["text"] = kept
+                return "length"
+            used += tokens
     return None
 
 
