@@ -831,6 +831,10 @@ def test_gather_keeps_errors_in_place_and_tells_its_progress(client):
     assert calls == [(1, 3), (2, 3), (3, 3)]
 
 
+def test_gather_takes_one_turn_too(client):
+    assert [str(reply) for reply in gather(client().ask())] == ["Hello"]
+
+
 def test_gather_shows_a_bar_when_asked(client, capsys):
     pytest.importorskip("tqdm")
     gather([client().ask()], progress=True)

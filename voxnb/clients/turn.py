@@ -318,7 +318,7 @@ def _end_state(reply: Reply | None, error: BaseException | None) -> str:
 
 
 def gather(
-    turns: Iterable[Turn], *, progress: bool | Callable[[int, int], object] | None = None
+    turns: Iterable[Turn] | Turn, *, progress: bool | Callable[[int, int], object] | None = None
 ) -> list[Reply | VoxnbError]:
     """Wait for many turns; errors are kept in place.
 
@@ -326,7 +326,7 @@ def gather(
     ``await asyncio.gather(*turns, return_exceptions=True)`` does the same.
 
     Args:
-        turns: in the order of the result.
+        turns: in the order of the result; or one.
         progress: True shows a bar, False none; None shows one in a notebook or a terminal. A function is
             called with (done, all).
 
@@ -336,7 +336,7 @@ def gather(
     Raises:
         TypeError: something in it is not a Turn.
     """
-    turns = list(turns)
+    turns = [turns] if isinstance(turns, Turn) else list(turns)  # a turn is an iterable too: of its text
     for turn in turns:
         if not isinstance(turn, Turn):
             raise TypeError(f"gather takes turns, got {turn!r}; ask() returns one")
