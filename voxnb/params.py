@@ -321,10 +321,10 @@ def _expect(owner: Any, name: str, kind: type, *, optional: bool = False) -> Non
     value = getattr(owner, name)
     if isinstance(value, kind) or (optional and value is None):
         return
-    raise ParameterError(
-        f"{name} is {value!r} ({type(value).__name__}), expected {kind.__name__}{' or None' if optional else ''}",
-        name=name,
-    )
+    text = f"{name} is {value!r} ({type(value).__name__}), expected {kind.__name__}{' or None' if optional else ''}"
+    if name == "base_url" and hasattr(type(value), "base_url"):  # a model that is served here
+        text += "; write chat(m.name, base_url=m.base_url, api_key=m.api_key)"
+    raise ParameterError(text, name=name)
 
 
 def _expect_number(owner: Any, name: str, *, whole: bool, what: str, accept: Callable[[Any], bool]) -> None:

@@ -19,7 +19,7 @@ from tests.invariants.scripted import (
     small,
     talking,
 )
-from voxnb import ContextPolicy, errors, testing
+from voxnb import ContextPolicy, errors, local, testing
 
 ONE = {"role": "user", "content": "One"}
 
@@ -43,6 +43,27 @@ def test_a_misspelt_parameter_is_told_the_nearest():
         assert caught.value.nearest[0] == meant
     with pytest.raises(errors.ParameterError, match="both spellings"):
         voxnb.ChatCompletionsAPIClient({"summaryModel": "a"}, summary_model="b")
+
+
+@pytest.mark.parametrize("said", [[ONE], "One"])
+def test_what_is_said_in_place_of_the_dict_is_told_where_it_belongs(said):
+    with (
+        talking(["Well."]) as (_, chat),
+        pytest.raises(errors.ParameterError, match=r"create_chat_completions\(messages=") as told,
+    ):
+        chat.createChatCompletions(said)
+    assert "ask('…')" in str(told.value)
+    with (
+        voxnb.ResponsesAPIClient(model="m", base_url="http://127.0.0.1:9/v1") as client,
+        pytest.raises(errors.ParameterError, match=r"create_responses\(input="),
+    ):
+        client.create_responses(said)
+
+
+def test_a_served_model_in_place_of_its_address_is_told_what_to_write():
+    model = local.Model("some.gguf")
+    with pytest.raises(errors.ParameterError, match=r"chat\(m\.name, base_url=m\.base_url, api_key=m\.api_key\)"):
+        voxnb.chat(base_url=model, store=":memory:")
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,7 @@ class SummaryPrompt:
             raise ParameterError(
                 "summary_prompt is empty; leave it out for the documented default", name="summary_prompt"
             )
+        check_json({"summary_prompt": self.text})
         for text in prompt_warnings(self.text):
             warnings.warn(text, stacklevel=5)
 
@@ -65,6 +66,27 @@ def as_body(given: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(extra, Mapping | None):
         raise ParameterError(f"extra_body is {extra!r} ({type(extra).__name__}), expected a dict", name="extra_body")
     return {**body, **(extra or {})}
+
+
+def as_request(parameters: Any, given: Mapping[str, Any], *, call: str, says: str) -> dict[str, Any]:
+    """What a method was given, as one dict and as keywords, as a body.
+
+    Args:
+        parameters: the dict, or None.
+        given: the keywords, which win.
+        call: name of the method.
+        says: the key of the body that takes what is said.
+
+    Raises:
+        ParameterError: ``parameters`` is no dict: what to write instead; see `as_body`.
+    """
+    if not isinstance(parameters, Mapping | None):
+        raise ParameterError(
+            f"{call}() takes a dict or keywords, got {parameters!r:.60} ({type(parameters).__name__}); write "
+            f"{call}({says}=[…]), or ask('…') to say one thing",
+            name=says,
+        )
+    return as_body({**(parameters or {}), **given})
 
 
 def check_body(body: Mapping[str, Any]) -> None:
@@ -90,11 +112,11 @@ def check_json(body: Mapping[str, Any]) -> None:
     """See `check_body`.
 
     Raises:
-        ParameterError: NaN, bytes, an object of some class.
+        ParameterError: NaN, bytes, an object of some class, text that is not Unicode.
     """
     for name, value in body.items():
         try:
-            canonical(value)
+            canonical(value).encode()
         except (TypeError, ValueError, RecursionError) as error:
             raise ParameterError(
                 f"{name} cannot be written as JSON ({error}); give text, finite numbers, lists and dicts", name=name

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from voxnb.clients.body import as_body
+from voxnb.clients.body import as_body, as_request
 from voxnb.clients.dialect import CHAT
 from voxnb.clients.turn import Turn
 from voxnb.clients.verbs import SpeakingClient
@@ -53,7 +53,7 @@ class ChatCompletionsAPIClient(SpeakingClient):
             ParameterError: no model; a function that cannot be a tool, a type that has no schema.
             ClientClosedError: after close().
         """
-        body = as_body({**(parameters or {}), **request})
+        body = as_request(parameters, request, call=self.DIALECT.call, says=self.DIALECT.says)
         messages = parse_messages(body.pop("messages", None))
         return self._ask(messages, body)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from voxnb.clients.body import as_body
+from voxnb.clients.body import as_body, as_request
 from voxnb.clients.responses_dialect import RESPONSES
 from voxnb.clients.turn import Turn
 from voxnb.clients.verbs import SpeakingClient
@@ -65,7 +65,7 @@ class ResponsesAPIClient(SpeakingClient):
                 type that has no schema.
             ClientClosedError: after close().
         """
-        body = as_body({**(parameters or {}), **request})
+        body = as_request(parameters, request, call=self.DIALECT.call, says=self.DIALECT.says)
         messages = parse_messages(from_input(body.pop("input", None)))
         return self._ask([*_instructions(body), *messages], self._completed(body))
 

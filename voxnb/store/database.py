@@ -22,10 +22,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, ClassVar, Final, TypeVar
 
-from voxnb.errors import (
-    StoreError,
-    StoreReadOnlyError,
-)
+from voxnb.errors import StoreError, StoreReadOnlyError
 from voxnb.store import forks
 from voxnb.store.lately import KnowingConnection
 from voxnb.store.opening import (
@@ -39,7 +36,7 @@ from voxnb.store.opening import (
     switch_on_wal,
     upgraded_copy,
 )
-from voxnb.store.place import Place, empty_log, gone_error
+from voxnb.store.place import Place, check_name, empty_log, gone_error
 from voxnb.store.trouble import BUSY_TIMEOUT_S, mapped, mapped_sql
 
 T = TypeVar("T")
@@ -79,6 +76,7 @@ class Database:
         self.read_only = read_only
         self._immutable = False
         self._upgraded: str | None = None
+        check_name(self.path)
         self._place = Place(self.path)
         self._went = ""
         self.closed = False
@@ -172,6 +170,7 @@ class Database:
             StoreError: the target exists, or cannot be written; half a copy is removed.
             StoreGoneError: the file is not in its place any more, and nothing has it open.
         """
+        check_name(str(target))
         if target.exists():
             raise StoreError(f"{str(target)!r} exists; choose a new path for the backup", path=str(target))
         # What fails here is mostly the target: its errors name it, not the store.

@@ -12,7 +12,7 @@ import sqlite3
 from pathlib import Path
 from typing import Final
 
-from voxnb.errors import StoreGoneError
+from voxnb.errors import StoreError, StoreGoneError
 
 LOG_WAIT_MS: Final = 1_000
 """How long the last writing of a log waits for readers of a file that is gone."""
@@ -50,6 +50,16 @@ def which_file(path: Path) -> tuple[int, int] | None:
     """Which file a path names; None where nothing tells: an open file cannot go (Windows), or files have no numbers."""
     found = path.stat()
     return (found.st_dev, found.st_ino) if found.st_ino and os.name != "nt" else None
+
+
+def check_name(path: str) -> None:
+    """Raise a StoreError for a path that names no file anywhere."""
+    try:
+        Path(path).stat()
+    except ValueError as error:  # NUL, or a lone surrogate
+        raise StoreError(f"{path!r} can be no file's path ({error}); choose another", path=path) from error
+    except OSError:  # what is not there can be made
+        return
 
 
 def gone_error(path: str, how: str, *, held: bool) -> StoreGoneError:

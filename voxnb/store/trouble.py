@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from voxnb.errors import (
+    ParameterError,
     StoreBusyError,
     StoreError,
     StoreFormatError,
@@ -45,6 +46,10 @@ def mapped_sql(path: str, connection: sqlite3.Connection | None = None) -> Itera
         raise
     except sqlite3.Error as error:
         raise store_error(error, path) from error
+    except UnicodeEncodeError as error:
+        raise ParameterError(
+            f"{error.object[:80]!r} is not Unicode at character {error.start} (a lone surrogate); repair it first"
+        ) from error
     except NOT_AS_WRITTEN as error:
         with mapped_sql(path):
             wrong = next(wrong_values(connection), None) if connection is not None else None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from voxnb.errors import StoreError, StoreFullError
+from voxnb.store.place import check_name
 
 
 def write_whole(target: Path, write: Callable[[IO[bytes]], None], *, overwrite: bool) -> None:
@@ -19,6 +20,7 @@ def write_whole(target: Path, write: Callable[[IO[bytes]], None], *, overwrite: 
         StoreError: the file is there, or cannot be written.
         StoreFullError: the disk is full.
     """
+    check_name(str(target))
     try:
         _check_free(target, overwrite=overwrite)
         handle, name = tempfile.mkstemp(prefix=".voxnb-export-", dir=target.parent)
