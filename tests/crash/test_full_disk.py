@@ -81,8 +81,9 @@ def test_closing_stores_what_found_no_room_before(tmp_path):
 
     with small_disk(path.parent, size_kb=1500), testing.server(scripted(answer)) as server:
         with client(path, server.base_url, policy=ROOMY) as chat:
-            with pytest.raises(StoreFullError):
+            with pytest.raises(StoreFullError) as raised:
                 chat.ask(question(1)).result(WAIT_S)
+            assert raised.value.reply.text.startswith("Noted, and more")
             assert chat.unwritten, "the answer found no room"
             ballast.unlink()
         with voxnb.ContextStore(path) as store:

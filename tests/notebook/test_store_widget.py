@@ -148,3 +148,16 @@ def test_a_closed_store_is_said_and_breaks_nothing():
     page.until(lambda p: p.sections["head"]["closed"])
     assert "closed" in widget._bundle()["text/plain"]
     widget.close()
+
+
+def test_a_store_whose_file_was_removed_is_said_and_breaks_nothing(tmp_path):
+    with voxnb.ContextStore(tmp_path / "store.db") as store:
+        store.append("iris", said("petals"))
+        widget = store.widget()
+        page = Page(widget)
+        page.until(lambda p: "list" in p.sections)
+        (tmp_path / "store.db").unlink()
+        assert "was removed" in page.ask("list.search", text="x")["error"]
+        page.until(lambda p: "was removed" in p.sections["head"]["closed"])
+        assert "removed" in widget._bundle()["text/plain"]
+        widget.close()

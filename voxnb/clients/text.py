@@ -200,7 +200,7 @@ class TextClient(Client):
         """
         if self._store is None:
             raise ConversationError(NO_MEMORY)
-        if self.conversation_ref and not (self._is_there or self.must_be_new or self._store.database.closed):
+        if self.conversation_ref and not (self._is_there or self.must_be_new or self._store.database.unusable()):
             with self._store.database.reader() as c:
                 if (row := ledger.find(c, self.conversation_ref)) is not None:  # begun since, maybe by another client
                     self._conversation.id, self._is_there = row.uid, True

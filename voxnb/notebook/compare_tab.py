@@ -37,7 +37,7 @@ class CompareTab(Tab):
 
     def compose(self, *, full: bool) -> Mapping[str, Any] | None:
         """Both sides, where something changed."""
-        if self._store.database.closed:
+        if self._store.database.unusable():
             return None
         shown = {side: self._side(side) for side in SIDES}
         left, right = (shown[side].get("text") for side in SIDES)

@@ -67,12 +67,12 @@ class StoreWidget(TabbedPanel):
         return self.store.stamp()
 
     def _facts(self) -> Mapping[str, Any]:
-        closed = self.store.database.closed
+        state = self.store.database.unusable()
         return {
             "name": "Conversations",
             "facts": self.store.path,
             "own": None,
-            "closed": "The store was closed; open it again to read on." if closed else "",
+            "closed": f"The store was {state}; open it again to read on." if state else "",
         }
 
 
@@ -133,7 +133,7 @@ class ListTab(Tab):
 
     def compose(self, *, full: bool) -> Mapping[str, Any] | None:
         """The conversations, where something changed."""
-        if self._store.database.closed:
+        if self._store.database.unusable():
             return None
         now = {"rows": listed(self._store, ""), "count": len(self._store), "read_only": self._store.read_only}
         if not full and now == self._known:
@@ -186,7 +186,7 @@ class ReadTab(Tab):
     def compose(self, *, full: bool) -> Mapping[str, Any] | None:
         """The page that is open, where it changed."""
         now: dict[str, Any] = {"id": None}
-        if self._store.database.closed:
+        if self._store.database.unusable():
             return None
         talk = self._talk
         if talk is not None:
