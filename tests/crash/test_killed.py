@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import sys
 from pathlib import Path
 
 import pytest
 
+import voxnb
 from tests.crash.child import client, question
 from tests.crash.scene import ended, said, start, store_holds, until
-from tests.invariants.scripted import WAIT_S, scripted
+from tests.invariants.scripted import WAIT_S, chats, scripted, sent_tokens
 from voxnb import testing
 
 
@@ -28,3 +31,25 @@ def test_the_turn_of_a_killed_process_that_its_parent_has_not_looked_for_is_not_
             chat.ask(question(2)).result(WAIT_S)
             assert {state for _, state, _, _ in said(chat.store)} == {"failed", "complete"}
             store_holds(chat.store)
+
+
+@pytest.mark.slow
+def test_the_text_that_a_killed_process_left_is_counted_before_the_next_request_is_laid_out(tmp_path):
+    """Not taken for a quarter of its bytes: base64 has three times as many tokens."""
+    path = tmp_path / "store.db"
+    text = " ".join(base64.b64encode(hashlib.sha256(b"%d" % n).digest()).decode() for n in range(60))
+    half = testing.Hang(after_events=50, reply=text)
+    with testing.server(scripted(chat=half)) as server, ended(start("stream", path, server.base_url, 1)) as (process,):
+        process.stdout.read(1)
+        with voxnb.ContextStore(path, read_only=True) as store:
+            until(lambda: store.database.read("SELECT 1 FROM draft"))
+    with testing.server(scripted()) as other, client(path, other.base_url) as chat:
+        chat.ask(question(2)).result(WAIT_S)
+        chat.idle().result(WAIT_S)
+        calls = chat.conversation.calls()
+        assert list(calls["token_error"].dropna()) == [0] * (len(calls) - 1)
+        assert all(sent_tokens(request) <= chat.policy.window_tokens for request in chats(other))
+        messages = chat.store.messages()
+        assert set(messages["encoding"]) == {"o200k_base"}
+        assert messages["tokens"][1] > len(messages["content"][1]) / 3
+        store_holds(chat.store)

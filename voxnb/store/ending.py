@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from voxnb.memory.plan import PastTurn, Snapshot
 from voxnb.messages import Message
 from voxnb.store import ledger
 from voxnb.store.ids import new_id
+from voxnb.store.lately import KnowingConnection
 from voxnb.store.owner import LEASE_S, is_gone
-from voxnb.store.rows import CallRecord, ConversationRow, Counted, dump
+from voxnb.store.rows import CallRecord, ConversationRow, Counted, dump, dump_features, load_extra
+
+ESTIMATED: Final = "estimated"
+"""The encoding of a text that nobody has counted yet."""
 
 DIED: Final = "the process that asked ended before a reply came; retry() asks again"
 
@@ -217,9 +222,10 @@ def close_turn(c: sqlite3.Connection, row: ConversationRow, turn_id: int, *, now
     draft = c.execute("SELECT message FROM draft WHERE turn = ?", (turn_id,)).fetchone()
     if draft:
         message = Message.from_dict(json.loads(draft[0]))
-        tokens = max(1, len(message.text.encode()) // 4)  # sealed for real when it is next measured
-        encoding, features = "estimated", None
-        said = Counted(message, tokens, features, encoding, message.content_hash)
+        tokens = max(
+            1, len(message.text.encode()) // 4
+        )  # until `load_counted`: who closes it may not know how to count
+        said = Counted(message, tokens, None, ESTIMATED, message.content_hash)
         (position,) = c.execute("SELECT count(*) FROM message WHERE turn = ?", (turn_id,)).fetchone()
         ledger.insert_messages(c, row, turn_id, messages=[said], first_position=position, now=now)
         c.execute("DELETE FROM draft WHERE turn = ?", (turn_id,))
@@ -230,6 +236,38 @@ def close_turn(c: sqlite3.Connection, row: ConversationRow, turn_id: int, *, now
         "UPDATE turn SET state = ?, error = ?, owner = NULL, lease_until = NULL WHERE id = ?", (state, DIED, turn_id)
     )
     c.execute("UPDATE call SET status = ?, error = ? WHERE turn = ? AND status = 'running'", (state, DIED, turn_id))
+
+
+def load_counted(
+    c: sqlite3.Connection,
+    row: ConversationRow,
+    *,
+    measure: Callable[[Message], Counted],
+    current: PastTurn | None = None,
+) -> Snapshot:
+    """What the planner needs (see `ledger.load_snapshot`), with every text counted that was only estimated so far."""
+    snapshot = ledger.load_snapshot(c, row, current=current)
+    cut = [turn.id for turn in (*snapshot.pins, *snapshot.tail) if turn.state == "partial"]
+    counted = [turn_id for turn_id in cut if _count_estimated(c, turn_id, measure)]
+    return ledger.load_snapshot(c, row, current=current) if counted else snapshot
+
+
+def _count_estimated(c: sqlite3.Connection, turn_id: int, measure: Callable[[Message], Counted]) -> bool:
+    """Count the texts of a turn that were only estimated; whether there were any."""
+    rows = c.execute(
+        "SELECT id, role, text, extra FROM message WHERE turn = ? AND encoding = ?", (turn_id, ESTIMATED)
+    ).fetchall()
+    for row_id, role, text, extra in rows:
+        said = measure(Message.from_dict({"role": role, "content": text, **(load_extra(extra) or {})}))
+        c.execute(
+            "UPDATE message SET tokens = ?, features = ?, encoding = ? WHERE id = ?",
+            (said.tokens, dump_features(said.features), said.encoding, row_id),
+        )
+    if rows:
+        ledger.seal_turn(c, turn_id)
+        if isinstance(c, KnowingConnection):
+            c.forget()
+    return bool(rows)
 
 
 def is_running(c: sqlite3.Connection, *, turn_id: int, owner: str) -> bool:

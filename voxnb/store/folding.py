@@ -28,6 +28,7 @@ from voxnb.messages import canonical
 from voxnb.store import ending, ledger
 from voxnb.store.ids import new_id
 from voxnb.store.owner import FOLD_LEASE_S, is_gone
+from voxnb.store.planner import measure_for
 from voxnb.store.rows import STATE, CallRecord, ConversationRow, Counted, dump, dump_features
 
 FREE_FAILURES: Final = 3
@@ -91,7 +92,7 @@ def take(
         held = (row.fold_lease_until or 0) > now and not is_gone(row.fold_owner)
         if held or row.last_seq < row.fold_after_seq:
             return None
-    snapshot = ledger.load_snapshot(c, row)
+    snapshot = ending.load_counted(c, row, measure=measure_for(row.model))
     fold = choose(snapshot)
     if fold is None:
         return None

@@ -1,7 +1,7 @@
 """A connection that knows the turns it read lately: the next request is made of mostly the same ones.
 
 An ended turn is told by its ids, its state and its content hash. What else is in its rows changes for nobody but other
-connections, and when one of those has written, all is forgotten.
+connections, and when one of those has written, all is forgotten; so it is when estimated texts were counted.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class KnowingConnection(sqlite3.Connection):
         """The turns of these rows (the first columns of `voxnb.store.rows.TURN_AND_MESSAGES`), up to one not known."""
         (version,) = self.execute("PRAGMA data_version").fetchone()
         if version != self._version:
-            self._forget()
+            self.forget()
             self._version = version
         for head in heads:
             turn = self._turns.get(head)
@@ -40,12 +40,13 @@ class KnowingConnection(sqlite3.Connection):
     def learn(self, turns: Iterable[PastTurn]) -> None:
         """Know these turns from now on, those that have ended."""
         if self._chars > MOST_CHARS:
-            self._forget()
+            self.forget()
         for turn in turns:
             if turn.state in ANSWERED and turn.hash:
                 self._turns[turn.id, turn.uid, turn.seq, turn.state, turn.hash] = turn
                 self._chars += sum(len(said.text) for said in turn.messages)
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Know nothing any more."""
         self._turns.clear()
         self._chars = 0

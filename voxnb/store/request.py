@@ -14,6 +14,7 @@ from voxnb.memory.plan import Layout, PastTurn
 from voxnb.memory.policy import NO_LIMITS
 from voxnb.messages import canonical, digest
 from voxnb.store import ledger, paths
+from voxnb.store.ending import load_counted
 from voxnb.store.ids import new_id
 from voxnb.store.owner import LEASE_S
 from voxnb.store.rows import ConversationRow, TurnRow, dump
@@ -38,7 +39,7 @@ def plan_call(
     """
     if ask.lay_out is None:
         return NOT_YET, None
-    snapshot, start = ledger.load_snapshot(c, row, current=current), 0
+    snapshot, start = load_counted(c, row, measure=ask.measure, current=current), 0
     if ask.held_by is not None:
         start = first_new(c, turn.id, current)
         snapshot = snapshot.held(ask.held_by, start=start)

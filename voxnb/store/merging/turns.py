@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from voxnb.messages import Message
 from voxnb.store import ledger
-from voxnb.store.ending import DIED
+from voxnb.store.ending import DIED, ESTIMATED
 from voxnb.store.ids import derived_number, written
 from voxnb.store.merging.both import Both, Here, rows
 from voxnb.store.owner import is_gone
@@ -227,7 +227,7 @@ class Turns:
         text, extra = split_message(message)
         self.both.insert(
             "message", turn=here, position=position, role=message.role, text=text, extra=None if extra is None else dump(extra),
-            tokens=max(1, len(message.text.encode()) // 4), encoding="estimated", hash=message.content_hash,
+            tokens=max(1, len(message.text.encode()) // 4), encoding=ESTIMATED, hash=message.content_hash,
             created_at=self.both.now,
         )  # fmt: skip
         self.both.found.count("messages", new=True)
