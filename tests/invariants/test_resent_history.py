@@ -10,7 +10,19 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import voxnb
-from tests.invariants.scripted import MODEL, TELLER, WAIT_S, chats, client, everything, scripted, small, spoken, talking
+from tests.invariants.scripted import (
+    MODEL,
+    TELLER,
+    WAIT_S,
+    chats,
+    client,
+    everything,
+    in_turn,
+    scripted,
+    small,
+    spoken,
+    talking,
+)
 from voxnb import testing
 from voxnb.errors import APIError, HistoryConflictError, MessageError
 from voxnb.testing import Drop, Status
@@ -283,6 +295,32 @@ def test_instructions_are_versions():
             assert chats(server)[-1].messages == planned
             assert planned[0]["content"] == "Fourth."
         assert said() == ["Fourth."]
+
+
+def test_instructions_of_a_request_that_never_went_out_are_not_the_conversation_s():
+    """One that is too long, in the middle of a conversation or at its beginning, is as if it had not been said."""
+    with talking(scripted("Well."), instructions="First.") as (server, chat):
+        too_long = [{"role": "system", "content": "s " * 3_000}, {"role": "user", "content": "Hi"}]
+        for _ in range(2):
+            with pytest.raises(voxnb.errors.ContextOverflowError):
+                chat.create_chat_completions(messages=too_long).result(WAIT_S)
+            assert chat.conversation.plan("Hi").messages[0] == {"role": "system", "content": "First."}
+            chat.ask("Hi").result(WAIT_S)
+            assert chats(server)[-1].messages[0] == {"role": "system", "content": "First."}
+        with client(server, store=chat.store, conversation=chat.conversation.id) as again:
+            again.ask("Hi").result(WAIT_S)
+        assert chats(server)[-1].messages[0] == {"role": "system", "content": "First."}
+        assert [r.messages[0]["content"] for r in chats(server)] == ["First."] * 3
+        assert chat.store.verify()
+
+
+def test_instructions_of_a_request_that_went_out_and_failed_are_the_conversation_s():
+    with talking(scripted(in_turn(testing.Status(400), "Well."))) as (server, chat):
+        said = [{"role": "system", "content": "First."}, {"role": "user", "content": "Hi"}]
+        with pytest.raises(voxnb.errors.BadRequestError):
+            chat.create_chat_completions(messages=said).result(WAIT_S)
+        chat.ask("Hi").result(WAIT_S)
+    assert chats(server)[-1].messages[0] == {"role": "system", "content": "First."}
 
 
 def test_without_a_memory_messages_go_as_they_are():

@@ -104,6 +104,7 @@ class Exchange:
         self.tools_run: ToolLoop | None = None
         self.parsed: Any = None
         self.begun: Begun | None = None
+        self._before: tuple[int | None, bool] = (None, True)  # the instructions' version, and whether ours were said
         self.warnings: list[str] = []
         self.planner: Planner | None = None
         self._stored = False
@@ -197,9 +198,11 @@ class Exchange:
 
     async def _begin(self, ask: Ask) -> Begun | Reused:
         cursor, path = self.client.reuse_cursor, self.client.reuse_path
+        said_before = self.client.instructions_said
         begun = await self.client.begin(ask, own=self.is_own)
         if isinstance(begun, Begun):
             self.begun = begun
+            self._before = begun.instructions_before, said_before
             if self.is_own and cursor is not None and (path := begun.left or path) is not None:
                 self._repeated = (cursor, path)
             self.turn.id, self.turn.number = begun.turn.uid, begun.turn.seq
@@ -452,15 +455,22 @@ class Exchange:
         now = time.time()
         call_id, owner = begun.call_id, this_process()
 
-        def work(c: Any) -> bool:
-            here = ending.finish(c, begun.conversation, begun.turn.id, call_id, ending=outcome, now=now, owner=owner)
+        before, said_before = self._before
+
+        def work(c: Any) -> tuple[bool, bool]:
+            row, turn_id = begun.conversation, begun.turn.id
+            here = ending.finish(c, row, turn_id, call_id, ending=outcome, now=now, owner=owner)
+            back = call_id is None and ledger.take_back_instructions(c, row, turn_id, before=before)
             if learned is not None:
                 learned(c)
-            return here
+            return here, back
 
         try:
-            if not await self.client.write(work, durable=True):
+            here, back = await self.client.write(work, durable=True)
+            if not here:
                 self.warnings.append(CLOSED_ELSEWHERE)
+            if back and self.is_own:  # nobody has heard the client's own instructions either
+                self.client.instructions_said = said_before
         except StoreError as failure:  # no room, say: the reply is here, and the next turn tries again
             self.client.unwritten.append((begun.turn.id, work))
             if outcome.message is not None:

@@ -91,6 +91,7 @@ class Begun:
         recognised: how many messages were already stored.
         created: whether the conversation was made for it.
         left: the path that was repeated until here; should this turn fail, no context has it, and the path goes on.
+        instructions_before: version of the instructions that it found.
     """
 
     conversation: ConversationRow
@@ -100,6 +101,7 @@ class Begun:
     recognised: int = 0
     created: bool = False
     left: ConversationRow | None = None
+    instructions_before: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,7 @@ def begin(c: sqlite3.Connection, ask: Ask, *, now: float) -> Begun | Reused:
         if left is None:
             left = row if ask.reuse_after[1] == 0 and ask.reuse_after[0] < row.last_seq else None
             row, held = branch_off(c, row, ask.reuse_after, now=now)
-    instructions = leading or list(ask.instructions)
+    instructions, before = leading or list(ask.instructions), row.instructions
     if instructions:
         row = ledger.set_instructions(c, row, [ask.measure(m) for m in instructions])
     if ask.again is not None:
@@ -168,7 +170,7 @@ def begin(c: sqlite3.Connection, ask: Ask, *, now: float) -> Begun | Reused:
     if call_id is None:
         turn = turn._replace(state="queued")
         c.execute("UPDATE turn SET state = 'queued' WHERE id = ?", (turn.id,))
-    return Begun(row, turn, call_id, layout, recognised, created, left)
+    return Begun(row, turn, call_id, layout, recognised, created, left, before)
 
 
 def open_conversation(c: sqlite3.Connection, ask: Ask, *, now: float) -> tuple[ConversationRow, bool]:

@@ -178,6 +178,20 @@ def set_instructions(c: sqlite3.Connection, row: ConversationRow, messages: Sequ
     return row._replace(instructions=value)
 
 
+def take_back_instructions(c: sqlite3.Connection, row: ConversationRow, turn_id: int, *, before: int | None) -> bool:
+    """Go back to earlier instructions where those of a turn never went out: no request of it was planned.
+
+    Returns:
+        Whether they were taken back. They stay where others were said since.
+    """
+    cursor = c.execute(
+        "UPDATE conversation SET instructions = ? WHERE id = ? AND instructions IS ? AND instructions IS NOT ? "
+        "AND NOT EXISTS (SELECT 1 FROM call WHERE turn = ?)",
+        (before, row.id, row.instructions, before, turn_id),
+    )
+    return cursor.rowcount > 0
+
+
 def instructions_text(messages: Sequence[Counted]) -> str:
     """A version of the instructions as it is stored."""
     return canonical([[m.message.to_dict(), m.tokens, list(m.features or ())] for m in messages])
