@@ -109,7 +109,7 @@ def test_a_stream_is_dropped_where_the_script_says():
         seen = []
         with pytest.raises(Exception, match=r"Connection|closed|peer"):
             seen.extend(event.type for event in events)
-    assert server.requests[0].outcome == "dropped"
+    assert server.requests[0].wait() == "dropped"
 
 
 REASONING = {"type": "reasoning", "id": "rs_1", "summary": []}
