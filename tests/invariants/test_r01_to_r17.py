@@ -255,6 +255,17 @@ def test_a_question_instead_of_the_results_leaves_no_orphan():
     assert orphans(chats(server)[-1].messages) == []
 
 
+def test_calls_that_are_taken_out_of_a_message_are_not_counted():
+    """The estimate is the service's count before and after, also where the words beside the calls stay."""
+    made = [{"id": name, "name": "look", "arguments": {"at": "the sky " * 8}} for name in "abc"]
+    asked = {"content": "Let me look.", "tool_calls": made}
+    with talking(scripted(in_turn(asked, "As you like.")), policy=small(window_tokens=9_000)) as (_, chat):
+        chat.ask("The weather?").result(WAIT_S)
+        for words in ("Never mind.", "Tell me of rain.", "And of snow."):
+            chat.ask(words).result(WAIT_S)
+        assert list(chat.conversation.calls()["token_error"]) == [0, 0, 0, 0]
+
+
 def user(text):
     return {"role": "user", "content": text}
 

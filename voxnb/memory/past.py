@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from voxnb.memory.tally import Features
+
 CUT_OFF: Final = " [the reply was cut off here]"
 """Added to the text of a reply that stopped half way, so that the model does not take it for its own ending."""
 
@@ -136,6 +138,7 @@ def render(turn: PastTurn, *, as_said: bool = False) -> tuple[list[tuple[dict[st
         kept = [call for k, call in enumerate(calls) if (n, k) not in unanswered]
         if len(kept) < len(calls):
             drops.append(Drop(turn.seq, f"{len(calls) - len(kept)} tool call(s) without a result"))
+            said = _without_calls(said, calls, kept)  # noqa: PLW2901 - the same message, lighter
         if kept:
             message["tool_calls"] = kept
         elif not any(message.get(key) for key in ("content", "refusal", "audio", "function_call")):
@@ -150,6 +153,15 @@ def render(turn: PastTurn, *, as_said: bool = False) -> tuple[list[tuple[dict[st
     if not as_said:
         out.sort(key=lambda shown: behind.get(shown[1].position, shown[1].position))
     return out, drops
+
+
+def _without_calls(said: Said, calls: Sequence[Any], kept: Sequence[Any]) -> Said:
+    """A message's counts without some of its calls: theirs are counted apart, and shared out by length."""
+    if said.features is None:
+        return said
+    features = Features(*said.features)
+    less = features.media - features.media * len(str(kept)) // len(str(calls)) if kept else features.media
+    return said._replace(tokens=said.tokens - less, features=tuple(features._replace(media=features.media - less)))
 
 
 def in_pairs(messages: Sequence[Said], *, as_said: bool = False) -> Sequence[Said]:
