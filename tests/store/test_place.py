@@ -6,6 +6,7 @@ import gc
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -144,3 +145,62 @@ def test_what_the_store_does_with_its_file_is_no_replacement(tmp_path, server):
         chat.store.turns()
     assert not isinstance(raised.value, StoreGoneError)
     assert voxnb.ContextStore(":memory:").append("x", ONE).turns().user_text.tolist() == ["Hi"]
+
+
+ENDS = """
+import os, sys, voxnb
+from voxnb import testing
+path, kept, way = sys.argv[1:]
+with testing.server("fine") as server:
+    chat = voxnb.chat("gpt-4o", base_url=server.base_url, store=path, conversation="nb")
+    for n in range(3):
+        chat.ask(f"turn {n}").result()
+    if way == "replaced":
+        chat.store.backup(kept)
+    chat.ask("turn 3").result()
+    if way == "moved and noticed":
+        os.rename(path, kept)
+        try:
+            chat.ask("lost").result()
+        except voxnb.errors.StoreGoneError:
+            print("noticed")
+    chat.close()
+    if way == "moved":
+        os.rename(path, kept)
+    if way == "replaced":
+        os.rename(kept, path)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["moved", "moved and noticed", "replaced"])
+def test_a_process_that_ends_leaves_no_log_beside_a_file_that_is_not_its_own(tmp_path, way):
+    path, kept = tmp_path / "store.db", tmp_path / "kept.db"
+    done = subprocess.run(
+        [sys.executable, "-c", ENDS, str(path), str(kept), way],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert bool(done.stdout) == (way == "moved and noticed")
+    if way == "replaced":
+        assert said(path) == ["turn 0", "turn 1", "turn 2"]
+    else:
+        assert said(kept) == ["turn 0", "turn 1", "turn 2", "turn 3"]
+    with voxnb.ContextStore(path) as store:
+        assert store.verify()
+        assert len(store) == (way == "replaced")
+
+
+def test_what_a_file_held_is_in_it_as_soon_as_it_is_missed(tmp_path, server):
+    path = tmp_path / "store.db"
+    with chat_in(path, server) as chat:
+        chat.ask("first").result(WAIT_S)
+        path.rename(tmp_path / "kept.db")
+        with pytest.raises(StoreGoneError):
+            chat.store.turns()
+        chat.store.database._jobs.put((done := threading.Event()).set)
+        assert done.wait(WAIT_S)
+        assert said(tmp_path / "kept.db") == ["first"]

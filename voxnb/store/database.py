@@ -11,6 +11,7 @@ is an error, and whoever opens the path anew closes what was open before.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import queue
@@ -67,7 +68,7 @@ class Database:
         StoreFullError: no room for the file.
     """
 
-    _all: ClassVar[weakref.WeakSet[Database]] = weakref.WeakSet()
+    instances: ClassVar[weakref.WeakSet[Database]] = weakref.WeakSet()
 
     def __init__(self, path: str | Path, *, read_only: bool = False) -> None:
         self.memory = str(path) == MEMORY
@@ -81,13 +82,13 @@ class Database:
         self._went = ""
         self.closed = False
         self._start()
-        for other in list(Database._all):
+        for other in list(Database.instances):
             if other.path == self.path and other.unusable():
                 other.close()
         with mapped(self.path), forks.using():
             self._open()
         forks.watch(self)
-        Database._all.add(self)
+        Database.instances.add(self)
 
     def _start(self) -> None:
         self._orphan = False
@@ -221,6 +222,8 @@ class Database:
 
     def _check_there(self) -> None:
         if how := self._went if self.closed else self._place.gone():
+            if (connection := self._writer_connection) is not None and not self.closed:
+                self._jobs.put(lambda: empty_log(connection))
             raise gone_error(self.path, how, held=not self.closed and bool(self._held()))
 
     def _held(self) -> list[sqlite3.Connection]:
@@ -386,6 +389,16 @@ class Database:
                     connection.close()
         if self._upgraded is not None:
             self._cleaning()
+
+
+def _close_what_is_gone() -> None:
+    """Before the process ends: a log that is left behind would be read with whatever file is there next."""
+    for database in list(Database.instances):
+        if not database.closed and database.unusable():
+            database.close()
+
+
+atexit.register(_close_what_is_gone)
 
 
 class _Reader:
