@@ -11,7 +11,6 @@ is an error, and whoever opens the path anew closes what was open before.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import os
 import queue
@@ -21,7 +20,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from voxnb.errors import StoreError, StoreReadOnlyError
 from voxnb.store import forks
@@ -37,7 +36,7 @@ from voxnb.store.opening import (
     switch_on_wal,
     upgraded_copy,
 )
-from voxnb.store.place import Place, check_name, empty_log, gone_error
+from voxnb.store.place import Place, check_name, close_gone, empty_log, gone_error, watch
 from voxnb.store.trouble import BUSY_TIMEOUT_S, mapped, mapped_sql
 
 T = TypeVar("T")
@@ -68,8 +67,6 @@ class Database:
         StoreFullError: no room for the file.
     """
 
-    instances: ClassVar[weakref.WeakSet[Database]] = weakref.WeakSet()
-
     def __init__(self, path: str | Path, *, read_only: bool = False) -> None:
         self.memory = str(path) == MEMORY
         # Absolute, for connections that are opened after a change of the working directory.
@@ -82,13 +79,11 @@ class Database:
         self._went = ""
         self.closed = False
         self._start()
-        for other in list(Database.instances):
-            if other.path == self.path and other.unusable():
-                other.close()
+        close_gone(self.path)
         with mapped(self.path), forks.using():
             self._open()
         forks.watch(self)
-        Database.instances.add(self)
+        watch(self)
 
     def _start(self) -> None:
         self._orphan = False
@@ -389,16 +384,6 @@ class Database:
                     connection.close()
         if self._upgraded is not None:
             self._cleaning()
-
-
-def _close_what_is_gone() -> None:
-    """Before the process ends: a log that is left behind would be read with whatever file is there next."""
-    for database in list(Database.instances):
-        if not database.closed and database.unusable():
-            database.close()
-
-
-atexit.register(_close_what_is_gone)
 
 
 class _Reader:

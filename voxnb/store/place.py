@@ -6,16 +6,49 @@ it has open, and what it writes is in none that anybody finds.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import sqlite3
+import weakref
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from voxnb.errors import StoreError, StoreGoneError
 
 LOG_WAIT_MS: Final = 1_000
 """How long the last writing of a log waits for readers of a file that is gone."""
+
+
+class Placed(Protocol):
+    """An open store."""
+
+    path: str
+    closed: bool
+
+    def unusable(self) -> str:
+        """Why nothing can be read or written; "" while it can."""
+
+    def close(self) -> None:
+        """Write the log back where the file is gone, and close all connections."""
+
+
+_stores: Final[weakref.WeakSet[Placed]] = weakref.WeakSet()
+
+
+def watch(store: Placed) -> None:
+    """Close the store before the process ends, should its file be gone then."""
+    _stores.add(store)
+
+
+def close_gone(path: str | None = None) -> None:
+    """Close the stores (of a path) whose file is gone: a log that they leave would be read with the next file there."""
+    for store in list(_stores):
+        if path in (None, store.path) and not store.closed and store.unusable():
+            store.close()
+
+
+atexit.register(close_gone)
 
 
 class Place:
