@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 
 import voxnb
 from tests.crash.world import (
+    CONVERSATION,
     MODEL,
     WAIT_S,
     answer,
@@ -166,6 +168,18 @@ def test_a_first_opening_survives_a_kill(nursery, server, tmp_path):
             store.append("t", [{"role": "user", "content": "Hi"}])
 
 
+def planned(talk: voxnb.Conversation) -> str:
+    return str(talk.plan("And?").messages)
+
+
+def forked(talk: voxnb.Conversation) -> str:
+    return str(talk.fork().turns().reply_text.tolist())
+
+
+def written(talk: voxnb.Conversation) -> str:
+    return Path(talk.export(Path(talk.store.path).with_suffix(".md"))).read_text(encoding="utf-8")
+
+
 def test_a_stream_that_is_killed_keeps_what_had_come(nursery, tmp_path):
     words = [f"word{n} " for n in range(2_000)]
     slow = scripted(lambda r: testing.Paced(words, chunk_delay_s=0.02) if "#1" in r.text else answer(r))
@@ -174,6 +188,12 @@ def test_a_stream_that_is_killed_keeps_what_had_come(nursery, tmp_path):
         child = nursery.run(server, path, [question(1)], policy=BIG, kill_after_s=end_s)
         assert child.killed
         assert [turn[1] for turn in turns_of(path)] == ["running"]
+        for look in (planned, forked, written):
+            with voxnb.ContextStore(path) as store:
+                copy = store.backup(tmp_path / f"{look.__name__}.db")
+            with voxnb.ContextStore(copy) as store:
+                assert words[0] + words[1] in look(store[CONVERSATION]), "whoever looks, the turn has ended as it was"
+                assert store.turns().state.unique().tolist() == ["partial"]
         go_on(server, path, BIG, first=2, last=2)
         sent = server.requests[-1].messages
     (first, second) = turns_of(path)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from voxnb.errors import ConversationError, UnknownConversationError
 from voxnb.messages import parse_messages, split_instructions
-from voxnb.store import erase, explain, folding, history, ledger, naming, pins, receipt, redact
+from voxnb.store import ending, erase, explain, folding, history, ledger, naming, pins, receipt, redact
 from voxnb.store.conversation_tables import ConversationTables
 from voxnb.store.ids import new_id
 from voxnb.store.report import counted
@@ -102,6 +102,7 @@ class Conversation(ConversationTables):
         """
         new = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
         leading, rest = split_instructions(parse_messages(new or []))
+        ending.close_left(self.store.database, self.id, now=time.time())
         with self.store.database.snapshot() as c:
             planner = self._planner()
             row = ledger.find(c, self.id)
@@ -260,6 +261,7 @@ class Conversation(ConversationTables):
             ledger.adopt(c, fork, row, seq=seq)
             return fork_name
 
+        ending.close_left(self.store.database, self.id, now=now)
         chosen = self.store.database.write(work, durable=True).result()
         return Conversation(self.store, uid=uid, name=chosen, client=None)
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 from voxnb.memory.plan import PastTurn, Snapshot
 from voxnb.messages import Message
 from voxnb.store import ledger
+from voxnb.store.database import Database
 from voxnb.store.ids import new_id
 from voxnb.store.lately import KnowingConnection
 from voxnb.store.owner import LEASE_S, is_gone
@@ -203,18 +204,45 @@ def add_events(
 
 def close_expired(c: sqlite3.Connection, row: ConversationRow, *, now: float) -> list[int]:
     """Close the running turns of this path whose owner is gone; the seqs that were closed."""
+    left = _left(c, row, now=now)
+    for turn_id, _ in left:
+        close_turn(c, row, turn_id, now=now)
+    return [seq for _, seq in left]
+
+
+def _left(c: sqlite3.Connection, row: ConversationRow, *, now: float) -> list[tuple[int, int]]:
+    """(row, seq) of the running turns of this path whose owner is gone."""
     rows = c.execute(
         "SELECT t.id, t.seq, t.owner, t.lease_until FROM lineage l JOIN turn t ON t.branch = l.source "
         "AND t.state IN ('queued', 'running') AND t.seq BETWEEN l.first_seq AND l.last_seq WHERE l.branch = ?",
         (row.branch,),
-    ).fetchall()
-    closed = []
-    for turn_id, seq, owner, lease_until in rows:
-        if (lease_until or 0) > now and not is_gone(owner):
-            continue
-        close_turn(c, row, turn_id, now=now)
-        closed.append(seq)
-    return closed
+    )
+    return [(key, seq) for key, seq, owner, until in rows if (until or 0) <= now or is_gone(owner)]
+
+
+def close_left(database: Database, conversation: str | None = None, *, now: float) -> None:
+    """End what processes that are gone left running, before it is looked at, shared or written out.
+
+    Args:
+        database: the store; one that is read-only stays as it is.
+        conversation: id of the one whose path is looked at, or None for all.
+        now: Unix time, seconds.
+    """
+    if database.read_only:
+        return
+    with database.reader() as c:
+        if conversation is None:
+            found = c.execute(
+                "SELECT DISTINCT b.conversation FROM turn t INDEXED BY turn_open JOIN branch b ON b.id = t.branch "
+                "WHERE t.state IN ('queued', 'running')"
+            ).fetchall()
+            rows = [ledger.by_id(c, key) for (key,) in found]
+        else:
+            row = ledger.find(c, conversation)
+            rows = [] if row is None else [row]
+        left = [row for row in rows if _left(c, row, now=now)]
+    if left:
+        database.write(lambda c: [close_expired(c, ledger.by_id(c, row.id), now=now) for row in left]).result()
 
 
 def close_turn(c: sqlite3.Connection, row: ConversationRow, turn_id: int, *, now: float) -> None:

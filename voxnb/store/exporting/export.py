@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +13,7 @@ from voxnb.errors import ParameterError
 from voxnb.params import did_you_mean, nearest
 from voxnb.store import ledger
 from voxnb.store.database import Database
+from voxnb.store.ending import close_left
 from voxnb.store.exporting.contents import holdings
 from voxnb.store.exporting.finetuning import FineTuning
 from voxnb.store.exporting.jsonl import JsonLines
@@ -60,6 +62,7 @@ def export(
     target = Path(path).expanduser()
     name = _format(target, format)
     remarks = Remarks()
+    close_left(db, now=time.time())
     done: list[Sink] = []
 
     def write(file: IO[bytes]) -> None:
