@@ -392,6 +392,14 @@ def test_a_deployment_without_a_version_says_what_is_missing():
     assert "/openai/v1" in str(caught.value)
 
 
+@pytest.mark.parametrize("base_url", [None, "https://api.openai.com/v1"])
+def test_a_version_of_azures_without_its_resource_sends_no_key_to_openai(base_url):
+    with pytest.raises(errors.ParameterError, match="api_version='2024-10-21' is Azure's") as caught:
+        resolve(api_key=KEY, base_url=base_url, api_version="2024-10-21")
+    assert "base_url='https://" in str(caught.value)
+    assert KEY not in str(caught.value)
+
+
 def test_endpoint_is_the_one_of_the_address_module():
     from voxnb.clients.address import Endpoint as Same
 

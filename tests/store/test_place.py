@@ -65,7 +65,14 @@ def test_a_client_whose_file_was_removed_says_so_and_what_it_held_can_still_be_s
     with chat_in(path, server) as chat:
         chat.ask("first").result(WAIT_S)
         remove(path)
-        for act in (lambda: chat.ask("second").result(WAIT_S), chat.store.turns, lambda: chat.store.append("x", ONE)):
+        other = tmp_path / "other.db"
+        voxnb.ContextStore(other).close()
+        for act in (
+            lambda: chat.ask("second").result(WAIT_S),
+            chat.store.turns,
+            lambda: chat.store.append("x", ONE),
+            lambda: chat.store.merge(other),
+        ):
             with pytest.raises(StoreGoneError, match=r"was removed while it was open.*store\.backup\(…\).*new client"):
                 act()
         assert "removed" in repr(chat.store)

@@ -236,6 +236,12 @@ def _azure(address: Address, parameters: ChatParameters, environ: Mapping[str, s
     With a version: ``/openai/deployments/<model>``. Without: ``/openai/v1``, which needs none.
     """
     asked = parameters.api_version or address.api_version
+    if asked and address.is_openai:
+        raise ParameterError(
+            f"api_version={asked!r} is Azure's and {address.url()!r} is OpenAI, which must not get Azure's key; name the "
+            "resource with base_url='https://….openai.azure.com'",
+            name="api_version",
+        )
     path = address.path.removesuffix("/v1").rstrip("/")
     if not asked and not (address.is_azure and (path in ("", "/openai") or "/deployments/" in path)):
         return {"base_url": address.url()}

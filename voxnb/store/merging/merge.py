@@ -64,7 +64,7 @@ def _open(database: Database, path: str | Path) -> Database:
     file = Path(path).expanduser().absolute()
     if not file.exists():
         raise StoreError(f"there is no store {str(file)!r} to merge; check the path", path=str(file))
-    if not database.memory and file.samefile(database.path):
+    if not database.memory and Path(database.path).exists() and file.samefile(database.path):
         raise StoreError(f"{str(file)!r} is this store itself; name another one to merge", path=str(file))
     if not file.is_dir() and not file.stat().st_size:
         raise StoreError(f"{str(file)!r} is empty: no store to merge; check the path", path=str(file))
