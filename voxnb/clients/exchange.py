@@ -104,7 +104,7 @@ class Exchange:
         self.tools_run: ToolLoop | None = None
         self.parsed: Any = None
         self.begun: Begun | None = None
-        self._before: tuple[int | None, bool] = (None, True)  # the instructions' version, and whether ours were said
+        self._said_before = True  # whether the client's own instructions were
         self.warnings: list[str] = []
         self.planner: Planner | None = None
         self._stored = False
@@ -198,11 +198,10 @@ class Exchange:
 
     async def _begin(self, ask: Ask) -> Begun | Reused:
         cursor, path = self.client.reuse_cursor, self.client.reuse_path
-        said_before = self.client.instructions_said
+        self._said_before = self.client.instructions_said
         begun = await self.client.begin(ask, own=self.is_own)
         if isinstance(begun, Begun):
             self.begun = begun
-            self._before = begun.instructions_before, said_before
             if self.is_own and cursor is not None and (path := begun.left or path) is not None:
                 self._repeated = (cursor, path)
             self.turn.id, self.turn.number = begun.turn.uid, begun.turn.seq
@@ -295,7 +294,7 @@ class Exchange:
             row = ledger.by_id(c, begun.conversation.id)
             current = paths.whole_turn(c, begun.turn.id)
             layout, call_id = plan_call(c, row, begun.turn, current, ask, now=now)
-            return Begun(row, begun.turn, call_id, layout, begun.recognised, begun.created)
+            return replace(begun, conversation=row, call_id=call_id, layout=layout)
 
         return await self.client.write(work)
 
@@ -455,12 +454,10 @@ class Exchange:
         now = time.time()
         call_id, owner = begun.call_id, this_process()
 
-        before, said_before = self._before
-
         def work(c: Any) -> tuple[bool, bool]:
             row, turn_id = begun.conversation, begun.turn.id
             here = ending.finish(c, row, turn_id, call_id, ending=outcome, now=now, owner=owner)
-            back = call_id is None and ledger.take_back_instructions(c, row, turn_id, before=before)
+            back = call_id is None and ledger.take_back_instructions(c, row, turn_id, before=begun.instructions_before)
             if learned is not None:
                 learned(c)
             return here, back
@@ -470,7 +467,7 @@ class Exchange:
             if not here:
                 self.warnings.append(CLOSED_ELSEWHERE)
             if back and self.is_own:  # nobody has heard the client's own instructions either
-                self.client.instructions_said = said_before
+                self.client.instructions_said = self._said_before
         except StoreError as failure:  # no room, say: the reply is here, and the next turn tries again
             self.client.unwritten.append((begun.turn.id, work))
             if outcome.message is not None:
