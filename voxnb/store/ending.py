@@ -245,15 +245,16 @@ def close_left(database: Database, conversation: str | None = None, *, now: floa
         database.write(lambda c: [close_expired(c, ledger.by_id(c, row.id), now=now) for row in left]).result()
 
 
+def estimated(message: Message) -> Counted:
+    """A message counted by its bytes, until `load_counted`: who ends a turn for another may not know how to count."""
+    return Counted(message, max(1, len(message.text.encode()) // 4), None, ESTIMATED, message.content_hash)
+
+
 def close_turn(c: sqlite3.Connection, row: ConversationRow, turn_id: int, *, now: float) -> None:
     """End a turn for its owner: its draft becomes the reply."""
     draft = c.execute("SELECT message FROM draft WHERE turn = ?", (turn_id,)).fetchone()
     if draft:
-        message = Message.from_dict(json.loads(draft[0]))
-        tokens = max(
-            1, len(message.text.encode()) // 4
-        )  # until `load_counted`: who closes it may not know how to count
-        said = Counted(message, tokens, None, ESTIMATED, message.content_hash)
+        said = estimated(Message.from_dict(json.loads(draft[0])))
         (position,) = c.execute("SELECT count(*) FROM message WHERE turn = ?", (turn_id,)).fetchone()
         ledger.insert_messages(c, row, turn_id, messages=[said], first_position=position, now=now)
         c.execute("DELETE FROM draft WHERE turn = ?", (turn_id,))

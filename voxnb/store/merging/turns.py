@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from voxnb.messages import Message
 from voxnb.store import ledger
-from voxnb.store.ending import DIED, ESTIMATED
+from voxnb.store.ending import DIED, estimated
 from voxnb.store.ids import derived_number, written
 from voxnb.store.merging.both import Both, Here, rows
 from voxnb.store.owner import is_gone
@@ -77,9 +77,9 @@ class Turns:
         (tokens,) = self.both.o.execute("SELECT sum(tokens) FROM message WHERE turn = ?", (turn["id"],)).fetchone()
         tokens = tokens or 0
         if draft is not None:
-            message = Message.from_dict(json.loads(draft[0]))
-            messages.append(message.content_hash)
-            tokens += max(1, len(message.text.encode()) // 4)
+            said = estimated(Message.from_dict(json.loads(draft[0])))
+            messages.append(said.hash)
+            tokens += said.tokens
         answered = draft is not None or self.both.o.execute(
             "SELECT 1 FROM message WHERE turn = ? AND role = 'assistant'", (turn["id"],)
         ).fetchone()  # fmt: skip
@@ -221,13 +221,13 @@ class Turns:
                 self._say_draft(turn)
 
     def _say_draft(self, turn: Row) -> None:
-        message = Message.from_dict(json.loads(turn["draft"]))
+        said = estimated(Message.from_dict(json.loads(turn["draft"])))
         here = self.both.turns[turn["id"]].turn
         (position,) = self.both.c.execute("SELECT count(*) FROM message WHERE turn = ?", (here,)).fetchone()
-        text, extra = split_message(message)
+        text, extra = split_message(said.message)
         self.both.insert(
-            "message", turn=here, position=position, role=message.role, text=text, extra=None if extra is None else dump(extra),
-            tokens=max(1, len(message.text.encode()) // 4), encoding=ESTIMATED, hash=message.content_hash,
+            "message", turn=here, position=position, role=said.message.role, text=text,
+            extra=None if extra is None else dump(extra), tokens=said.tokens, encoding=said.encoding, hash=said.hash,
             created_at=self.both.now,
         )  # fmt: skip
         self.both.found.count("messages", new=True)
