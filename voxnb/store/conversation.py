@@ -255,13 +255,13 @@ class Conversation(ConversationTables):
 
         def work(c: Any) -> str:
             row = ledger.need(c, self.id)
+            ending.close_expired(c, row, now=now)
             seq = 0 if isinstance(at, int) and at == 0 else self._turn(c, at)[0]
             fork_name = name or _free_name(c, row.name)
             fork = ledger.create(c, uid=uid, name=fork_name, now=now, model=row.model, parent=row.id, fork_seq=seq)
             ledger.adopt(c, fork, row, seq=seq)
             return fork_name
 
-        ending.close_left(self.store.database, self.id, now=now)
         chosen = self.store.database.write(work, durable=True).result()
         return Conversation(self.store, uid=uid, name=chosen, client=None)
 
