@@ -83,13 +83,11 @@ def _strays(log: Log, known: set[Any]) -> Iterator[Draft]:
             continue
         begun = (named, response["id"] if named is None else None)
         if teller is None or begun != held:
-            if teller is not None and teller.messages:
-                yield teller.draft(name=None, model=None)
+            yield from _told(teller)
             held, teller = begun, _Teller(log, str(response["id"] if named is None else named))
             log.reading.remarks.add(STRAY, f"conversation {teller.key}")
         teller.add(response)
-    if teller is not None and teller.messages:
-        yield teller.draft(name=None, model=None)
+    yield from _told(teller)
 
 
 def _old_drafts(log: Log, table: str) -> Iterator[Draft]:
@@ -101,12 +99,16 @@ def _old_drafts(log: Log, table: str) -> Iterator[Draft]:
     ):
         begun = row.get("chat_id") or row.get("id")
         if teller is None or begun != chat:
-            if teller is not None and teller.messages:
-                yield teller.draft(name=None, model=None)
+            yield from _told(teller)
             chat, teller = begun, _Teller(log, f"{table} {begun}", key_is_global=False)
         teller.add(
             {**row, "id": f"{table} {row.get('id')}", "datetime_utc": row.get("datetime_utc") or row.get("timestamp")}
         )
+    yield from _told(teller)
+
+
+def _told(teller: _Teller | None) -> Iterator[Draft]:
+    """What was put together, if anything was said."""
     if teller is not None and teller.messages:
         yield teller.draft(name=None, model=None)
 
