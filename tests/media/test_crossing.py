@@ -285,7 +285,7 @@ def test_what_is_closed_here_is_forgotten_over_there(called, tmp_path):
 
 
 DEVICE = '''
-"""A sound device whose clock is the test: a file says how often it wants or has 10 ms, another one what it played."""
+"""A sound device that has and wants a block every 10 ms: a file says who has it open, another what it played."""
 import os, pathlib, threading, time
 
 class PortAudioError(Exception):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import sys
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -17,6 +16,7 @@ from voxnb.store.rows import (
     load_extra,
     past_turns,
 )
+from voxnb.store.schema import MAX_SEQ
 
 PATH: Final = "FROM lineage l JOIN turn t ON t.branch = l.source AND t.seq BETWEEN max(l.first_seq, :low) AND min(l.last_seq, :high) WHERE l.branch = :branch AND l.first_seq <= :high"
 """Turns of a path between two seqs: one search per stretch."""
@@ -33,7 +33,7 @@ def turn_at(c: sqlite3.Connection, branch: int, seq: int) -> TurnRow | None:
 
 def has_answer_after(c: sqlite3.Connection, branch: int, seq: int) -> bool:
     """Whether anything but failed turns comes after a turn."""
-    later = {"branch": branch, "low": seq + 1, "high": sys.maxsize}
+    later = {"branch": branch, "low": seq + 1, "high": MAX_SEQ}
     return c.execute(f"SELECT 1 {PATH} AND {STATE} != 'failed' LIMIT 1", later).fetchone() is not None
 
 
