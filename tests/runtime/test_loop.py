@@ -207,12 +207,13 @@ def test_exit_hooks_run_newest_first_while_the_loop_still_works():
             raise ValueError("hook trouble")
         loop.submit(say("start")).result()
         loop.at_exit(lambda: loop.wait(loop.submit(say("oldest"))))
+        loop.at_exit(lambda: print("last", flush=True), last=True)
         loop.at_exit(broken)
         loop.at_exit(hook)
         loop.at_exit(lambda: print("removed"))()
         print("end of script", flush=True)
     """)
-    assert done.stdout.split("\n") == ["start", "end of script", "coroutine hook", "oldest", ""]
+    assert done.stdout.split("\n") == ["start", "end of script", "coroutine hook", "oldest", "last", ""]
     assert done.stderr == "voxnb: at exit, broken raised ValueError: hook trouble\n"
     assert done.returncode == 0
 

@@ -18,7 +18,7 @@ import tempfile
 from typing import IO, Any, Final
 
 from voxnb.errors import BridgeError, NotSupportedError, ParameterError
-from voxnb.runtime import bridge_child, config
+from voxnb.runtime import bridge_child, config, loop
 from voxnb.runtime.channel import MAKER, Channel
 
 STOP_S: Final = 1.0
@@ -84,6 +84,9 @@ class Bridge:
         self._opening = asyncio.ensure_future(
             asyncio.get_running_loop().create_connection(lambda: self.channel, sock=ours)
         )
+        self._closing: asyncio.Future[None] | None = None
+        # The last user may have left a moment ago: the interpreter waits for the end that it began.
+        self._no_exit_hook = loop.at_exit(self.close, last=True)
 
     @property
     def pid(self) -> int:
@@ -135,7 +138,12 @@ class Bridge:
             await self.close()
 
     async def close(self) -> None:
-        """End the process and wait until it has ended."""
+        """End the process and wait until it has ended; closing twice waits for the same end."""
+        if self._closing is None:
+            self._closing = asyncio.ensure_future(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
         global _shared  # noqa: PLW0603 - the one bridge of this process
         if _shared is self:
             _shared = None
@@ -149,7 +157,7 @@ class Bridge:
         except subprocess.TimeoutExpired:
             self._process.kill()
             await asyncio.to_thread(self._process.wait)
-        self._log.close()
+        self._over()
         objects.pop(MAKER, None)
         for one in objects.values():
             one.lost(BridgeError("the bridge process ended with its last client"))
@@ -168,9 +176,13 @@ class Bridge:
         self._process.kill()
         self._process.wait()
         self.error = self._failure()
-        self._log.close()
+        self._over()
         for one in objects.values():
             one.lost(self.error)
+
+    def _over(self) -> None:
+        self._log.close()
+        self._no_exit_hook()
 
     def _failure(self) -> BridgeError:
         code = self._process.returncode

@@ -321,7 +321,7 @@ async def sliced(waiter: asyncio.Future[None], *, timeout_s: float | None = None
     return True
 
 
-def at_exit(hook: Callable[[], object]) -> Callable[[], None]:
+def at_exit(hook: Callable[[], object], *, last: bool = False) -> Callable[[], None]:
     """Call a function when the interpreter exits, before the loop stops; the newest first.
 
     A plain function must bound itself. A coroutine function runs on the background loop and is given up
@@ -329,12 +329,13 @@ def at_exit(hook: Callable[[], object]) -> Callable[[], None]:
 
     Args:
         hook: takes nothing.
+        last: after all others, however old they are: for what those still use.
 
     Returns:
         A function that takes the hook away again; calling it twice does no harm.
     """
-    _here.hooks.append(hook)
     hooks = _here.hooks
+    hooks.insert(0 if last else len(hooks), hook)
 
     def remove() -> None:
         with contextlib.suppress(ValueError):
