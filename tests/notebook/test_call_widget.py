@@ -188,16 +188,38 @@ def test_a_file_is_heard_as_if_somebody_spoke(made):
 def test_a_session_is_muted_and_heard_again(made):
     client, page = made(["Hello."])
     client.connect().result()
-    echo = voxnb.media.Echo()
-    echo.send_media_to(client, tag="line")
+    other = voxnb.RealtimeAPIClient(base_url="http://127.0.0.1:9", api_key="k")
+    other.send_media_to(client, tag="line")  # another model's voice
     page.until(lambda p: any(s["tag"] == "line" for s in p.sections["media"]["streams"]))
+    assert [s["direction"] for one in (client, other) for s in one.statistics().streams] == ["in", "out"]
     (key,) = [s["key"] for s in page.sections["media"]["streams"]]
-    assert "error" not in page.ask("media.mute", key=key)
-    page.until(lambda p: [s["state"] for s in p.sections["media"]["streams"]] == ["muted"])
-    page.until(lambda p: not client.streams)
-    assert "error" not in page.ask("media.mute", key=key)
-    page.until(lambda p: client.streams and [s["state"] for s in p.sections["media"]["streams"]] == ["silent"])
+    for is_muted, state in ((True, "muted"), (False, "silent")):
+        assert "error" not in page.ask("media.mute", key=key)
+        page.until(lambda p: [s["state"] for s in p.sections["media"]["streams"]] == [state])
+        assert [stream.is_muted for stream in client.streams] == [is_muted]
     assert "no session" in page.ask("media.mute", key="nonsense")["error"]
+    other.close()
+
+
+@pytest.mark.parametrize("bridge", [None, "process"])
+def test_what_is_said_in_a_muted_session_reaches_nobody(made, bridge):
+    client, page = made(["Hello Ann."], bridge=bridge)
+    heard = client.wait_for(client.EVENTS.InputAudioBufferSpeechStarted)
+    client.connect().result()
+    page.listen()
+    page.talk(bytes(FRAME))
+    page.until(lambda p: [s["way"] for s in p.sections["media"]["streams"]].count("in") == 1)
+    (key,) = [s["key"] for s in page.sections["media"]["streams"] if s["way"] == "in"]
+    assert "error" not in page.ask("media.mute", key=key)
+    page.until(lambda p: "muted" in [s["state"] for s in p.sections["media"]["streams"]])
+    page.talk(tone("I am Ann") + bytes(48_000))
+    page.until(lambda p: max(s["duration_ms"] for s in p.sections["media"]["streams"] if s["way"] == "in") > 1_000)
+    assert not heard.done()
+    assert page.sections["media"]["level"] == 0
+    assert "error" not in page.ask("media.mute", key=key)
+    page.until(lambda p: "muted" not in [s["state"] for s in p.sections["media"]["streams"]])
+    page.talk(tone("I am Ann") + bytes(48_000))
+    heard.result(LIMIT_S)
 
 
 def test_hanging_up_ends_the_call_and_leaves_what_was_said(made):
@@ -265,12 +287,11 @@ def test_a_call_in_the_bridge_process_is_shown_as_one_of_this_process(made):
     page.until(lambda p: (p.tell_played(), ("model", "Hello Ann.", "said") in lines(p))[1])
     page.until(lambda p: len(p.sections["media"]["streams"]) == 2)
     page.until(lambda p: p.sections["media"]["falls"])
+    (line,) = [line for line in page.lines.values() if line["who"] == "model"]
+    assert set(line["shape"]) - {"0"}, "the sound of the other process is seen here"
+    assert line["heard_ms"] == line["received_ms"] > 0
     facts = page.sections["media"]["browser"]
     assert (facts["owner"], facts["lost"], facts["reordered"]) == ("one", 0, 0)
-    (key,) = [s["key"] for s in page.sections["media"]["streams"] if s["way"] == "in"]
-    for state in ("muted", "silent"):
-        assert "error" not in page.ask("media.mute", key=key)
-        page.until(lambda p: [s["state"] for s in p.sections["media"]["streams"] if s["way"] == "in"] == [state])
     page.ask("media.hang_up")
     page.until(lambda p: p.sections["head"].get("closed"))
 

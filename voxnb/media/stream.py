@@ -111,6 +111,7 @@ class Stream:
         form: how the target hears.
         woken: how much later than planned it was woken to hand over a frame.
         is_open: between the hooks `MediaUnit._opened` and `MediaUnit._closed`.
+        is_muted: whether a model that hears it is given silence in its place.
     """
 
     def __init__(
@@ -135,7 +136,7 @@ class Stream:
         self.form = form
         self._sample_bytes = form.sample_bytes
         self.clock = clock
-        self.is_open = False
+        self.is_open = self.is_muted = False
         self.traffic = Traffic()
         self.woken = Lateness()
         self.sink: Sink = target.sink
@@ -361,6 +362,7 @@ class Stream:
             "late_frames": self.traffic.late_frames,
             "late_max_ms": self.traffic.late_max_ms,
             "starved": self.traffic.starved,
+            "muted": self.is_muted,
             "wake_p50_ms": self.woken.percentile(50),
             "wake_p99_ms": self.woken.percentile(99),
             "wake_max_ms": self.woken.max_ms,

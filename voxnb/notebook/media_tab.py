@@ -63,7 +63,6 @@ class MediaTab(Tab):
         self._known: Any = None
         self._levels: dict[str, tuple[int, float]] = {}  # tag of what the model hears → loudness, when
         self._sounding: set[str] = set()
-        self._muted: dict[str, tuple[Any, dict[str, Any]]] = {}
         self._numbers: tuple[float, Any] = (0.0, None)
         self._samples = False
         self._shown_s = 0.0
@@ -76,7 +75,6 @@ class MediaTab(Tab):
             "say": self._say,
             "play": self._play,
             "mute": self._mute,
-            "connect": lambda _message, _buffers: self._connect(),
             "hang_up": lambda _message, _buffers: threading.Thread(target=client.close, daemon=True).start(),
         }
 
@@ -164,7 +162,7 @@ class MediaTab(Tab):
         if known is None or full or time.monotonic() - at_s >= NUMBERS_S:
             numbers = self.call.statistics()
             known = {
-                "streams": [*map(self._row, numbers.streams), *self._muted_rows()],
+                "streams": [*map(self._row, numbers.streams)],
                 "dropped_ms": round(numbers.audio_dropped_ms),
                 "unheard_ms": round(numbers.audio_unheard_ms),
                 "falls": [_fall(row) for row in self.call.falls()[-MOST_FALLS:]],
@@ -174,17 +172,17 @@ class MediaTab(Tab):
         return result
 
     def _row(self, told: Mapping[str, Any]) -> dict[str, Any]:
-        is_in = "Client" in told["target"]
+        is_in = told["direction"] == "in"
         tag = str(told["tag"])
         sounding = self._level(tag) >= FAINT if is_in else tag in self._sounding
         unit = told["source"] if is_in else told["target"]
         return {
-            "key": f"{'in' if is_in else 'out'} {tag} {unit}",
-            "way": "in" if is_in else "out",
+            "key": f"{told['direction']} {tag} {unit}",
+            "way": told["direction"],
             "tag": plain(tag),
             "unit": "browser" if tag == TAG else unit,
             "encoding": f"{told['encoding']} {told['rate_hz'] / 1000:g} kHz",
-            "state": "sounding" if sounding else "silent",
+            "state": "muted" if told["muted"] else "sounding" if sounding else "silent",
             "duration_ms": round(told["duration_ms"]),
             "depth_ms": round(told["depth_ms"]),
             "dropped_ms": round(told["dropped_ms"]),
@@ -193,13 +191,12 @@ class MediaTab(Tab):
             "starved": told["starved"],
         }
 
-    def _muted_rows(self) -> list[dict[str, Any]]:
-        return [dict(row) for _, row in self._muted.values()]
-
     # -- what can be done ---------------------------------------------------------------------
 
-    def _connect(self) -> None:
-        """Begin the session; what goes wrong is shown when it has."""
+    def _begin(self) -> None:
+        """Begin the session where there is none yet; what goes wrong is shown when it has."""
+        if self.call.connected:
+            return
         handle = self.call.connect()
         self._note = "connecting …"
 
@@ -218,8 +215,7 @@ class MediaTab(Tab):
         page = message.get("page")
         if not isinstance(page, str) or not page:
             raise ParameterError("a page has a name", name="page")
-        if not self.call.connected:
-            self._connect()
+        self._begin()
         self.browser.take(page)
 
     def _say(self, message: Mapping[str, Any], _buffers: Sequence[bytes]) -> None:
@@ -227,8 +223,7 @@ class MediaTab(Tab):
         text = message.get("text")
         if not isinstance(text, str) or not text.strip():
             raise ParameterError("there is nothing to say; write something", name="text")
-        if not self.call.connected:
-            self._connect()
+        self._begin()
         content = [{"type": "input_text", "text": text}]
         self.call.conversation_item_create(item={"type": "message", "role": "user", "content": content})
         self.call.response_create()
@@ -241,29 +236,19 @@ class MediaTab(Tab):
         path = Path(self._folder.name) / f"{uuid.uuid4().hex}{ending if ending[1:].isalnum() else ''}"
         path.write_bytes(buffers[0])
         file = AudioFile(path, tail_ms=FILE_TAIL_MS)
-        if not self.call.connected:
-            self._connect()
+        self._begin()
         file.send_media_to(self.call, tag="file")
 
     def _mute(self, message: Mapping[str, Any], _buffers: Sequence[bytes]) -> None:
         """Let the model not hear a session for a while, and hear it again."""
-        key = str(message.get("key"))
-        muted = self._muted.pop(key, None)
-        if muted is not None:
-            muted[0].send_media_to(self.call, tag=muted[1]["tag"])
-            return
-        for stream in self.call.streams:
-            row = self._row(stream.statistics())
-            # A stream of the bridge process is only seen here; the page's own unit is here whatever it goes through.
-            source = self.browser.unit if stream.tag == TAG else getattr(stream, "source", None)
-            if row["key"] == key and row["way"] == "in" and source is not None:
-                self._muted[key] = (source, {**row, "state": "muted"})
-                source.stop_media_to(self.call, tag=stream.tag)
+        key = message.get("key")
+        for told in self.call.statistics().streams:
+            row = self._row(told)
+            if row["key"] == key and row["way"] == "in":
+                self.call.mute(told["source"], told["tag"], muted=not told["muted"])
                 self._numbers = (0.0, None)
                 return
-        raise AudioError(
-            f"there is no session {key!r} that could be muted here; stop its unit: unit.stop_media_to(call)"
-        )
+        raise AudioError(f"there is no session {key!r} that could be muted; it has ended")
 
 
 def _fall(row: Mapping[str, Any]) -> dict[str, Any]:

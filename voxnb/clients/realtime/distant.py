@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from voxnb.audio.formats import AudioFormat
 from voxnb.clients.realtime.link import Ended
 from voxnb.errors import BridgeError
 from voxnb.media.crossing import Far, Near
@@ -200,6 +201,10 @@ class Distant:
     def hearing(self, heard_ms: Mapping[str, float]) -> None:
         """How much of what sounds now was heard so far."""
         self._heard = dict(heard_ms)
+
+    def sound(self, direction: str, key: str, data: bytes, form: AudioFormat) -> None:
+        """Sound that somebody here watches."""
+        self._client._show_sound(direction, key, data, form)  # noqa: SLF001 - as if it were heard here
 
     def note(self, method: str, args: tuple[Any, ...], named: Mapping[str, Any]) -> None:
         """Something for the scribe."""

@@ -128,6 +128,10 @@ class Served(Told):
         """Something was written."""
         self._keeper.moved()
 
+    def tell_sound(self, is_watched: bool) -> None:  # noqa: FBT001 - off the wire
+        """Whether somebody in the kernel watches the sound."""
+        self._sound_watchers = (partial(self._tell_event, "sound"),) if is_watched else ()
+
     def numbers(self) -> dict[str, Any]:
         """What the statistics have of their own."""
         told = self._numbers()
@@ -186,9 +190,13 @@ class Served(Told):
         self._just_heard = {}
         if heard != self._heard_told:
             self._heard_told = heard
-            self._channel.do(self._number, "hearing", heard, most_bytes=MOST_EVENT_BYTES)
+            self._tell_event("hearing", heard)
         if self._ticks % NUMBERS_EVERY == 0:
-            self._channel.do(self._number, "known", self.numbers(), most_bytes=MOST_EVENT_BYTES)
+            self._tell_event("known", self.numbers())
+
+    def _tell_event(self, method: str, *args: Any) -> None:
+        """Something to be seen: dropped where the kernel is too far behind."""
+        self._channel.do(self._number, method, *args, most_bytes=MOST_EVENT_BYTES)
 
     def _spoken_settled(self, item: Item, heard_ms: float) -> None:
         super()._spoken_settled(item, heard_ms)

@@ -93,7 +93,9 @@ class Told(VoiceUnit, Client):
         queues = [] if link is None else [link.outbox.facts()]
         queues.append({"queue": "media loop", **GAUGE.late.facts()})
         own["queues"] = queues
-        return {**sums, **own, "streams": tuple(stream.statistics() for stream in self.streams)}
+        ways = (("out", self._outgoing), ("in", self._incoming))
+        streams = tuple({"direction": way, **one.statistics()} for way, found in ways for one in list(found.values()))
+        return {**sums, **own, "streams": streams}
 
     # -- what the keeper asks and tells -------------------------------------------------------
 

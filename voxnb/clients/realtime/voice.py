@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeAlias
+from collections.abc import Mapping
+from typing import Any, Final
 
 from voxnb.audio.formats import ALAW_8K, PCM_24K, ULAW_8K, AudioFormat, Frame, audio_format
+from voxnb.clients.realtime.overseen import OverseenUnit
 from voxnb.clients.realtime.waterfall import Waterfall
 from voxnb.errors import AudioError
 from voxnb.media.clock import Clock
@@ -37,16 +38,14 @@ KEPT_SPOKEN: Final = 64
 
 SOON_S: Final = 0.05
 
-SoundWatcher: TypeAlias = Callable[[str, str, bytes, AudioFormat], object]
 
-
-class VoiceUnit(MediaUnit):
+class VoiceUnit(OverseenUnit):
     """What of the realtime client gives and takes audio; lives on the media loop."""
 
     _state: RealtimeSession
 
     def _begin_voice(self, *, barge_in: bool, session: Mapping[str, Any], clock: Clock | None = None) -> None:
-        MediaUnit.__init__(self, clock=clock)
+        OverseenUnit.__init__(self, clock=clock)
         self._barge_in = barge_in
         self._forms: dict[str, AudioFormat] = {"input": PCM_24K, "output": PCM_24K}
         self._settled: set[str] = set()
@@ -60,20 +59,6 @@ class VoiceUnit(MediaUnit):
         self._framed: str | None = None  # the response whose first frame went out last
         self._first: str | None = None  # a response whose first frame has not gone out
         self._waterfall = Waterfall()
-        self._sound_watchers: tuple[SoundWatcher, ...] = ()
-
-    def watch_sound(self, watcher: SoundWatcher, /) -> Callable[[], None]:
-        """Let a function see all sound from now on; returns what ends it.
-
-        It is called on the media loop with ``"in"``, the stream's tag, the bytes and their format, or with ``"out"``, the
-        item's id and so on, as it comes from the model; it must be quick. Sound of the bridge process is not seen.
-        """
-        self._sound_watchers = (*self._sound_watchers, watcher)
-
-        def end() -> None:
-            self._sound_watchers = tuple(one for one in self._sound_watchers if one is not watcher)
-
-        return end
 
     def heard_so_far(self) -> Mapping[str, float]:
         """Item → milliseconds heard, of the answers that have not wholly sounded; on the media loop."""
@@ -191,11 +176,13 @@ class VoiceUnit(MediaUnit):
     # -- in -------------------------------------------------------------------------------------
 
     def _heard(self, stream: Stream, frame: Frame) -> None:
-        for watcher in self._sound_watchers:
-            watcher("in", stream.tag, frame.data, frame.format)
-        audio_ms = frame.format.duration_ms(len(frame.data))
+        data, form = frame.data, frame.format
+        if stream.is_muted:
+            data = form.silence * (len(data) // form.sample_bytes)
+        self._show_sound("in", stream.tag, data, form)
+        audio_ms = form.duration_ms(len(data))
         self._waterfall.appended(audio_ms, now=self._clock.now())
-        self._append(frame.data, audio_ms)
+        self._append(data, audio_ms)
 
     # -- out ------------------------------------------------------------------------------------
 
@@ -223,8 +210,7 @@ class VoiceUnit(MediaUnit):
     def _speak(self, received: Received) -> None:
         """Play a piece of the model's sound."""
         response_id, form = received.response_id, self._form_of_output()
-        for watcher in self._sound_watchers:
-            watcher("out", received.item_id, received.audio, form)
+        self._show_sound("out", received.item_id, received.audio, form)
         key = (received.item_id, received.content_index)
         if key not in self._spoken:
             self._spoken[key] = 0.0
