@@ -5,12 +5,15 @@ import json
 import subprocess
 import sys
 import weakref
+from concurrent.futures import Future
+from types import SimpleNamespace
 
 import pytest
 
 import voxnb
 from tests.notebook.pages import Page
 from voxnb import testing
+from voxnb.notebook.live import LiveText
 
 
 @pytest.fixture
@@ -45,6 +48,17 @@ def test_what_is_asked_on_the_page_is_asked_and_a_reply_under_way_is_streamed(ch
     page.shown(lambda shown: [t["state"] for t in shown] == ["complete"])
     assert len(chat.conversation) == 1
     assert chat.server.requests[-1].text == "Which plot?"
+
+
+def test_an_answer_that_is_stored_is_not_shown_a_second_time_as_under_way(chat, page):
+    turn = chat.ask("Hi")
+    turn.result()
+    tab = page.widget._tabs[0]
+    late = SimpleNamespace(id=turn.id, stored=Future(), partial="You said Hi.", on_news=lambda _: None)
+    tab._running = [(late, LiveText())]  # as it is between the store's commit and the turn's own notice of it
+    told = tab.compose(full=True)
+    assert (told["busy"], "live" in told) == (False, False)
+    assert "You said Hi." in told["put"][turn.id]["answer"]
 
 
 def test_files_keep_their_names_and_no_path_gets_out_of_the_folder(chat, page):

@@ -22,6 +22,9 @@ PAGE_TURNS: Final = 30
 MOST_TURNS: Final = 300
 """Turns that a page shows at once; older ones are in the tables."""
 
+RUNNING: Final = ("queued", "running")
+UNDER_WAY: Final = {"state": "running"}
+
 MOST_ATTACHED_BYTES: Final = 32 * 1024 * 1024
 
 
@@ -91,6 +94,8 @@ class ChatTab(Tab):
         live = self._live()
         page = self._talk().page(limit=self._limit)
         items = {turn.id: _item(turn) for turn in page.turns}
+        if live is not None and items.get(str(live[0].id), UNDER_WAY)["state"] not in RUNNING:
+            live = None  # stored since: its answer stands in the page, and not a second time below it
         order = list(items)
         told = {
             "order": order,
@@ -157,7 +162,7 @@ def _item(turn: ShownTurn) -> dict[str, Any]:
         "seq": turn.seq,
         "state": turn.state,
         "said": [{"role": str(m.get("role")), "text": said_text(m), "parts": parts_html(m)} for m in said],
-        "answer": answer_html(turn.messages) if turn.state not in ("queued", "running") else "",
+        "answer": answer_html(turn.messages) if turn.state not in RUNNING else "",
         "marks": marks(turn),
         "facts": facts(turn),
         "error": plain(turn.error) if turn.error and turn.error != "cancelled" else "",
