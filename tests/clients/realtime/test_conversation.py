@@ -219,6 +219,27 @@ def test_a_transcription_session_writes_down_what_is_said():
             assert understood.result(WAIT_S).payload.transcript == "Hello there."
 
 
+def test_what_a_transcription_session_writes_down_is_kept_as_turns_that_a_chat_goes_on_from(store):
+    told = {"transcription": {"model": "m"}, "turn_detection": {"type": "server_vad", "silence_duration_ms": 200}}
+    known = {"store": store, "store_context": True, "conversation": "notes"}
+    kind = voxnb.OpenAI.RealtimeAPIClientType.TRANSCRIPTION
+    with testing.server("So you said.", realtime=testing.Realtime(hears=["I am Ann.", "I like tea."])) as server:
+        known |= {"base_url": server.base_url, "api_key": server.api_key}
+        with voxnb.RealtimeAPIClient(**known, type=kind, session={"audio": {"input": told}}, bridge=BRIDGE) as one:
+            mouth = Mouth()
+            mouth.send_media_to(one)
+            for words in ("I am Ann", "I like tea"):
+                understood = one.wait_for(TRANSCRIBED)
+                mouth.say(words)
+                understood.result(WAIT_S)
+        assert [t[1:3] for t in turns(store)] == [("complete", "I am Ann."), ("complete", "I like tea.")]
+        assert store.verify(), store.verify()
+        with voxnb.chat("m", **known) as chat:
+            chat.ask("Who am I?").result(WAIT_S)
+        sent = [message["content"] for message in server.requests[-1].json["messages"]]
+    assert sent == ["I am Ann.", "I like tea.", "Who am I?"]
+
+
 def test_with_turn_detection_off_what_is_said_is_committed_by_hand():
     with testing.server("Yes.", realtime=testing.Realtime(hears="Is it on?")) as server:
         with call(server, session={"audio": {"input": {"turn_detection": None}}}) as one:
