@@ -162,6 +162,17 @@ def test_a_call_tells_its_events(server):
         call.on("WebSocket.Nonsense", late.append)
 
 
+def test_who_answers_late_is_told_that_the_caller_speaks(server):
+    phone = Phone(server.url)
+    phone.start()
+    phone.say(SPEECH, chunk=1)
+    call = next(iter(server))
+    eventually(lambda: call.statistics()["received"])
+    settled()
+    assert call.wait_for(WebSocketEvents.MediaStarted, timeout_s=30).result().payload.encoding == "ULAW"
+    phone.close()
+
+
 def test_a_peer_that_vanishes_ends_its_calls(server):
     raw = dial(server.url)
     raw.send(start_of("twilio"))

@@ -548,6 +548,39 @@ def test_a_sticky_event_keeps_its_order_with_what_follows(dispatcher):
     assert seen == [(1, True), (2, False)]
 
 
+def test_a_sticky_event_reaches_listeners_that_come_after_the_close_and_their_thread_ends(dispatcher):
+    emit(dispatcher, INFO, {"n": 1})
+    dispatcher.close()
+    seen, told = [], threading.Event()
+
+    def listener(event):
+        seen.append((event.payload.n, event.late, threading.current_thread()))
+        told.set()
+
+    dispatcher.add(INFO, listener)
+    assert told.wait(10)
+    ((n, late, thread),) = seen
+    assert (n, late) == (1, True)
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_a_sticky_event_is_kept_until_the_one_that_ends_it():
+    sticky = frozenset({INFO.value})
+    dispatcher = Dispatcher(
+        client="c", client_id="c1", known=[ChatCompletionsAPIEvents], sticky=sticky, ends={DELTA.value: INFO.value}
+    )
+    seen = []
+    emit(dispatcher, INFO, {"n": 1})
+    dispatcher.add(INFO, lambda event: seen.append(("first", event.late)))
+    emit(dispatcher, DELTA)
+    dispatcher.add(INFO, lambda event: seen.append(("second", event.late)))
+    emit(dispatcher, INFO, {"n": 2})
+    settle(dispatcher)
+    dispatcher.close()
+    assert seen == [("first", True), ("first", False), ("second", False)]
+
+
 # Failure
 
 

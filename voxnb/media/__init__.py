@@ -17,6 +17,9 @@ from voxnb.media.server import MediaServer
 from voxnb.media.unit import MediaUnit, send_media_between
 from voxnb.media.widget import WidgetUnit
 
+MediaSocket = Call
+"""A stream of a media socket, by the name that VoxEngine's users look for: there the socket is the unit."""
+
 __all__ = [
     "AudioFile",
     "Call",
@@ -24,6 +27,7 @@ __all__ = [
     "Limits",
     "Listener",
     "MediaServer",
+    "MediaSocket",
     "MediaUnit",
     "Microphone",
     "Player",

@@ -45,7 +45,8 @@ class Call(MediaUnit):
         remote: who is connected: host and port.
 
     Listeners get VoxEngine's socket events (`voxnb.events.WebSocketEvents`): ``MediaStarted`` and ``MediaEnded``
-    of what the caller says, ``Message`` (``text``, and ``dtmf`` or ``mark`` where it is one), ``Close``.
+    of what the caller says, ``Message`` (``text``, and ``dtmf`` or ``mark`` where it is one), ``Close``. Who listens
+    later is told of a ``MediaStarted`` that has not ended yet, and of the ``Close``.
     """
 
     def __init__(self, known: CallFacts, /, *, clock: Clock | None = None) -> None:
@@ -60,7 +61,8 @@ class Call(MediaUnit):
             client=self,
             client_id=known.id,
             known=[WebSocketEvents],
-            sticky=frozenset({WebSocketEvents.Close.value}),
+            sticky=frozenset({WebSocketEvents.MediaStarted.value, WebSocketEvents.Close.value}),
+            ends={WebSocketEvents.MediaEnded.value: WebSocketEvents.MediaStarted.value},
         )
 
     def __repr__(self) -> str:

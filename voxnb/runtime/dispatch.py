@@ -58,6 +58,7 @@ class Dispatcher:
         client_id: handed to them as ``event.id``.
         known: namespaces whose events this client has; another string draws a warning.
         sticky: names of events that later listeners get too.
+        ends: name of an event → the sticky one that is over with it.
         on_failure: called on the background loop with a `Failure` for each thing that a listener raised.
         private: reports of failures name the exception's type alone: its text may quote what was said.
 
@@ -72,6 +73,7 @@ class Dispatcher:
         client_id: str,
         known: Iterable[type[EventNamespace]],
         sticky: frozenset[str] = frozenset(),
+        ends: Mapping[str, str] | None = None,
         on_failure: Callable[[Failure], object] | None = None,
         private: bool = False,
     ) -> None:
@@ -81,6 +83,8 @@ class Dispatcher:
         self._client_id = client_id
         self._known = {member.value: type(member).__name__ for space in known for member in space}
         self._sticky = sticky
+        self._ends = dict(ends or {})
+        self._unmissed = sticky | self._ends.keys()
         self._on_failure = on_failure
         self._start_empty()
         _dispatchers.add(self)
@@ -153,7 +157,11 @@ class Dispatcher:
             self._listeners[name] = (*self._listeners.get(name, ()), registration)
             self._refresh()
             if name in self._kept:
-                self._lane.put(self._late(name, (registration,)))
+                # After `close` its thread ends with what is queued: this one gets a thread of its own.
+                lane = Lane(name=self._lane.name, log=self._log) if self._closed else self._lane
+                lane.put(self._late(name, (registration,)))
+                if self._closed:
+                    lane.close()
 
     def remove(self, event: str, callback: Callable[[Event], Any] | None = None) -> None:
         """Remove a listener, or all of an event; what is not registered is ignored."""
@@ -205,7 +213,7 @@ class Dispatcher:
             context: of the cell that made the request; None where the event belongs to none.
             turn: the turn it belongs to; hearing of its failure counts as having seen it.
         """
-        if name not in self.wanted and name not in self._sticky:
+        if name not in self.wanted and name not in self._unmissed:
             return
         for watcher in self._watchers:
             watcher(name, payload, turn)
@@ -214,6 +222,8 @@ class Dispatcher:
                 return
             if name in self._sticky:
                 self._kept[name] = copy.deepcopy(payload)
+            elif name in self._ends:
+                self._kept.pop(self._ends[name], None)
             listeners = self._listeners.get(name, ())
             waits = self._waits.pop(name, [])
             item = Delivery(name, payload, self._client, self._client_id, listeners, context, turn)

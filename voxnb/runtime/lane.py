@@ -112,6 +112,7 @@ class Lane:
     """The queue to one listener thread, and the thread, which is started by the first event.
 
     Attributes:
+        name: of the thread.
         delivered: events that have been run.
         discarded: events dropped because their turn was cancelled.
     """
@@ -119,7 +120,7 @@ class Lane:
     def __init__(self, *, name: str, log: FailureLog) -> None:
         self.delivered = 0
         self.discarded = 0
-        self._name = name
+        self.name = name
         # The thread must not keep a dropped client alive, and a traceback leads to everything.
         self._log = weakref.ref(log)
         self._lock = threading.Lock()
@@ -171,7 +172,7 @@ class Lane:
                 elif self._thread is None:
                     self._start()
         if apart:
-            job.start_apart(name=f"{self._name}-apart")
+            job.start_apart(name=f"{self.name}-apart")
         return job
 
     @contextlib.contextmanager
@@ -183,7 +184,7 @@ class Lane:
             if waiting:
                 self._items = deque(item for item in self._items if not isinstance(item, Job))
         for job in waiting:
-            job.start_apart(name=f"{self._name}-apart")
+            job.start_apart(name=f"{self.name}-apart")
         try:
             yield
         finally:
@@ -227,7 +228,7 @@ class Lane:
         self._loop.call_soon_threadsafe(self._news.set, context=Context())
 
     def _start(self) -> None:
-        thread = threading.Thread(target=self._main, name=self._name, daemon=True)
+        thread = threading.Thread(target=self._main, name=self.name, daemon=True)
         try:
             thread.start()
         except RuntimeError:
