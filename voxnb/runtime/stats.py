@@ -22,7 +22,7 @@ _LABELS: Final = (
     ("failures", "failed"),
     ("bytes_sent", "bytes sent"),
     ("bytes_received", "bytes received"),
-    ("events", "messages received"),
+    ("events", "events received"),
     ("prompt_tokens", "prompt tokens"),
     ("completion_tokens", "completion tokens"),
     ("first_event_ms", "first event, ms"),
@@ -153,14 +153,14 @@ class Statistics:
         return {name: getattr(self, name) for name, _ in _LABELS}
 
     def __repr__(self) -> str:
-        lines = [f"  {label:<24}{_said(name, getattr(self, name)):>12}" for name, label in _LABELS]
-        return "\n".join(["<Statistics", *lines, ">"])
+        return "\n".join(["<Statistics", *(f"  {label:<24}{said:>12}" for label, said in self._shown()), ">"])
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{label}</td><td>{_said(name, getattr(self, name))}</td></tr>" for name, label in _LABELS
-        )
+        rows = "".join(f"<tr><td>{label}</td><td>{said}</td></tr>" for label, said in self._shown())
         return f"<table><tbody>{rows}</tbody></table>"
+
+    def _shown(self) -> list[tuple[str, str]]:
+        return [(label, _said(name, getattr(self, name))) for name, label in _LABELS]
 
 
 def _said(name: str, value: float | None) -> str:

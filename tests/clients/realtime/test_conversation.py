@@ -82,6 +82,11 @@ def test_a_spoken_conversation_is_heard_answered_and_remembered(store):
             assert 0 <= queues["media loop"]["late_p50_ms"] <= queues["media loop"]["late_max_ms"]
             assert 0 <= queues["to the server"]["late_p50_ms"] <= queues["to the server"]["late_max_ms"]
             assert all(row["wake_p50_ms"] <= row["wake_p99_ms"] <= row["wake_max_ms"] for row in streams)
+            assert taken.bytes_sent > 48_000, "a second of speech, at least"
+            assert taken.bytes_received > taken.messages_received > 20
+            labels = [line[:26].strip() for line in repr(taken).splitlines()]
+            assert len(set(labels)) == len(labels)
+            assert all(f"<td>{label}</td>" in taken._repr_html_() for label in labels[1:-1])
     assert turns(store) == [
         (1, "complete", "I am Ann.", "Hi Ann.", "stop"),
         (2, "complete", "Are you there?", "Yes.", "stop"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -110,7 +111,7 @@ class RealtimeAPIClient(RealtimeCommands, Told):
         self._connect_task: asyncio.Task[Any] | None = None
         self.prices = Prices(p.prices, base_url=self.endpoint.base_url)
         self._clocks = ResponseClocks(self.counters, model=self._model, prices=self.prices)
-        self._sums = {"messages_sent": 0, "messages_received": 0, "problems": 0, "refused_events": 0}
+        self._sums = Counter()
         self._begin_voice(barge_in=p.barge_in, session=session_of(p.session))
         # The keeper of a session in the bridge process is a `Distant`: the same verbs, across. A tape hears those here.
         across = bridge.is_asked(p.bridge) and running() is None

@@ -16,7 +16,7 @@ from voxnb.wire.realtime.response import Response
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RealtimeStatistics(Statistics):
-    """`Statistics` of a realtime client; each response is a call.
+    """`Statistics` of a realtime client; each response is a call, and bytes are those of all messages.
 
     Attributes:
         sessions: sessions begun, the first included.
@@ -57,9 +57,9 @@ class RealtimeStatistics(Statistics):
             "queues": list(self.queues),
         }
 
-    def __repr__(self) -> str:
-        lines = [f"  {name.replace('_', ' '):<24}{getattr(self, name):>12,.0f}" for name in OWN]
-        return "\n".join([Statistics.__repr__(self).removesuffix("\n>"), *lines, ">"])
+    def _shown(self) -> list[tuple[str, str]]:
+        own = [(name.replace("_", " "), f"{getattr(self, name):,.0f}") for name in OWN]
+        return [*Statistics._shown(self), *own]  # noqa: SLF001 - its own; with slots there is no super()
 
 
 OWN = (

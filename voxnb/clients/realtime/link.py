@@ -104,6 +104,12 @@ class Link:
         coded = base64.b64encode(sound).decode("ascii")
         self.outbox.put(f'{{"type":"input_audio_buffer.append","audio":"{coded}"}}', audio_ms=audio_ms)
 
+    def counts(self) -> dict[str, int]:
+        """What went and came, for `RealtimeStatistics`."""
+        socket = self.socket
+        sizes = {"bytes_sent": socket.bytes_sent, "bytes_received": socket.bytes_received}
+        return {"messages_sent": self.outbox.sent, "messages_received": self.messages, **sizes}
+
     def unsent(self) -> list[dict[str, Any]]:
         """Commands that never went out."""
         return [json.loads(text) for text in self.outbox.commands()]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -71,7 +72,7 @@ class Served(Told):
         self._tools = far  # type: ignore[assignment]  # as above
         self._memory = self._scribe = far if plan["remembers"] else None  # type: ignore[assignment]  # as above
         self._clocks = ResponseClocks(self.counters, model=self._model, prices=plan["prices"])
-        self._sums = {"messages_sent": 0, "messages_received": 0, "problems": 0, "refused_events": 0}
+        self._sums = Counter()
         self._begin_voice(barge_in=plan["barge_in"], session=plan["session"])
         self._keeper = Keeper(self, kind=self._kind, model=self._model, policy=plan["policy"])
         far.moved = self._keeper.moved

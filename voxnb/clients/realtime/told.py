@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -53,7 +54,7 @@ class Told(VoiceUnit, Client):
     _keeper: Keeper
     _clocks: ResponseClocks
     _tools: CallTools
-    _sums: dict[str, int]
+    _sums: Counter[str]
     _memory: CallMemory | None
     _scribe: Scribe | None
     connect_s: float | None
@@ -81,12 +82,11 @@ class Told(VoiceUnit, Client):
 
     def _numbers(self) -> dict[str, Any]:
         """What `RealtimeStatistics` has beyond what every client counts."""
-        keeper, link, sums = self._keeper, self._keeper.link, dict(self._sums)
+        keeper, link, sums = self._keeper, self._keeper.link, Counter(self._sums)
         own: dict[str, Any] = {"waiting": self._state.waiting, "audio_dropped_ms": keeper.dropped_ms}
         own |= {"sessions": keeper.sessions, "reconnects": keeper.reconnects, "audio_unheard_ms": self._unheard_ms}
         if link is not None:
-            sums["messages_sent"] += link.outbox.sent
-            sums["messages_received"] += link.messages
+            sums.update(link.counts())
             own["waiting"] += len(link.outbox)
             own["audio_dropped_ms"] += link.outbox.dropped_ms
             own["deepest"] = link.outbox.deepest
@@ -263,8 +263,7 @@ class Told(VoiceUnit, Client):
 
     def count(self, link: Link) -> None:
         """A link ends: its numbers stay."""
-        self._sums["messages_sent"] += link.outbox.sent
-        self._sums["messages_received"] += link.messages
+        self._sums.update(link.counts())
 
     # -- what the voice tells -----------------------------------------------------------------
 
