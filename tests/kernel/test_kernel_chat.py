@@ -103,10 +103,10 @@ def test_interrupt_ends_the_cell_within_a_second_and_the_partial_is_in_the_file(
     ((state, finish_reason, text),) = stored(store, request.node.name)  # at once: nothing else has run in the kernel
     assert cell.ename in ("KeyboardInterrupt", "CancelledError")
     assert cell.status == "error"
-    assert cell.duration_s < 1
     assert (state, finish_reason) == ("partial", "cancelled")
     assert text.startswith("word word")
     assert server.requests[-1].wait(timeout_s=5) == "disconnected"
+    cell.assert_interrupted_within(1)
 
 
 def test_after_an_interrupt_the_conversation_goes_on(kernel, store, server, request):
@@ -118,15 +118,14 @@ def test_after_an_interrupt_the_conversation_goes_on(kernel, store, server, requ
 def test_interrupt_while_the_server_is_silent_is_noticed(kernel, store, server, request):
     cell = kernel.run("chat.ask('silent').result()", interrupt_after_s=0.3, begun=asked(server, "silent"))
     assert cell.ename == "KeyboardInterrupt"
-    assert cell.duration_s < 1
     ((state, _, text),) = stored(store, request.node.name)
     assert (state, text) == ("failed", None)
+    cell.assert_interrupted_within(1)
 
 
 def test_wait_for_in_a_cell_times_out_stores_the_partial_and_the_kernel_lives(kernel, store, request):
     cell = kernel.run("await asyncio.wait_for(chat.ask('endless'), 1)")
     assert cell.ename == "TimeoutError"
-    assert 0.9 < cell.duration_s < 2
     ((state, finish_reason, text),) = stored(store, request.node.name)
     assert (state, finish_reason) == ("partial", "cancelled")
     assert text.startswith("word word")

@@ -1,7 +1,5 @@
 """Tools in a real kernel: what they print lands in the cell that asked, Interrupt ends them, the cell shows what ran."""
 
-import time
-
 import pytest
 
 from tests.kernel.real_kernel import ROOT, Kernel
@@ -70,9 +68,7 @@ def test_the_cell_shows_all_that_was_said_and_what_ran(kernel):
 
 
 def test_interrupt_ends_a_turn_whose_tool_hangs(kernel):
-    began = time.monotonic()
     cell = kernel.run("chat.ask('hang', tools=[hang], run_tools=True).result()", cell_id="d", interrupt_after_s=1)
     assert (cell.status, cell.ename) == ("error", "KeyboardInterrupt")
-    assert time.monotonic() - began < 20
     after = kernel.run("print(chat.store.turns()['state'].iloc[-1])")
     assert after.stdout == "partial\n"

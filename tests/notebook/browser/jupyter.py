@@ -13,7 +13,6 @@ import urllib.request
 from pathlib import Path
 
 import nbformat
-import pytest
 
 from tests.notebook.browser.axe import violations
 
@@ -27,14 +26,6 @@ import time, voxnb
 from voxnb import testing
 from voxnb.testing import Paced
 """
-
-
-def late(what):
-    """Something was slower than it may be: a failure, unless the machine has far more to do than it can."""
-    load, cores = os.getloadavg()[0], os.cpu_count() or 1
-    if load > 2 * cores:
-        pytest.skip(f"nothing can be timed at a load of {load:.1f} on {cores} cores: {what}")
-    pytest.fail(what)
 
 
 # What a widget's kernel tells the page, by the kernel's clock, and how long the page's own work keeps it.

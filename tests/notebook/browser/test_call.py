@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from tests.notebook.browser.jupyter import late
+from tests.kernel.lateness import late
 from tests.notebook.test_render import PAYLOADS
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]

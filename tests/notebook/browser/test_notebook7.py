@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.notebook.browser.jupyter import late
+from tests.kernel.lateness import late
 from tests.notebook.browser.test_call import CALL, TRACKS
 from tests.notebook.browser.test_chat import CHAT, say
 
