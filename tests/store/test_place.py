@@ -211,3 +211,13 @@ def test_what_a_file_held_is_in_it_as_soon_as_it_is_missed(tmp_path, server):
         chat.store.database._jobs.put((done := threading.Event()).set)
         assert done.wait(WAIT_S)
         assert said(tmp_path / "kept.db") == ["first"]
+
+
+def test_after_close_the_file_alone_holds_everything_though_its_store_is_open(tmp_path, server):
+    path, moved = tmp_path / "store.db", tmp_path / "copy.db"
+    with voxnb.ContextStore(path) as store:
+        with voxnb.chat("gpt-4o", base_url=server.base_url, store=store, conversation="nb") as chat:
+            chat.ask("first").result(WAIT_S)
+        moved.write_bytes(path.read_bytes())
+        assert len(store.turns()) == 1
+    assert said(moved) == ["first"]

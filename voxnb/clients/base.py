@@ -333,7 +333,7 @@ class Client:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_WAIT_S):
                 await self._idle()
-                await self._write_late()
+                await self._leave_store()
         return dict(NORMAL_CLOSE)
 
     def _write_statistics(self) -> None:
@@ -346,7 +346,7 @@ class Client:
         except (OSError, VoxnbError) as error:
             config.report(f"the statistics could not be written to {str(path)!r} ({error})")
 
-    async def _write_late(self) -> None:
+    async def _leave_store(self) -> None:
         """Store what could not be stored when it came; a client without memory has nothing of the kind."""
 
     def __enter__(self) -> Self:

@@ -17,7 +17,7 @@ from voxnb.errors import (
     VoxnbError,
 )
 from voxnb.memory.plan import Layout
-from voxnb.store import ending
+from voxnb.store import ending, erase
 from voxnb.store.owner import this_process
 
 if TYPE_CHECKING:
@@ -148,6 +148,17 @@ async def write_late(client: TextClient) -> None:
 
         await settled(client.write(still_open, durable=True))
         waiting.pop(0)
+
+
+async def leave_store(client: TextClient) -> None:
+    """Write what waits, then the log into the file: the store stays open, and who copies its file now has all in it.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    await write_late(client)
+    if client.remembers and not client.store.database.memory:
+        await asyncio.wrap_future(client.store.database.perform(erase.empty_log))
 
 
 def overflow(layout: Layout, *, folds: bool = True) -> ContextOverflowError:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final, TypeVar
 from voxnb.clients.base import Client
 from voxnb.clients.body import SummaryPrompt, as_body, check_body, check_json, question
 from voxnb.clients.dialect import Dialect
-from voxnb.clients.ends import error_payload, write_late
+from voxnb.clients.ends import error_payload, leave_store
 from voxnb.clients.exchange import Exchange
 from voxnb.clients.folding import Folder
 from voxnb.clients.knowledge import Knowledge
@@ -225,9 +225,9 @@ class TextClient(Client):
 
     # -- what exchanges and folds ask of their client -----------------------------------------
 
-    async def _write_late(self) -> None:
+    async def _leave_store(self) -> None:
         with contextlib.suppress(StoreError):  # said when it happened; the draft is in the store
-            await write_late(self)
+            await leave_store(self)
 
     async def write(self, work: Callable[[Any], T], *, durable: bool = False) -> T:
         """A transaction of the store, awaited."""
