@@ -60,7 +60,7 @@ def store(tmp_path):
     call = {"id": "c1", "type": "function", "function": {"name": "count", "arguments": '{"of": "iris"}'}}
     with testing.server(answer) as server:
         with voxnb.chat("m", base_url=server.base_url, conversation="iris", store=path) as chat:
-            chat.ask("I am Ann, and I work on petals.").result()
+            chat.ask("I am Ann, and I work on petals." + " They are many, and each is of another length." * 3).result()
             chat.ask(HOSTILE).result()
             chat.store.append(
                 "iris",

@@ -187,12 +187,32 @@ def test_an_answer_that_was_cut_or_empty_is_asked_for_once_with_more_room():
 
 
 def test_a_summary_longer_than_what_it_replaces_is_refused():
-    with talking(scripted(chat="Hm.", fold="They said this, and this, and then that, and so on.")) as (_, chat):
-        chat.ask("Hm?").result(WAIT_S)
+    with talking(scripted(chat="Hm.", fold=" ".join(f"They said this {n} times." for n in range(60)))) as (_, chat):
+        chat.ask("Hm? " * 30).result(WAIT_S)
         with pytest.raises(errors.SummaryError) as caught:
             chat.conversation.fold(1).result(WAIT_S)
         assert caught.value.reason == "growing"
         assert caught.value.text.startswith("They said this")
+        assert chat.conversation.summary() is None
+
+
+def test_a_summary_that_is_shorter_but_not_with_the_lines_around_it_is_refused():
+    with talking(scripted(chat="Hm.", fold="They said this. And that, too, was said by them, and it was agreed to by each of us, and by all the rest, later.")) as (_, chat):
+        chat.ask("Hm? " * 20).result(WAIT_S)
+        before = chat.conversation.plan("x").tokens
+        with pytest.raises(errors.SummaryError, match=r"replace \(turn 1\) \d+: the request would grow") as caught:
+            chat.conversation.fold(1).result(WAIT_S)
+        assert (caught.value.reason, caught.value.text[:14]) == ("growing", "They said this")
+        assert chat.conversation.plan("x").tokens == before
+        assert chat.conversation.summary() is None
+
+
+def test_turns_that_no_summary_can_shorten_are_not_shown_to_the_summary_model():
+    with talking(scripted(chat="Hm.")) as (server, chat):
+        chat.ask("Hm?").result(WAIT_S)
+        with pytest.raises(errors.SummaryError, match="even an empty summary takes"):
+            chat.conversation.fold(1).result(WAIT_S)
+        assert folds(server) == []
         assert chat.conversation.summary() is None
 
 

@@ -13,7 +13,7 @@ POLICY = voxnb.ContextPolicy(window_tokens=1400, fold_at_tokens=900, keep_last_t
 
 
 def answer(request):
-    return "A summary." if "summary" in str(request.messages[0]).lower() else "Noted, " + "some more words " * 12
+    return "A summary." if "summary" in str(request.messages[0]).lower() else "Noted, " + "some more words " * 20
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ def test_a_stored_turn_has_its_tokens_its_time_and_what_is_left():
 
 
 def test_a_fold_is_on_the_receipt_of_the_turn_that_came_after_it():
-    with testing.server(["word " * 30, "word " * 30, "A summary.", "Fine."]) as server, chat(server) as talk:
+    with testing.server(["word " * 80, "word " * 80, "A summary.", "Fine."]) as server, chat(server) as talk:
         for n in (1, 2):
             talk.ask(f"Question {n}").result()
         talk.conversation.fold(1).result()

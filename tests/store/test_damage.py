@@ -36,7 +36,7 @@ def whole(tmp_path_factory):
             instructions="Be brief.",
         ) as chat,
     ):
-        for question in ("Rain?", "Wind?", "Snow?"):
+        for question in ("Rain? " * 30, "Wind? " * 30, "Snow? " * 30):
             chat.ask(question).result()
         chat.conversation.fold().result()
         chat.ask("Sun?").result()

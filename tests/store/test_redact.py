@@ -361,9 +361,9 @@ def test_a_fold_that_was_shown_the_words_is_not_taken():
         return repeat(request)
 
     with talking(scripted(fold=fold)) as (_, chat):
-        chat.ask(f"My name is {SECRET} #1, " + "please " * 12).result(WAIT_S)
+        chat.ask(f"My name is {SECRET} #1, " + "please " * 40).result(WAIT_S)
         for n in range(2, 4):
-            chat.ask(f"Tell me of #{n}, " + "please " * 12).result(WAIT_S)
+            chat.ask(f"Tell me of #{n}, " + "please " * 40).result(WAIT_S)
         folding = chat.conversation.fold(2)
         assert began.wait(WAIT_S)
         chat.conversation.redact(1)

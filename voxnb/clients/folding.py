@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from voxnb.clients.ends import settled
-from voxnb.clients.writer import LEAST_EXTRACT_TOKENS, SummaryWriter, write_extract
+from voxnb.clients.writer import LEAST_EXTRACT_TOKENS, SummaryWriter, check_saving, write_extract
 from voxnb.errors import APIError, SummaryError, VoxnbError
 from voxnb.events import ContextEvents
 from voxnb.memory import summary as memory
@@ -278,8 +278,8 @@ class Folder:
         mark = settled_mark(
             f"{text}\n{said}", otherwise=partial(secrets.token_hex, 4)
         )  # one for the request and for the summary, so that both can be rebuilt
-        flags: list[str] = []
-        request: dict[str, Any] = {}
+        check_saving(job, planner, "", mark=mark)  # what no summary can save needs no call
+        flags, request = list[str](), dict[str, Any]()
         for lines in memory.chunks(memory.transcript(job.fold.turns), limit_tokens=room, count=count):
             accepted, request = await self._ask(
                 writer,
@@ -297,13 +297,13 @@ class Folder:
             flags += [flag for flag in accepted.flags if flag not in flags]
         if not text:
             raise SummaryError("the turns to fold say nothing", reason="empty")
-        counted = planner.fenced_counts(text, mark=mark, last_seq=job.fold.last_seq)
+        counted, weight = check_saving(job, planner, text, mark=mark)
         return Written(
             text=text,
             mark=mark,
             tokens=counted.tokens,
             features=counted.features,
-            weight=planner.weigh(counted.tokens, counted.features),
+            weight=weight,
             prompt=prompt.text,
             prompt_name=prompt.name,
             prompt_version=prompt.version,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from voxnb.errors import SummaryError
 from voxnb.memory import summary as memory
 from voxnb.memory import tokens
 from voxnb.memory.calibration import RequestCounts
@@ -18,7 +19,7 @@ from voxnb.taping.tape import settled_mark
 if TYPE_CHECKING:
     from voxnb.clients.streaming import Answer
     from voxnb.clients.text import TextClient
-    from voxnb.store.rows import CallRecord
+    from voxnb.store.rows import CallRecord, Counted
 
 
 LEAST_EXTRACT_TOKENS: Final = 8
@@ -62,6 +63,23 @@ class SummaryWriter:
             mark = secrets.token_hex(4)
             knowledge.learn_fold(sent, answer.usage.prompt_tokens, model=self.model, mark=mark)
         return answer
+
+
+def check_saving(job: FoldJob, planner: Planner, text: str, *, mark: str) -> tuple[Counted, int]:
+    """The counts and the weight of a summary as it is sent, which must be less than that of what it replaces."""
+    counted = planner.fenced_counts(text, mark=mark, last_seq=job.fold.last_seq)
+    weight = planner.weigh(counted.tokens, counted.features)
+    if weight >= job.fold.folded_tokens:
+        first, last = job.conversation.folded_to + 1, job.fold.last_seq
+        whose = f"turn {last}" if first == last else f"turns {first}-{last}"
+        raise SummaryError(
+            f"{'the' if text else 'even an empty'} summary takes {weight:,} tokens with the lines around it, what it would "
+            f"replace ({whose}{' and the summary before' if job.previous else ''}) {job.fold.folded_tokens:,}: the request "
+            "would grow; fold more turns at once, or when more was said",
+            reason="growing",
+            text=text,
+        )
+    return counted, weight
 
 
 def write_extract(job: FoldJob, planner: Planner, *, most_tokens: int | None = None) -> Written:

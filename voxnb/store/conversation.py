@@ -198,7 +198,8 @@ class Conversation(ConversationTables):
 
         Raises:
             ConversationError: there is no client.
-            SummaryError: (on waiting) the summary was not accepted; the conversation is as it was.
+            SummaryError: (on waiting) the summary was not accepted, or the request would not become shorter by it (then
+                ``.reason`` is "growing"); the conversation is as it was.
         """
         return self._need_client(client, "fold").fold_conversation(self, through=through)
 
