@@ -111,8 +111,9 @@ def test_a_rate_limit_of_minutes_is_told_at_once():
         assert_unharmed(server, chat, state="failed")
 
 
-def test_an_error_inside_an_answer_is_not_given_a_status_that_nobody_sent():
-    told = {"error": {"message": "boom", "code": "x"}}
+@pytest.mark.parametrize("facts", [{"code": "x"}, {"code": {}, "type": ["x"]}])
+def test_an_error_inside_an_answer_is_not_given_a_status_that_nobody_sent(facts):
+    told = {"error": {"message": "boom", **facts}}
     for reply in (Status(200, body=told), Chunks([chunk("Wel"), told])):
         with talking(in_turn("Well.", reply)) as (_, chat):
             chat.ask("One").result(WAIT_S)

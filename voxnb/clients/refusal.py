@@ -75,8 +75,11 @@ _STATUS_OF_TYPE: Final = {
     "invalid_request_error": 400,
     "exceed_context_size_error": 400,
     "authentication_error": 401,
+    "invalid_api_key": 401,
+    "account_deactivated": 401,
     "permission_error": 403,
     "not_found_error": 404,
+    "model_not_found": 404,
     "rate_limit_error": 429,
     "rate_limit_exceeded": 429,
     "insufficient_quota": 429,
@@ -178,7 +181,7 @@ def payload_refusal(
     said = "told inside an answer" if status_code is None else f"error {status_code} inside an answer"
     if status_code is None:
         status_code = next(
-            (_STATUS_OF_TYPE[t] for k in ("type", "code") if (t := facts.get(k)) in _STATUS_OF_TYPE), 500
+            (_STATUS_OF_TYPE[t] for k in ("code", "type") if (t := str(facts.get(k))) in _STATUS_OF_TYPE), 500
         )
         if _overflow(inner, 400) is not None:
             status_code = 400

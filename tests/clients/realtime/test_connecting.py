@@ -84,8 +84,9 @@ def test_a_key_may_be_refused_after_the_handshake():
 
     with Peer(behave) as peer:
         bad = client(peer)
-        with pytest.raises(errors.APIStatusError, match="Incorrect API key"):
+        with pytest.raises(errors.AuthenticationError, match="refused the key from api_key"):
             bad.connect().result(WAIT_S)
+        assert repr(bad).endswith("not connected>")
         bad.close()
 
 

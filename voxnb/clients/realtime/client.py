@@ -380,7 +380,9 @@ class RealtimeAPIClient(RealtimeCommands, Told):
         elif keeper.link is not None:
             state = f"session {keeper.state.id}" if keeper.state.id else "connected"
         else:
-            state = "reconnecting" if keeper.sessions else "not connected"
+            begun = self._connecting
+            was_there = begun is not None and begun.done() and not begun.cancelled() and begun.exception() is None
+            state = "reconnecting" if was_there else "not connected"
         return f"<{type(self).__name__} {what} at {self.host}, {state}>"
 
 
