@@ -197,7 +197,12 @@ def test_a_summary_longer_than_what_it_replaces_is_refused():
 
 
 def test_a_summary_that_is_shorter_but_not_with_the_lines_around_it_is_refused():
-    with talking(scripted(chat="Hm.", fold="They said this. And that, too, was said by them, and it was agreed to by each of us, and by all the rest, later.")) as (_, chat):
+    with talking(
+        scripted(
+            chat="Hm.",
+            fold="They said this. And that, too, was said by them, and it was agreed to by each of us, and by all the rest, later.",
+        )
+    ) as (_, chat):
         chat.ask("Hm? " * 20).result(WAIT_S)
         before = chat.conversation.plan("x").tokens
         with pytest.raises(errors.SummaryError, match=r"replace \(turn 1\) \d+: the request would grow") as caught:

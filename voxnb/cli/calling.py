@@ -17,6 +17,7 @@ from voxnb.cli import arguments, output
 from voxnb.cli.serving import asked_to_stop
 from voxnb.errors import APIError, ParameterError
 from voxnb.events import Event, Events, RealtimeAPIEvents, SessionEvents, WebSocketEvents
+from voxnb.runtime import config
 
 if TYPE_CHECKING:
     from voxnb.clients.realtime.client import RealtimeAPIClient
@@ -129,8 +130,8 @@ def _elsewhere(options: argparse.Namespace) -> Path:
     Raises:
         ParameterError: over the file that speaks.
     """
-    path = Path(options.record).expanduser()
-    if options.file and path.exists() and path.samefile(Path(options.file).expanduser()):
+    path = config.expanded(options.record)
+    if options.file and path.exists() and path.samefile(config.expanded(options.file)):
         raise ParameterError(f"--record {options.record!r} is the file that speaks; name another", name="record")
     return path
 

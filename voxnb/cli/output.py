@@ -8,10 +8,10 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from voxnb.errors import StoreError
+from voxnb.runtime import config
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -144,7 +144,7 @@ def reading(options: Any) -> ContextStore:
     """
     from voxnb.store.context_store import ContextStore, default_path
 
-    file = Path(options.store or default_path()).expanduser().absolute()
+    file = config.expanded(options.store or default_path()).absolute()
     if not file.exists() or (file.is_file() and not file.stat().st_size):
         raise StoreError(
             f"there is no store at {str(file)!r} ({_named_by(options, os.environ)}); `voxnb chat` or `voxnb demo` makes "

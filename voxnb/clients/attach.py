@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from voxnb.clients.table import render_table
 from voxnb.errors import ParameterError
+from voxnb.runtime import config
 
 Part = dict[str, Any]
 Count = Callable[[str], int]
@@ -125,7 +126,7 @@ def _file(text: str | bytes, *, where: str) -> Part:
         raise _bad(where, f"is a text of {len(given):,} characters, expected a path; put text into the question itself")
     if re.match(r"(https?|ftp|file|s3|gs)://|data:[a-z]+/", given):
         raise _bad(where, f"is the URL {given[:80]!r}; load it first and attach the bytes")
-    path = Path(given).expanduser()
+    path = config.expanded(given)
     try:
         facts = path.stat()
         if stat.S_ISDIR(facts.st_mode):

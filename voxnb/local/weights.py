@@ -132,13 +132,14 @@ def own_file(path: Path, *, source: str) -> Path:
     Raises:
         LocalModelError: it cannot be read, or is no GGUF file.
     """
-    path = path.expanduser().absolute()
     try:
+        path = path.expanduser().absolute()
         with path.open("rb") as file:
             magic = file.read(len(GGUF_MAGIC))
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # RuntimeError: there is no such home folder
         raise LocalModelError(
-            f"{source} names {str(path)!r}, which cannot be read ({error.strerror or error}); name a GGUF file"
+            f"{source} names {str(path)!r}, which cannot be read ({getattr(error, 'strerror', None) or error}); "
+            "name a GGUF file"
         ) from error
     if magic != GGUF_MAGIC:
         raise LocalModelError(

@@ -15,7 +15,7 @@ from voxnb.errors import AudioError, NotSupportedError
 from voxnb.media.clock import Clock, Timer
 from voxnb.media.moving import MovingUnit
 from voxnb.media.stream import EARLY_S, FRAME_S, Stream
-from voxnb.runtime import loop
+from voxnb.runtime import config, loop
 
 BLOCK_S: Final = 1
 """How much is read at a time."""
@@ -76,7 +76,7 @@ class AudioFile(MovingUnit):
         clock: Clock | None = None,
     ) -> None:
         super().__init__(clock=clock)
-        self.path = Path(path).expanduser()
+        self.path = config.expanded(path)
         self.real_time = real_time
         self._file = _opened(self.path)
         rate_hz = self._file.samplerate

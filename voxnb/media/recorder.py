@@ -52,7 +52,7 @@ class Recorder(MovingUnit):
         super().__init__(clock=clock)
         if rate_hz not in RATES_HZ:
             raise AudioError(f"a sample rate of {rate_hz!r} Hz", rate_hz=rate_hz)
-        self.path = Path(path).expanduser()
+        self.path = config.expanded(path)
         self.form = AudioFormat("pcm", rate_hz)
         self.error: AudioError | None = None
         self._data_bytes = 0

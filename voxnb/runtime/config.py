@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from voxnb.errors import ParameterError
+
 UPWARD: Final[dict[str, str]] = {
     "call_widget": "voxnb.notebook.call_widget:CallWidget",
     "chat_widget": "voxnb.notebook.chat_widget:ChatWidget",
@@ -56,10 +58,24 @@ def project_root() -> Path:
     return here
 
 
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """A user's path, with ``~`` and ``~name`` replaced by the folders that they stand for.
+
+    Raises:
+        ParameterError: there is no such user, or this one has no home folder.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ParameterError(
+            f"{str(path)!r} begins with a home folder that nobody knows here; write the path without ~", name="path"
+        ) from error
+
+
 def default_store_path() -> Path | None:
     """The path in ``VOXNB_STORE``, or None where it is unset or empty."""
     text = os.environ.get("VOXNB_STORE", "")
-    return Path(text).expanduser() if text else None
+    return expanded(text) if text else None
 
 
 def report_to(tell: Callable[[str], object]) -> None:

@@ -59,7 +59,7 @@ class ContextStore(StoreTables):
     def __init__(self, path: str | Path | None = None, *, read_only: bool = False) -> None:
         file = default_path() if path is None else path
         if str(file) != MEMORY:
-            file = Path(file).expanduser().absolute()
+            file = config.expanded(file).absolute()
             if not read_only and file.parent.name == config.FOLDER:
                 with mapped(str(file)):
                     ignore_in_git(file.parent)
@@ -76,7 +76,7 @@ class ContextStore(StoreTables):
         """The store of a path that this process has open already, else a new one; also where its file was replaced."""
         if path is not None and str(path) == MEMORY:
             return cls(MEMORY)
-        file = str(Path(default_path() if path is None else path).expanduser().absolute())
+        file = str(config.expanded(default_path() if path is None else path).absolute())
         with cls._shared_lock:
             key = (os.getpid(), file)
             store = cls._shared.get(key)
@@ -340,7 +340,7 @@ class ContextStore(StoreTables):
             StoreError: the file exists, or there is no room for it; no half of it is left behind.
             StoreGoneError: the store's own file was removed or replaced, and nothing has it open any more.
         """
-        return self.database.backup(Path(path).expanduser().absolute())
+        return self.database.backup(config.expanded(path).absolute())
 
     def merge(self, path: str | Path, /) -> Merge:
         """Unite with another store by global ids: what is new there is added here, the other file is only read.

@@ -81,12 +81,13 @@ class Conversation(ConversationTables):
         return True
 
     def __repr__(self) -> str:
-        with self.store.database.reader() as c:
-            row = ledger.find(c, self.id)
-            if row is None:
-                return f"<Conversation {self._name!r}, nothing said yet>"
-            folded = f", {row.folded_to} folded" if row.folded_to else ""
-            return f"<Conversation {row.name!r}: {counted(row.last_seq, 'turn')}{folded}, {row.uid}>"
+        if state := self.store.database.unusable():
+            return f"<Conversation {self._name!r}, store {state}>"
+        row = self._find()
+        if row is None:
+            return f"<Conversation {self._name!r}, nothing said yet>"
+        folded = f", {row.folded_to} folded" if row.folded_to else ""
+        return f"<Conversation {row.name!r}: {counted(row.last_seq, 'turn')}{folded}, {row.uid}>"
 
     # -- looking ------------------------------------------------------------------------------
 

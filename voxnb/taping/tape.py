@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, Protocol, Self
 
 from voxnb.errors import ParameterError, TapeError, TapeMissError
 from voxnb.params import did_you_mean
-from voxnb.runtime import loop
+from voxnb.runtime import config, loop
 from voxnb.taping import block
 from voxnb.taping.aside import aside
 from voxnb.taping.asked import Asked, differences, nearest
@@ -345,7 +345,7 @@ def tape(path: str | os.PathLike[str], mode: Mode = "auto", *, pace: Pace = "fas
         raise ParameterError(
             f"pace is {pace!r}; expected one of {', '.join(PACES)}{did_you_mean(str(pace), PACES)}", name="pace"
         )
-    file = Path(path).expanduser().absolute()
+    file = config.expanded(path).absolute()
     with _lock:
         again = [other for other in _running if other.path == file]
     for other in again:

@@ -11,6 +11,7 @@ from typing import IO, Any, Final
 
 from voxnb.errors import ParameterError
 from voxnb.params import did_you_mean, nearest
+from voxnb.runtime import config
 from voxnb.store import ledger
 from voxnb.store.database import Database
 from voxnb.store.ending import close_left
@@ -59,7 +60,7 @@ def export(
         StoreError: the file is there, or cannot be written; for Parquet also that pyarrow is missing.
         StoreFullError: the disk is full.
     """
-    target = Path(path).expanduser()
+    target = config.expanded(path)
     name = _format(target, format)
     remarks = Remarks()
     close_left(db, now=time.time())

@@ -11,6 +11,7 @@ from typing import Any, Final
 from voxnb.errors import ParameterError
 from voxnb.messages import ROLES
 from voxnb.params import did_you_mean, nearest
+from voxnb.runtime import config
 from voxnb.store.database import Database
 from voxnb.store.importing import chats, tabular
 from voxnb.store.importing.chatgpt import chatgpt_drafts
@@ -22,6 +23,7 @@ from voxnb.store.importing.packed import plain_path
 from voxnb.store.importing.pipeline import Writable, batches, run
 from voxnb.store.importing.qmsum import qmsum_drafts
 from voxnb.store.importing.sniff import WHOLE_FILES, check_unpacked, format_of
+from voxnb.store.place import check_name
 from voxnb.store.progress import Progress, following
 from voxnb.store.report import ImportReport
 
@@ -62,7 +64,8 @@ def load(
     if isinstance(max_item_bytes, bool) or not isinstance(max_item_bytes, int) or max_item_bytes < 1:
         raise ParameterError(f"max_item_bytes is {max_item_bytes!r}, expected a number of bytes", name="max_item_bytes")
     if isinstance(source, str | os.PathLike):
-        path = Path(source).expanduser()
+        path = config.expanded(source)
+        check_name(str(path))
         name = named or format_of(path, max_item_bytes=max_item_bytes)
         if name in WHOLE_FILES:
             check_unpacked(path, name)

@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from voxnb.errors import StoreBusyError, StoreError, VoxnbError
+from voxnb.runtime import config
 from voxnb.store import erase, redact
 from voxnb.store.damage import wrong_values
 from voxnb.store.database import MEMORY, Database
@@ -61,7 +62,7 @@ def merge(database: Database, path: str | Path) -> Merge:
 def _open(database: Database, path: str | Path) -> Database:
     if str(path) == MEMORY:
         raise StoreError("':memory:' names no store to merge; give the path of a file", path=MEMORY)
-    file = Path(path).expanduser().absolute()
+    file = config.expanded(path).absolute()
     if not file.exists():
         raise StoreError(f"there is no store {str(file)!r} to merge; check the path", path=str(file))
     if not database.memory and Path(database.path).exists() and file.samefile(database.path):
