@@ -108,6 +108,14 @@ def test_markdown_is_rendered():
     assert ("ol", "start", "3") in found.attributes
 
 
+@pytest.mark.parametrize("levels", [5, 10, 20, 48, 49, 50, 51, 100, 400])
+def test_nothing_of_deeply_nested_text_is_left_out(levels):
+    lists = "\n".join(f"{'  ' * n}- item {n}." for n in range(levels))
+    shown = "".join(inspect(render.markdown_html(lists)).text)
+    assert [n for n in range(levels) if f"item {n}." not in shown] == []
+    assert "deep" in "".join(inspect(render.markdown_html(">" * levels + " deep")).text)
+
+
 def test_html_in_model_text_is_shown_as_it_is_written():
     assert "<b>bold</b>" in "".join(inspect(render.markdown_html("this is <b>bold</b>")).text)
 

@@ -35,6 +35,9 @@ MOST_SHOWN: Final = 2_000
 MOST_RENDERED: Final = 100_000
 """Characters of a text that are laid out: some 30 pages, a third of a second. All of it is in the reply."""
 
+MOST_NESTED: Final = 100
+"""Levels of lists and quotations, of which a list is two; the parser leaves out what lies deeper."""
+
 SCHEMES: Final = frozenset(("http", "https", "mailto"))
 
 
@@ -42,19 +45,25 @@ SCHEMES: Final = frozenset(("http", "https", "mailto"))
 def _markdown() -> Any:
     from markdown_it import MarkdownIt
 
-    return MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
+    options = {"html": False, "maxNesting": MOST_NESTED}
+    return MarkdownIt("commonmark", options).enable(["table", "strikethrough"])
 
 
 def markdown_html(text: str) -> str:
     """Model text as HTML that can neither run nor fetch anything.
 
     Args:
-        text: Markdown; HTML in it is shown as it is written.
+        text: Markdown; HTML in it is shown as it is written, and so is all of it where it is nested too deeply.
     """
     import nh3
 
+    parser = _markdown()
+    links: dict[str, Any] = {}
+    tokens = parser.parse(text, links)
+    if any(token.level >= MOST_NESTED - 1 for token in tokens):
+        return f"<pre>{html.escape(text)}</pre>"  # something was left out: as it is written nothing is
     return nh3.clean(
-        _markdown().render(text),
+        parser.renderer.render(tokens, parser.options, links),
         tags=set(TAGS),
         attributes={tag: set(names) for tag, names in ATTRIBUTES.items()},
         url_schemes=set(SCHEMES),
