@@ -132,6 +132,15 @@ def test_the_error_names_row_and_column_and_verify_does_too(whole, tmp_path, sta
             assert told in str(raised.value)
 
 
+def test_a_fraction_among_the_counts_of_a_picture_is_damage_that_is_named(whole, tmp_path):
+    damage(whole, tmp_path / "a.db", "UPDATE call SET estimated_prompt_tokens = 3.5 WHERE id = 1")
+    with (
+        voxnb.ContextStore(tmp_path / "a.db", read_only=True) as store,
+        pytest.raises(StoreFormatError, match="call row 1 has a fraction in 'estimated_prompt_tokens'"),
+    ):
+        store["c"].plot_tokens()
+
+
 def test_an_error_of_the_callers_own_stays_what_it_is(whole):
     with (
         voxnb.ContextStore(whole, read_only=True) as store,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from voxnb.errors import ParameterError, StoreError
+from voxnb.errors import ParameterError, StoreError, StoreFormatError
 from voxnb.notebook.figure import Bars, Figure, Level, Part
 from voxnb.store.conversation import Conversation
 from voxnb.store.report import counted
@@ -46,6 +46,8 @@ def plot_tokens(conversation: Conversation, *, last: int = 60) -> Figure:
     for seq in conversation.turns(limit=last, columns=["seq"])["seq"]:
         try:
             rows.append({"turn": int(seq), **conversation.explain(int(seq)).tokens})
+        except StoreFormatError:
+            raise
         except StoreError:  # it never came to a request
             continue
     parts = [name for name in COLOURS if any(row.get(name) for row in rows)]

@@ -8,6 +8,7 @@ says whether it did.
 from __future__ import annotations
 
 import json
+import operator
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -77,7 +78,8 @@ def rebuild(c: sqlite3.Connection, call_id: int) -> Rebuilt:
     tools_text = ledger.get_value(c, plan["tools"])
     tools = None if tools_text is None else json.loads(tools_text)
     if estimated is not None:  # what tools and the server's own counting add to our counts of the messages
-        layout = replace(layout, tokens={**layout.tokens, "overhead": estimated - layout.total_tokens})
+        overhead = operator.index(estimated) - layout.total_tokens  # a fraction is damage, to be told as such
+        layout = replace(layout, tokens={**layout.tokens, "overhead": overhead})
     exact = request_hash(layout.messages, parameters, tools) == plan["hash"]
     redacted = not exact and carried_redacted(snapshot, plan)
     return Rebuilt(layout, parameters, tools, estimated, exact, plan.get("api", "chat"), redacted)
