@@ -359,6 +359,16 @@ def test_a_failure_in_the_stream_is_an_error_and_the_turn_is_closed(reply):
         assert chat.store.verify()
 
 
+def test_an_item_that_the_service_refuses_is_sent_once():
+    with testing.server("Well.") as server, client(server) as chat:
+        with pytest.raises(errors.BadRequestError, match="Invalid value: 'nonsense'"):
+            chat.create_responses(input=[{"type": "nonsense"}]).result(WAIT_S)
+        assert chat.ask("b").result(WAIT_S).text == "Well."
+        assert inputs(server)[-1] == [user("b")]
+        assert list(chat.conversation.turns()["state"].astype(str)) == ["failed", "complete"]
+        assert chat.store.verify()
+
+
 def test_half_an_answer_is_kept_and_never_asked_for_again():
     broken = Drop(after_events=6, reply="One two three four.")
     with testing.server([broken, "Well."]) as server, client(server) as chat:

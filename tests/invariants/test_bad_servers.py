@@ -572,6 +572,17 @@ def test_the_error_event_carries_what_the_error_does():
     assert payload["retry_after_s"] == 0
 
 
+def test_what_a_refused_request_put_into_the_models_mouth_is_in_no_later_request():
+    with talking(in_turn(Status(400), "Well."), max_retries=0) as (server, chat):
+        begun = [{"role": "user", "content": "One"}, {"role": "assistant", "content": "I begin"}]
+        with pytest.raises(errors.BadRequestError):
+            chat.create_chat_completions(messages=begun).result(WAIT_S)
+        assert chat.ask("Two").result(WAIT_S).text == "Well."
+        assert [m["content"] for m in chats(server)[-1].messages] == ["Two"]
+        assert list(chat.store.turns()["state"].astype(str)) == ["failed", "complete"]
+        assert chat.store.verify()
+
+
 def test_the_same_errors_without_a_memory():
     replies = [Status(401), NONSENSE["a login page"], HALVES["cut"], Drop(after_events=1), "Well."]
     with testing.server(in_turn(*replies)) as server:

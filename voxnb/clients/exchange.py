@@ -407,11 +407,12 @@ class Exchange:
         self._stored = True
 
     async def _has_answered(self) -> bool:
-        """Whether the turn has a stored reply already, of an earlier round."""
+        """Whether the turn has a stored reply already, of an earlier round; what the request put into its mouth is none."""
         begun = self.begun
         assert begun is not None
         with self.client.store.database.reader() as c:
-            return any(said.role == "assistant" for said in paths.whole_turn(c, begun.turn.id).messages)
+            said = paths.whole_turn(c, begun.turn.id).messages
+        return any(message.role == "assistant" for message in said[begun.given :])
 
     async def _cancelled(self) -> None:
         """Close the turn as far as it had come."""

@@ -92,6 +92,7 @@ class Begun:
         created: whether the conversation was made for it.
         left: the path that was repeated until here; should this turn fail, no context has it, and the path goes on.
         instructions_before: version of the instructions that it found.
+        given: how many of its messages the request brought; 0 where it had begun, and may be answered, before.
     """
 
     conversation: ConversationRow
@@ -102,6 +103,7 @@ class Begun:
     created: bool = False
     left: ConversationRow | None = None
     instructions_before: int | None = None
+    given: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +172,8 @@ def begin(c: sqlite3.Connection, ask: Ask, *, now: float) -> Begun | Reused:
     if call_id is None:
         turn = turn._replace(state="queued")
         c.execute("UPDATE turn SET state = 'queued' WHERE id = ?", (turn.id,))
-    return Begun(row, turn, call_id, layout, recognised, created, left, before)
+    is_new = not held and ask.again is None and len(current.messages) <= len(new)
+    return Begun(row, turn, call_id, layout, recognised, created, left, before, len(current.messages) * is_new)
 
 
 def open_conversation(c: sqlite3.Connection, ask: Ask, *, now: float) -> tuple[ConversationRow, bool]:
