@@ -76,6 +76,26 @@ def test_a_server_that_quotes_them_is_quoted_without_them():
     assert not set(found_in(*(path for path in Path().rglob("*") if path.is_file()))) & set(SECRETS[:5])
 
 
+def test_a_key_in_the_body_of_whatever_shape_is_in_neither_trace_nor_tape_nor_error():
+    source = {
+        "type": "azure_search",
+        "parameters": {"index_name": "wiki", "authentication": {"type": "api_key", "key": "key-4713"}},
+    }
+    extra = {"data_sources": [source], "api_key": "tok-4711"}
+    refused = testing.Status(400, body={"error": {"message": "the api_key tok-4711 and key-4713 are wrong"}})
+    with testing.server(refused) as server, voxnb.tape("talk.tape"):
+        with (
+            voxnb.chat("m", base_url=server.base_url, store=":memory:", trace=True) as chat,
+            pytest.raises(errors.BadRequestError, match="the api_key … and … are wrong"),
+        ):
+            chat.ask("Hi", **extra).result()
+        assert {name: server.requests[-1].json[name] for name in extra} == extra
+    kept = [path for path in Path().rglob("*") if path.suffix in (".jsonl", ".tape")]
+    assert len(kept) == 2
+    assert found_in(*kept) == []
+    assert all(b"azure_search" in path.read_bytes() and b"wiki" in path.read_bytes() for path in kept)
+
+
 def test_a_tape_answers_whatever_the_credentials_are_now():
     for token in ("tok-4711", "tok-of-next-week"):
         with (

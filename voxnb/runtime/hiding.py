@@ -43,7 +43,7 @@ def hide_in_text(text: str, secrets: Iterable[str]) -> str:
 
 
 def without_credentials(message: Any) -> Any:
-    """A request, or what a server says of one, whose remote tools (MCP servers, containers) carry no credentials.
+    """A request, or what a server says of one, without credentials: its own, of remote tools, of Azure's data sources.
 
     Returns:
         The message itself where there is nothing to hide, else a copy.
@@ -54,6 +54,7 @@ def without_credentials(message: Any) -> Any:
     if not isinstance(message, Mapping):
         return message
     found = {name: without_credentials(message[name]) for name in ("session", "response") if name in message}
+    found |= {name: _bare(message[name], _kind("", name), []) for name in _OTHERS if name in message}
     tools = message.get("tools")
     if isinstance(tools, list | tuple):
         found["tools"] = [bare_tool(tool) for tool in tools]
@@ -63,7 +64,7 @@ def without_credentials(message: Any) -> Any:
 
 
 def credentials_in(message: Any) -> list[str]:
-    """The credentials that the tools of a request carry, to be hidden where a server quotes them.
+    """The credentials that a request carries, to be hidden where a server quotes them.
 
     >>> credentials_in({"tools": [{"type": "mcp", "headers": {"Authorization": "Bearer one"}, "server_url": "https://a/?k=two"}]})
     ['Bearer one', 'one', 'two']
@@ -73,6 +74,8 @@ def credentials_in(message: Any) -> list[str]:
     for tool in tools if isinstance(tools, list | tuple) else ():
         if _is_remote(tool):
             _bare(tool, "", found)
+    for name in _OTHERS if isinstance(message, Mapping) else ():
+        _bare(message.get(name), _kind("", name), found)
     return found
 
 
@@ -111,9 +114,15 @@ def _bare(value: Any, name: str, found: list[str]) -> Any:
 _HEADERS: Final = "headers"
 """All that is under this name is a credential; others are treated as if they stood there."""
 
+_SECRET: Final = frozenset({"authorization", "authentication", "api_key", "apiKey", "api-key"})
+_OTHERS: Final = (*sorted(_SECRET), "data_sources")
+"""What of a body, beside its tools, may hold them: some gateways take a key there, Azure the keys of data sources."""
+
 
 def _kind(parent: str, name: str) -> str:
-    is_secret = parent == _HEADERS or name == "authorization" or (parent == "domain_secrets" and name == "value")
+    is_secret = (
+        (parent == _HEADERS and name != "type") or name in _SECRET or (parent == "domain_secrets" and name == "value")
+    )
     return _HEADERS if is_secret else name
 
 
