@@ -271,7 +271,25 @@ def test_a_conversation_without_an_answer_is_named(db, build, tmp_path):
     assert "without an answer: fine-tuning will refuse their lines (mute)" in reasons
 
 
+def test_an_answer_that_was_all_items_is_named(db, build, tmp_path):
+    a = build.conversation("a")
+    search = {"type": "web_search_call", "id": "ws", "status": "completed"}
+    build.turn(a, "eins", {"role": "assistant", "content": None, "items": [search]})
+    build.turn(a, "zwei", {"role": "assistant", "content": None, "refusal": "no"})
+    told = [str(remark) for remark in export(db, tmp_path / "a.jsonl", format="openai").left_out]
+    assert "1 × answers of which nothing is left: fine-tuning will refuse their lines (a, turn 1)" in told
+
+
 # -- tables -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_conversation_that_has_no_row_is_named(db, build, tmp_path, suffix):
+    build.turn(build.conversation("a"), "eins")
+    build.conversation("new")
+    build.turn(build.conversation("mute"), state="failed")
+    told = [str(remark) for remark in export(db, tmp_path / f"a{suffix}").left_out]
+    assert "2 × conversations without a message: there is a row per message (new; mute)" in told
 
 
 def test_csv_is_the_messages_one_row_each(db, fork, tmp_path):

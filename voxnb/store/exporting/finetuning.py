@@ -19,6 +19,8 @@ from voxnb.store.exporting.sink import Sink
 KEYS: Final = frozenset({"role", "content", "name", "tool_calls", "tool_call_id", "function_call", "refusal", "weight"})
 LINE_KEYS: Final = ("tools", "parallel_tool_calls", "functions")
 """What may stand in a line beside its messages, and is in the metadata of one that was imported."""
+SAYS: Final = ("content", "refusal", "tool_calls", "function_call")
+"""Of these an answer has one."""
 PARTS: Final = frozenset({"text", "image_url", "refusal"})
 NO_PLACE: Final = "ids, names, times, models, states and costs: the format has no place for them"
 
@@ -71,6 +73,8 @@ class FineTuning(Sink):
                 if part.get("type") not in PARTS:
                     self.remarks.add(f"content parts of type {part.get('type')!r}", place)
             out["content"] = kept or ""
+        if out["role"] == "assistant" and not any(out.get(key) for key in SAYS):
+            self.remarks.add("answers of which nothing is left: fine-tuning will refuse their lines", place)
         return out
 
 

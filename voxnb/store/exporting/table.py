@@ -46,6 +46,7 @@ class _Table(Sink):
     def add(self, c: sqlite3.Connection, conversation: int, name: str) -> None:
         """Take one conversation's rows; a DataFrame of few rows costs as much as one of thousands."""
         self.remarks.add(NO_PLACE)
+        before = self.messages
         row = ledger.by_id(c, conversation)  # raises where it was deleted meanwhile
         self.turns += row.last_seq
         for key, count in c.execute(OTHER_KEYS, {"branch": row.branch, "low": 1, "high": MAX_SEQ}):
@@ -58,6 +59,8 @@ class _Table(Sink):
                 self._rows.append((name, *row))
                 if len(self._rows) >= ROWS:
                     self._flush()
+        if self.messages == before:
+            self.remarks.add("conversations without a message: there is a row per message", name)
 
     def end(self) -> None:
         """Write what is left."""
