@@ -29,6 +29,21 @@ def test_a_home_folder_that_nobody_knows_is_named(use):
         assert server.requests == []
 
 
+@pytest.mark.parametrize("path", [5, b"x.db", object()])
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda store, path: voxnb.ContextStore(path),
+        lambda store, path: store.backup(path),
+        lambda store, path: store.merge(path),
+        lambda store, path: store.export_conversations(path),
+    ],
+)
+def test_what_is_no_path_is_said_to_be_none(use, path):
+    with voxnb.ContextStore(":memory:") as store, pytest.raises(ParameterError, match=r"the path is .* expected a str"):
+        use(store, path)
+
+
 def test_the_environment_may_name_such_a_folder_too(monkeypatch):
     monkeypatch.setenv("VOXNB_STORE", f"{NOBODY}.db")
     with pytest.raises(ParameterError, match="without ~"):

@@ -806,6 +806,8 @@ def test_a_name_that_is_none_is_refused(name):
         chat.ask("One").result(WAIT_S)
         with pytest.raises(errors.ConversationError, match="expected a str"):
             chat.conversation.rename(name)
+        with pytest.raises(errors.ConversationError, match="expected a str"):
+            chat.store.append(name, [{"role": "user", "content": "Two"}])
         with pytest.raises(errors.UnknownConversationError, match="no conversation"):
             chat.store[name]
 

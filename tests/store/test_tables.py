@@ -417,6 +417,11 @@ def test_a_window_that_ends_before_it_begins_is_refused(db):
         tables.turns(db, since="2026-02-01", until="2026-01-01")
 
 
+def test_columns_that_are_no_names_are_refused(db):
+    with pytest.raises(ParameterError, match="columns is 5, expected names of columns in a list"):
+        tables.turns(db, columns=5)
+
+
 def test_an_unknown_column_names_the_nearest(db):
     with pytest.raises(ParameterError, match="did you mean 'user_text'") as caught:
         tables.turns(db, columns=["seq", "usertext"])

@@ -62,10 +62,14 @@ def expanded(path: str | os.PathLike[str]) -> Path:
     """A user's path, with ``~`` and ``~name`` replaced by the folders that they stand for.
 
     Raises:
-        ParameterError: there is no such user, or this one has no home folder.
+        ParameterError: it is no path, there is no such user, or this one has no home folder.
     """
     try:
         return Path(path).expanduser()
+    except TypeError as error:
+        raise ParameterError(
+            f"the path is {path!r} ({type(path).__name__}), expected a str or pathlib.Path", name="path"
+        ) from error
     except RuntimeError as error:
         raise ParameterError(
             f"{str(path)!r} begins with a home folder that nobody knows here; write the path without ~", name="path"

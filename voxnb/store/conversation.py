@@ -13,7 +13,7 @@ from voxnb.store import ending, erase, explain, folding, history, ledger, naming
 from voxnb.store.conversation_tables import ConversationTables
 from voxnb.store.ids import new_id
 from voxnb.store.report import counted
-from voxnb.store.rows import ConversationRow
+from voxnb.store.rows import ConversationRow, checked_name
 from voxnb.store.schema import MAX_SEQ
 from voxnb.store.views import Plan, Summary, load_summary
 
@@ -293,10 +293,7 @@ class Conversation(ConversationTables):
         Raises:
             ConversationError: the name is taken or empty.
         """
-        if not isinstance(name, str):
-            raise ConversationError(f"the name is {name!r} ({type(name).__name__}), expected a str")
-        if not name.strip():
-            raise ConversationError("a conversation's name cannot be empty")
+        checked_name(name)
 
         def work(c: Any) -> None:
             row = ledger.need(c, self.id)

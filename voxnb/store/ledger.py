@@ -24,6 +24,7 @@ from voxnb.store.rows import (
     ConversationRow,
     Counted,
     TurnRow,
+    checked_name,
     dump,
     dump_features,
     load_extra,
@@ -102,7 +103,7 @@ def create(
     api: str = "chat",
 ) -> ConversationRow:
     """A new conversation with an empty branch."""
-    if find(c, name) is not None:
+    if find(c, checked_name(name)) is not None:
         raise ConversationExistsError(f"a conversation {name!r} exists already; choose another name")
     cursor = c.execute(
         "INSERT INTO conversation (uid, name, api, model, parent, fork_seq, branch, metadata, created_at) "
@@ -110,8 +111,7 @@ def create(
         (uid, name, api, model, parent, fork_seq, dump(dict(metadata or {})), now),
     )
     row_id = int(cursor.lastrowid or 0)
-    branch = new_branch(c, row_id, stretches=[], now=now)
-    c.execute("UPDATE conversation SET branch = ? WHERE id = ?", (branch, row_id))
+    c.execute("UPDATE conversation SET branch = ? WHERE id = ?", (new_branch(c, row_id, stretches=[], now=now), row_id))
     return by_id(c, row_id)
 
 

@@ -9,6 +9,7 @@ from functools import lru_cache
 from operator import index
 from typing import Any, Final, NamedTuple
 
+from voxnb.errors import ConversationError
 from voxnb.memory.plan import PastTurn, Said
 from voxnb.messages import Message, digest
 
@@ -18,6 +19,19 @@ CONVERSATION_COLUMNS: Final = (
     "id, uid, name, model, parent, fork_seq, branch, last_seq, instructions, head, folded_to, pin_version, "
     "fold_failures, fold_after_seq, fold_owner, fold_lease_until, metadata"
 )
+
+
+def checked_name(name: object) -> str:
+    """A conversation's name as the user gave it.
+
+    Raises:
+        ConversationError: it is none.
+    """
+    if not isinstance(name, str):
+        raise ConversationError(f"the name is {name!r} ({type(name).__name__}), expected a str")
+    if not name.strip():
+        raise ConversationError("a conversation's name cannot be empty")
+    return name
 
 
 class ConversationRow(NamedTuple):

@@ -126,6 +126,8 @@ def select(
 def _asked(columns: Iterable[str] | None, *, known: Mapping[str, Any]) -> list[str]:
     if columns is None:
         return list(known)
+    if not isinstance(columns, Iterable):
+        raise ParameterError(f"columns is {columns!r}, expected names of columns in a list", name="columns")
     names = list(dict.fromkeys([columns] if isinstance(columns, str) else columns))
     for name in names:
         if name not in known:

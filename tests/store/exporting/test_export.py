@@ -271,6 +271,11 @@ def test_a_conversation_without_an_answer_is_named(db, build, tmp_path):
     assert "without an answer: fine-tuning will refuse their lines (mute)" in reasons
 
 
+def test_conversations_that_are_no_names_are_refused(db, tmp_path):
+    with pytest.raises(ParameterError, match="conversations is 5, expected names in a list"):
+        export(db, tmp_path / "a.jsonl", conversations=5)
+
+
 def test_an_answer_that_was_all_items_is_named(db, build, tmp_path):
     a = build.conversation("a")
     search = {"type": "web_search_call", "id": "ws", "status": "completed"}

@@ -248,8 +248,9 @@ def test_messages_as_the_api_has_them_keep_their_parts(store, kind):
 
 def test_columns_that_are_no_mapping_and_one_without_a_name_are_told(store, tmp_path):
     (tmp_path / "a.csv").write_text(",role,content\n0,user,Hi\n")
-    with pytest.raises(ParameterError, match="expected a mapping like"):
-        store.import_conversations(tmp_path / "a.csv", columns=["role"])
+    for source in (tmp_path / "a.csv", FRAME, [{"role": "user", "content": "Hi"}]):
+        with pytest.raises(ParameterError, match="expected a mapping like"):
+            store.import_conversations(source, columns=["role"])
     (remark,) = store.import_conversations(tmp_path / "a.csv").skipped
     assert remark.places == ("one without a name",)
 

@@ -86,10 +86,12 @@ def export(
     )
 
 
-def _chosen(c: sqlite3.Connection, wanted: Iterable[Any] | None) -> list[tuple[int, str]]:
+def _chosen(c: sqlite3.Connection, wanted: Any) -> list[tuple[int, str]]:
     """(row id, name) of the conversations to write, each once."""
     if wanted is None:
         return [(int(row), str(name)) for row, name in c.execute("SELECT id, name FROM conversation ORDER BY id")]
+    if not isinstance(wanted, Iterable) and not hasattr(wanted, "id"):
+        raise ParameterError(f"conversations is {wanted!r}, expected names in a list", name="conversations")
     given = [wanted] if isinstance(wanted, str) or hasattr(wanted, "id") else list(wanted)
     found = [ledger.need(c, str(getattr(ref, "id", ref))) for ref in given]
     return list(dict.fromkeys((row.id, row.name) for row in found))

@@ -59,6 +59,8 @@ def load(
     progress: Progress = None,
 ) -> ImportReport:
     """Import a source; see `ContextStore.import_conversations`."""
+    if not isinstance(columns, Mapping | None):
+        raise ParameterError(f"columns is {columns!r}, expected a mapping like {{'content': 'text'}}", name="columns")
     how = How(columns=columns, roles=_checked_roles(roles), copy=copy)
     named = _format(format)
     if isinstance(max_item_bytes, bool) or not isinstance(max_item_bytes, int) or max_item_bytes < 1:

@@ -68,8 +68,6 @@ def find_columns(
     >>> find_columns(["who", "text", "session_id"], {"role": "who"})
     {'role': 'who', 'conversation': 'session_id', 'content': 'text'}
     """
-    if not isinstance(given, Mapping | None):
-        raise ParameterError(f"columns is {given!r}, expected a mapping like {{'content': 'text'}}", name="columns")
     known = list(have)
     names = {str(name): name for name in known}
     out: dict[str, Any] = {}
