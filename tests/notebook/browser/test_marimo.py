@@ -1,4 +1,4 @@
-"""The widgets and a turn in a real marimo, where its package is installed (`pip install marimo`; it is too large for the extra)."""
+"""The widgets and a turn in a real marimo."""
 
 import os
 import socket
@@ -50,7 +50,7 @@ def _(chat):
 @pytest.fixture
 def marimo(tmp_path, browser):
     """A page in which the notebook runs as an app."""
-    pytest.importorskip("marimo", reason="pip install marimo")
+    pytest.importorskip("marimo", reason="pip install 'voxnb[browser]'")
     file = tmp_path / "notebook.py"
     file.write_text(NOTEBOOK)
     config = tmp_path / "marimo" / "marimo.toml"
