@@ -3,7 +3,7 @@
 import pytest
 
 from tests.kernel.lateness import late
-from tests.notebook.browser.test_call import CALL, TRACKS
+from tests.notebook.browser.test_call import CALL, PATIENT, TRACKS
 from tests.notebook.browser.test_chat import CHAT, say
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
@@ -24,25 +24,34 @@ def test_chat_context_events_and_the_store_work_in_notebook_7(open_notebook):
     cell.get_by_text("I study the iris data set").first.wait_for()
     say(cell, "Which plot first?")
     cell.get_by_label("Turn 2", exact=True).get_by_text("You said:").wait_for()
+    assert notebook.picture(cell.locator(".voxnb"), "notebook7-chat") == []
     cell.get_by_role("tab", name="Chat").press("ArrowRight")
     cell.get_by_text("The next request has").wait_for()
+    assert notebook.picture(cell.locator(".voxnb"), "notebook7-context") == []
     cell.get_by_role("tab", name="Context").press("ArrowRight")
     cell.get_by_role("button", name="ContentDone").first.wait_for()
     there = notebook.run(3)
     there.get_by_role("button", name="Open iris").click()
     there.get_by_text("turns 1–2 of 2").wait_for()
+    assert notebook.picture(there.locator(".voxnb"), "notebook7-store") == []
     assert notebook.problems == []
 
 
 def test_a_call_works_in_notebook_7(open_notebook, talking_browser):
     notebook = open_notebook(
-        CALL, "w = call.widget()\nw", app="notebook", browser=talking_browser, permissions=["microphone"], init=TRACKS
+        CALL + PATIENT,
+        "w = call.widget()\nw",
+        app="notebook",
+        browser=talking_browser,
+        permissions=["microphone"],
+        init=TRACKS,
     )
     notebook.run(1)
     cell = notebook.run(2)
     cell.get_by_role("button", name="Talk", exact=True).click()
     cell.get_by_text("Good morning, Ann.").first.wait_for()
     cell.locator(".voxnb-wave .heard").first.wait_for()
+    assert notebook.picture(cell.locator(".voxnb"), "notebook7-call") == []
     assert notebook.problems == []
 
 

@@ -14,11 +14,11 @@ function contextTab({ act }) {
   const attempt = h("button", { type: "button", onclick: () => look("context.try", { text: draft.value }, "If this were asked next") }, "Dry run");
   const body = h("tbody");
   const table = h("div.voxnb-scroll", { tabindex: "0", role: "region", "aria-label": "Turns" }, h("table", {},
-    h("thead", {}, h("tr", {}, ["turn", "place", "tokens", "said", "do"].map((word) => h("th", { scope: "col" }, word)))), body));
+    h("thead", {}, h("tr", {}, [["turn"], ["place"], ["tokens#"], ["said"], ["do"]].map(column))), body));
   const detail = h("div.voxnb-detail", { role: "region", "aria-label": "Request", tabindex: "-1", hidden: true });
   const chain = h("div.voxnb-chain");
   const node = h("div.voxnb-context", {}, words, h("div.voxnb-barframe", {}, bar, mark), legend,
-    h("div.voxnb-row", {}, fold, unfold, draft, attempt, note), h("h4", {}, "Turns"), table, detail, h("h4", {}, "Summaries"), chain);
+    h("div.voxnb-row", {}, fold, unfold, draft, attempt, note), h("h2.voxnb-title", {}, "Turns"), table, detail, h("h2.voxnb-title", {}, "Summaries"), chain);
 
   const quietly = (verb, args) => act(verb, args).catch(() => {});
   const look = (verb, args, title) => act(verb, args).then((found) => request(found, title), () => {});

@@ -22,7 +22,7 @@ function eventsTab({ act, alert, open, tab }) {
   const below = h("tr", { "aria-hidden": "true" }, h("td", { colspan: "4" }));
   const body = h("tbody");
   const table = h("table", { "aria-rowcount": "1" }, h("colgroup", {}, h("col.voxnb-at"), h("col.voxnb-what"), h("col.voxnb-turn"), h("col")),
-    h("thead", {}, h("tr", { "aria-rowindex": "1" }, ["time", "event", "turn", "payload"].map((word) => h("th", { scope: "col" }, word)))), body);
+    h("thead", {}, h("tr", { "aria-rowindex": "1" }, [["time"], ["event"], ["turn#"], ["payload"]].map(column))), body);
   const frame = h("div.voxnb-events", { tabindex: "0", role: "region", "aria-label": "Events" }, table);
   const none = h("p.voxnb-soft", {}, "Nothing happened yet. What the client tells its listeners from now on is shown here.");
   const name = h("strong");

@@ -2,6 +2,10 @@
 
 const FALL_STEPS = [["stopped", "noticed that you stopped"], ["committed", "made an item of it"], ["created", "began a response"],
   ["first_delta", "sent its first sound"], ["first_frame", "first frame went out"], ["first_heard", "it sounded"]];
+const COLUMNS = [["model", "whether the model hears it, or speaks in it"], ["tag"], ["unit", "who is at the other end"], ["encoding"], ["state"],
+  ["sounded#", "how much sound went through"], ["waits#", "sound that is yet to be played"],
+  ["lost", "late: what came too late to be played; cut: what was still to be said when it was interrupted"],
+  ["late#", "frames that were played later than they were due"], ["do"]];
 const seconds = (ms) => (ms > 0 && ms < 100 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
 
 function mediaTab({ link, act, alert, sound }) {
@@ -28,13 +32,13 @@ function mediaTab({ link, act, alert, sound }) {
   const form = h("form.voxnb-row.voxnb-write", { onsubmit: (event) => { event.preventDefault(); write(); } }, box, h("button", { type: "submit" }, "Send"), play, picker);
   const body = h("tbody");
   const table = h("div.voxnb-scroll", { tabindex: "0", role: "region", "aria-label": "Media sessions" }, h("table", {}, h("thead", {}, h("tr", {},
-    ["model", "tag", "unit", "encoding", "state", "sounded", "waits", "lost", "late", "do"].map((word) => h("th", { scope: "col" }, word)))), body));
+    COLUMNS.map(column))), body));
   const quiet = h("p.voxnb-soft", {}, "No media session: nobody speaks to the model, and nobody hears it.");
   const falls = h("div.voxnb-falls");
   const node = h("div.voxnb-media", {},
     h("div.voxnb-row", {}, state, listen, mute, h("label", {}, push, " push to talk"), hold, end, trip),
     h("div.voxnb-row", {}, mine.node, theirs.node), told, none, lines, form,
-    h("h4", {}, "Media sessions"), table, quiet, h("h4", {}, "Latency: from the end of your speech"), falls);
+    h("h2.voxnb-title", {}, "Media sessions"), table, quiet, h("h2.voxnb-title", {}, "Latency: from the end of your speech"), falls);
   const drawn = new Map(); // item id → {node, item}
   let ended = false; // the panel
   let over = false; // the call, or the panel
@@ -89,7 +93,7 @@ function mediaTab({ link, act, alert, sound }) {
     hold.disabled = is !== "on";
     mine.node.hidden = is !== "on";
     mine.set(is === "on" ? sound.now.level : 0);
-    fill(trip, sound.now.trip_ms === null ? "" : `page ↔ kernel ${Math.round(sound.now.trip_ms)} ms`);
+    fill(trip, sound.now.trip_ms === null ? "" : `page ↔ kernel ${count(Math.round(sound.now.trip_ms))} ms`);
     fill(told, [is === "off" ? sound.now.why || last.browser.why : "", last.note].filter(Boolean).join(" · "));
   }
   const unlisten = sound.listen((now) => {
@@ -148,7 +152,7 @@ function mediaTab({ link, act, alert, sound }) {
     if (low) lines.scrollTop = lines.scrollHeight;
   }
   function row(one) {
-    const lost = [one.dropped_ms ? `${seconds(one.dropped_ms)} too late` : null, one.cleared_ms ? `${seconds(one.cleared_ms)} cut off` : null].filter(Boolean).join(", ");
+    const lost = [one.dropped_ms ? `${seconds(one.dropped_ms)} late` : null, one.cleared_ms ? `${seconds(one.cleared_ms)} cut` : null].filter(Boolean).join(", ");
     const word = one.state === "muted" ? "Unmute" : "Mute";
     return h("tr", {}, h("td", {}, one.way === "in" ? "hears" : "speaks"), h("td", {}, one.tag), h("td", {}, one.unit), h("td.voxnb-when", {}, one.encoding),
       h("td", {}, one.state), h("td.voxnb-number", {}, seconds(one.duration_ms)), h("td.voxnb-number", {}, seconds(one.depth_ms)), h("td", {}, lost || "nothing"),

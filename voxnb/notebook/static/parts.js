@@ -72,6 +72,8 @@ const spans = (numbers) => numbers.reduce((found, n) => {
   else found.push([n, n]);
   return found;
 }, []).map(([first, last]) => (first === last ? `${first}` : `${first}–${last}`)).join(", ");
+/** The head of a table's column; of numbers, where # follows its name. */
+const column = ([name, title]) => h(name.endsWith("#") ? "th.voxnb-number" : "th", { scope: "col", title }, name.replace("#", "") || h("span.voxnb-only", {}, title));
 const turnsNamed = (first, last) => (first === last ? `turn ${first}` : `turns ${first}–${last}`);
 
 const HELLO_MS = 1500; // how long an answer to a hello may take before it is said again

@@ -11,7 +11,7 @@ function listTab({ act, open }) {
   const compare = h("button", { type: "button", disabled: true, onclick: () => both() }, "Compare two");
   const body = h("tbody");
   const table = h("div.voxnb-scroll.voxnb-list", { tabindex: "0", role: "region", "aria-label": "List" }, h("table", {}, h("thead", {}, h("tr", {},
-    ["", "conversation", "turns", "folds", "last turn", "do"].map((word) => h("th", { scope: "col" }, word || h("span.voxnb-only", {}, "choose"))))), body));
+    [["", "choose"], ["conversation"], ["turns#"], ["folds#"], ["last turn"], ["do"]].map(column))), body));
   const hits = h("div");
   const form = h("div.voxnb-detail", { role: "group", tabindex: "-1", hidden: true });
   const node = h("div", {}, h("div.voxnb-row", {}, search, compare, told), form, table, hits);
@@ -40,7 +40,7 @@ function listTab({ act, open }) {
     table.hidden = !shown.length;
     const names = found ? `${shown.length ? plural(shown.length, "conversation") : "no conversation"} of that name` : total ? plural(total, "conversation") : "The store is empty: ask something first.";
     fill(told, shown.length < total && !found ? `the last ${count(shown.length)} of ${names}` : names);
-    hits.replaceChildren(...(found?.text ? [h("h4", {}, found.hits.length ? `Said: ${found.hits.length === found.most ? `the newest ${found.most}` : plural(found.hits.length, "message")}` : "Said nowhere"),
+    hits.replaceChildren(...(found?.text ? [h("h2.voxnb-title", {}, found.hits.length ? `Said: ${found.hits.length === found.most ? `the newest ${found.most}` : plural(found.hits.length, "message")}` : "Said nowhere"),
       h("ul.voxnb-hits", {}, found.hits.map((hit) => h("li", {},
         h("button", { type: "button", onclick: () => read(hit.id, hit.turn) }, `${hit.name}, turn ${hit.turn}`), h("span", { dir: "auto" }, ` ${hit.role}: `, marked(hit.text)))))] : []));
   }
