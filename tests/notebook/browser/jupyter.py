@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -132,6 +133,10 @@ class Notebook:
             "notebook": f"notebooks/{self.name}?x=1",
         }
         self.page.goto(f"{server.url}{place[app]}&token={server.token}", wait_until="domcontentloaded")
+        return self.ready()
+
+    def ready(self):
+        """Wait until the page shows it and its kernel answers."""
         self.page.wait_for_function(
             "() => { const w = window.jupyterapp?.shell?.currentWidget;"
             " return w?.content?.widgets?.length && w.sessionContext?.session?.kernel?.status === 'idle' }",
@@ -142,8 +147,17 @@ class Notebook:
     def opened_again(self, server):
         """The same notebook in a second tab, as it was saved now."""
         self.page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
-        other = Notebook(self.page.context.new_page(), name=self.name)
-        return other.open(server)
+        from playwright.sync_api import TimeoutError as NotYetError
+
+        other = Notebook(self.page.context.new_page(), name=self.name).open(server)
+        for _ in range(3):
+            # JupyterLab asks the kernel once for the widgets that are there, and on a busy machine gives up too soon.
+            with contextlib.suppress(NotYetError):
+                other.page.locator(".voxnb").first.wait_for(timeout=LIMIT_MS / 3)
+                break
+            other.page.reload(wait_until="domcontentloaded")
+            other.ready()
+        return other
 
     def start(self, index):
         """Run a cell, and do not wait for it."""

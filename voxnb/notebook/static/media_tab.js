@@ -43,6 +43,7 @@ function mediaTab({ link, act, alert, sound }) {
   let ended = false; // the panel
   let over = false; // the call, or the panel
   let owner = null;
+  let taken = false; // the kernel gave us the microphone: from then on it says who has it
   let was = "off";
   let last = { call: { state: "" }, browser: { why: "" }, note: "" };
 
@@ -61,7 +62,7 @@ function mediaTab({ link, act, alert, sound }) {
   async function begin() {
     await sound.on();
     if (sound.now.state !== "on") return;
-    act("media.take", { page: sound.page }).catch(() => sound.off("the call could not be had"));
+    act("media.take", { page: sound.page }).then(() => { taken = true; }, () => sound.off("the call could not be had"));
   }
   function write() {
     const text = box.value;
@@ -99,6 +100,7 @@ function mediaTab({ link, act, alert, sound }) {
   const unlisten = sound.listen((now) => {
     if (now.why === NO_ANSWER && was === "on" && now.state === "off") link.check(); // gone, or only busy
     was = now.state;
+    if (was !== "on") taken = false;
     head();
   });
 
@@ -205,7 +207,7 @@ function mediaTab({ link, act, alert, sound }) {
       shut(ended || section.call.closed);
       const had = owner;
       owner = section.browser.owner;
-      if (sound.now.state === "on" && had === sound.page && owner !== sound.page) sound.off(owner === null ? section.browser.why : "");
+      if (sound.now.state === "on" && (taken || had === sound.page) && owner !== sound.page) sound.off(owner === null ? section.browser.why : "");
       head();
     },
     end(why) {

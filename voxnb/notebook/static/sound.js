@@ -171,8 +171,9 @@ function browserSound(model) {
     if (message.t !== "sound" || !parts) return;
     if (message.kind !== "audio") { parts.play.port.postMessage(message); return; }
     const bytes = buffers?.[0];
-    if (!bytes) { off(`This front end carries no binary data. ${OTHERWISE}`); return; }
-    const samples = new Int16Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength));
+    if (bytes?.byteLength === undefined) { off(`This front end carries no binary data. ${OTHERWISE}`); return; } // dropped, or made a text of
+    const at = bytes.byteOffset ?? 0;
+    const samples = new Int16Array((bytes.buffer ?? bytes).slice(at, at + bytes.byteLength));
     parts.play.port.postMessage({ kind: "audio", lane: message.lane, generation: message.generation, samples }, [samples.buffer]);
   });
   window.addEventListener("pagehide", () => off("the page was closed"));
