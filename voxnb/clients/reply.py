@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from voxnb.clients.produced import Produced, produced
 from voxnb.errors import TurnError
 from voxnb.runtime import config
 from voxnb.store import receipt
 from voxnb.store.receipt import Receipt
 from voxnb.usage import Usage, money
+from voxnb.wire.produced import Produced, produced
 
 if TYPE_CHECKING:
     from voxnb.clients.tools.running import ToolRun

@@ -15,11 +15,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from voxnb.clients.produced import Produced
 from voxnb.clients.reply import Reply, call_line, plain
 from voxnb.clients.tools.running import ToolRun
 from voxnb.errors import VoxnbError
 from voxnb.notebook.receipt import receipt_html
+from voxnb.wire.produced import Produced
 
 TAGS: Final = frozenset(
     (

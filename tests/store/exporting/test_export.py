@@ -485,6 +485,22 @@ def test_a_picture_that_travels_in_the_message_is_shown(db, build, tmp_path):
     assert [attrs["src"] for tag, attrs in page.tags if tag == "img"] == ["data:image/png;base64,iVBORw0KGgo="]
 
 
+def test_what_an_answer_is_beside_text_is_shown_too(db, build, tmp_path):
+    picture = "iVBORw0KGgo="
+    items = [
+        {"type": "image_generation_call", "id": "ig_1", "result": picture},
+        {"type": "code_interpreter_call", "id": "ci_1", "code": "<b>1</b>", "outputs": None},
+    ]
+    a = build.conversation("a")
+    build.turn(a, "eins", {"role": "assistant", "content": "Here.", "items": items})
+    build.turn(a, "zwei", {"role": "assistant", "content": None, "refusal": "I *will* not."})
+    text = export(db, tmp_path / "a.html").path.read_text(encoding="utf-8")
+    pictures = [attrs for tag, attrs in Tags(text).tags if tag == "img"]
+    assert pictures == [{"alt": "an image, PNG, 8 bytes", "src": f"data:image/png;base64,{picture}"}]
+    assert '<p class="note">ran code: &lt;b&gt;1&lt;/b&gt;</p>' in text
+    assert "I <em>will</em> not." in text
+
+
 def test_only_the_models_text_is_read_as_markdown(db, build, tmp_path):
     build.turn(build.conversation("a"), "**mine**", "**its**")
     text = export(db, tmp_path / "a.html").path.read_text(encoding="utf-8")

@@ -7,6 +7,7 @@ Rule 2: of pictures only those that are in the message itself are shown; an addr
 
 from __future__ import annotations
 
+import base64
 import html
 import json
 import re
@@ -18,6 +19,7 @@ from voxnb.store.exporting.contents import Row, header, notes, summaries, turns
 from voxnb.store.exporting.markdown import clock
 from voxnb.store.exporting.sink import Sink
 from voxnb.store.report import counted
+from voxnb.wire.produced import produced
 
 NO_PLACE: Final = "costs, content hashes and metadata: the format has no place for them"
 
@@ -135,7 +137,14 @@ class Page(Sink):
                 yield self._markdown(text) if as_markdown else f"<pre>{html.escape(text)}</pre>"
             else:
                 yield _part(part)
-        rest = {key: value for key, value in message.items() if key not in ("role", "content")}
+        if refusal := message.get("refusal"):
+            yield self._markdown(str(refusal))
+        for thing in produced(message.get("items") or ()):
+            yield f'<p class="note">{_said(thing.label)}</p>'
+            if thing.data is not None:
+                data = base64.b64encode(thing.data).decode()
+                yield f'<p><img alt="{_said(thing.label)}" src="data:{thing.media_type};base64,{data}"></p>'
+        rest = {key: value for key, value in message.items() if key not in ("role", "content", "refusal")}
         if rest:
             keys = ", ".join(rest)
             yield f"<details><summary>{_said(keys)}</summary><pre>{_json(rest)}</pre></details>"

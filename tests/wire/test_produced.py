@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voxnb.clients.produced import produced
 from voxnb.clients.reply import Reply, call_line, reply_plain
 from voxnb.notebook.render import reply_html
+from voxnb.wire.produced import produced
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
