@@ -343,7 +343,9 @@ class Conversation(ConversationTables):
         return redact.redact(self.store.database, row, turn_id, now=time.time())
 
     def delete(self, *, forks: bool = False) -> list[str]:
-        """Delete it for good: rows, search entries and free pages; the file is rewritten. Backups are not touched.
+        """Delete it for good: rows, search entries and free pages; the file is rewritten.
+
+        Backups, traces, tapes and recordings are not touched; `redact` names what of them may hold a turn's words.
 
         Args:
             forks: also delete conversations that share turns with it; without, they are named in the error.
