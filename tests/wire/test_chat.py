@@ -329,6 +329,11 @@ class TestMessage:
         )
         assert reader.message["function_call"] == {"name": "f", "arguments": "{}"}
 
+    @pytest.mark.parametrize("role", ["user", "system", "tool", "model", ""])
+    def test_what_answers_is_the_assistant_whatever_a_provider_calls_it(self, role):
+        reader, _ = read(chunk({"role": role, "content": "Yes."}))
+        assert reader.message == {"role": "assistant", "content": "Yes."}
+
     def test_a_role_said_with_every_chunk_is_said_once(self):
         reader, _ = read(*(chunk({"role": "assistant", "content": t}) for t in "abc"))
         assert reader.message == {"role": "assistant", "content": "abc"}

@@ -312,8 +312,7 @@ class ChatReader:
                 expect(value, list, key)
                 calls = value
             elif key == "role":
-                expect(value, str, key)
-                choice.role = value or choice.role
+                expect(value, str, key)  # an answer is the assistant's, whatever a provider calls it
             else:
                 choice.add_field(key, value)
         wanted = self.wanted

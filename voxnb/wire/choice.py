@@ -141,7 +141,6 @@ class Choice:
 
     Attributes:
         index: its number in the answer.
-        role: ``"assistant"`` unless the provider says otherwise.
         texts: pieces of every text the message holds (``content``, ``refusal``, ``reasoning_content`` …).
         fields: what else the deltas held, merged.
         calls: tool calls in order.
@@ -153,12 +152,11 @@ class Choice:
     """
 
     __slots__ = (
-        "_by_index", "calls", "fields", "finish_reason", "index", "logprobs", "open_call", "role", "texts", "told",
+        "_by_index", "calls", "fields", "finish_reason", "index", "logprobs", "open_call", "texts", "told",
     )  # fmt: skip
 
     def __init__(self, index: int) -> None:
         self.index = index
-        self.role = "assistant"
         self.texts: dict[str, list[str]] = {}
         self.fields: dict[str, Any] = {}
         self.calls: list[ToolCall] = []
@@ -290,7 +288,7 @@ class Choice:
         Args:
             answer_id: the completion's id; ids that a provider left out are made from it.
         """
-        message: dict[str, Any] = {"role": self.role, "content": None}
+        message: dict[str, Any] = {"role": "assistant", "content": None}
         message |= {k: copied(v) for k, v in self.fields.items()}
         message |= {k: self.text(k) for k in self.texts}
         if self.calls:
