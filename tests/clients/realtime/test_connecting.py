@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import threading
@@ -13,9 +14,20 @@ from tests.clients.realtime.peer import KEY, WAIT_S, Peer, greet
 from voxnb import errors
 from voxnb.clients.realtime import client as realtime
 from voxnb.clients.realtime.client import RealtimeAPIClient
+from voxnb.clients.realtime.hearing import Hearing, Sound
+from voxnb.clients.realtime.outbox import MOST_AUDIO_MS
 from voxnb.clients.realtime.socket import CLOSE_S
 from voxnb.events import RealtimeAPIEvents, WebSocketEvents
+from voxnb.media.clock import LOOP
+from voxnb.media.unit import MediaUnit
 from voxnb.params import RealtimeAPIClientType
+
+
+class Mouth(MediaUnit):
+    """Says things at once."""
+
+    def say(self, frames):
+        LOOP.call_soon(lambda: [stream.frame(frame) for frame in frames for stream in self._outgoing.values()])
 
 
 def client(peer, **given):
@@ -39,6 +51,63 @@ def test_connecting_may_be_blocked_for_awaited_or_written_with_with():
 
         asyncio.run(awaited())
     assert len(peer.handshakes) == 3
+
+
+@pytest.mark.parametrize("bridge", ["loop", pytest.param("process", marks=pytest.mark.slow)])
+def test_what_is_said_while_the_session_is_begun_waits_for_it(bridge):
+    asked, may, came, said = threading.Event(), threading.Event(), threading.Event(), []
+
+    async def slow(connection):
+        asked.set()
+        await asyncio.to_thread(may.wait, WAIT_S)
+        await connection.begin()
+        while len(said) < 200:
+            event = await connection.next("input_audio_buffer.append")
+            said.append(base64.b64decode(event["audio"]))
+        came.set()
+        await connection.until_closed()
+
+    def frame(n):
+        return n.to_bytes(2, "little") * 480
+
+    with Peer(slow) as peer:
+        one, mouth = client(peer, bridge=bridge), Mouth()
+        mouth.send_media_to(one)
+        mouth.say([frame(0)] * 5)  # nobody has asked for a session yet
+        connecting = one.connect()
+        assert asked.wait(WAIT_S)
+        mouth.say([frame(n) for n in range(200)])
+        may.set()
+        connecting.result(WAIT_S)
+        assert came.wait(WAIT_S)
+        assert one.statistics().audio_dropped_ms == 100
+        one.close()
+    assert said == [frame(n) for n in range(200)]
+
+
+def test_of_what_is_said_meanwhile_the_newest_is_kept_and_the_rest_counted():
+    class Link:
+        def append(self, data, *, audio_ms):
+            sent.append(data)
+
+    sent, told = [], []
+    hearing = Hearing(goes_out=told.append)
+    hearing.awaits = True
+    sounds = [Sound(str(n).encode(), 20.0, n / 50) for n in range(260)]
+    for sound in sounds:
+        hearing.add(sound, link=None)
+    assert (hearing.dropped_ms, sent) == (200.0, [])
+    hearing.begin(Link())
+    assert sent == [sound.data for sound in sounds[10:]]
+    assert told == sounds[10:], "with the time at which it was said"
+    assert MOST_AUDIO_MS == 250 * 20
+    hearing.lost()
+    hearing.add(sounds[0], link=None)
+    assert (hearing.dropped_ms, len(sent)) == (220.0, 250)
+    hearing.awaits = True
+    hearing.add(sounds[0], link=None)
+    hearing.lost()
+    assert (hearing.dropped_ms, len(sent)) == (240.0, 250)
 
 
 def test_the_address_names_the_model_and_the_key_travels_in_the_header():

@@ -56,8 +56,9 @@ class Speaking(VoiceUnit):
     def _put(self, command):
         self.sent += self._state.put(command)
 
-    def _append(self, sound, audio_ms):
-        self.appended.append((sound, audio_ms))
+    def _append(self, sound):
+        self.appended.append((sound.data, sound.audio_ms))
+        self.goes_out(sound)
 
     def _told_interrupted(self, facts):
         self.told.append(facts)

@@ -264,7 +264,6 @@ class RealtimeAPIClient(RealtimeCommands, Told):
     async def _begin_session(self) -> Self:
         self._connect_task = asyncio.current_task()
         try:
-            await self._clocks.prepare()
             await self._keeper.connect()
         except asyncio.CancelledError:
             if self._closing:

@@ -69,7 +69,7 @@ class Distant:
     Attributes:
         state: what is known of the current session: its id and configuration.
         link: whether there is a current session, else None.
-        over, sessions, reconnects, dropped_ms: as `Keeper` has them.
+        over, sessions, reconnects: as `Keeper` has them.
         tools: of the session's settings.
         error: how the process ended, where it ended by itself.
     """
@@ -79,7 +79,6 @@ class Distant:
         self.link: bool | None = None
         self.over: Ended | None = None
         self.sessions = self.reconnects = 0
-        self.dropped_ms = 0.0
         self.tools: Any = None
         self.error: BridgeError | None = None
         self._client = client

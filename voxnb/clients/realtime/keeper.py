@@ -3,7 +3,7 @@
 Rule 1: one session is the current one. A new one is prepared beside it and takes its place at once, in one step of the
 loop: no command and no sound goes to both or to none.
 Rule 2: a loss that comes again by itself (a message that is too long, a key that is refused) is not tried again.
-Rule 3: what the user says while there is no session is dropped and counted; commands wait for the next one.
+Rule 3: commands wait for the next session; what the user says does for the first one (`Hearing`).
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from voxnb.clients.realtime.hearing import Hearing, Sound
 from voxnb.clients.realtime.link import Ended, Link
 from voxnb.clients.realtime.socket import CLOSE_S, OPEN_S, Socket, dial
 from voxnb.clients.realtime.taped import open_taped
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 
 SETTLE_S: Final = 5.0
 """How long a prepared session may take to confirm what it was told."""
-
-CARRIED_MS: Final = 400.0
-"""Sound that a new session hears again: a word may have begun."""
 
 GROWTH: Final = 1.25
 """A session that began long is not long because of what was said in it."""
@@ -55,7 +52,7 @@ class Keeper:
         over: how the last one ended, once none will follow.
         sessions: how many were begun.
         reconnects: how many followed another.
-        dropped_ms: sound that came while there was no session.
+        hearing: the way of what the user says.
         began_at: when the current one began, UNIX seconds.
     """
 
@@ -69,7 +66,7 @@ class Keeper:
         self.over: Ended | None = None
         self.sessions = 0
         self.reconnects = 0
-        self.dropped_ms = 0.0
+        self.hearing = Hearing(goes_out=client.goes_out)
         self.began_at = 0.0
         self.first_context_tokens = 0
         self._reading: asyncio.Task[Ended] | None = None
@@ -79,8 +76,6 @@ class Keeper:
         self._short_lived = 0  # losses, each soon after the one before
         self._replacing = False
         self._watchdog = Watchdog(current=lambda: self.link, tell=self._tell_given_up, host=client.host)
-        self._carried: deque[tuple[bytes, float]] = deque()
-        self._carried_ms = 0.0
         self._closing = False
 
     # -- the first ------------------------------------------------------------------------------
@@ -91,21 +86,27 @@ class Keeper:
         Raises:
             APIError: see `RealtimeAPIClient.connect`.
         """
+        self.hearing.awaits = True
+        try:
+            await self._client.prepare()
+            self.state = await self._client.first_session(self.state)
+            self._install(*await self._begin_first())
+        finally:
+            if self.link is None:
+                self.hearing.lost()
+
+    async def _begin_first(self) -> tuple[Link, asyncio.Task[Ended]]:
         attempt = 0
-        self.state = await self._client.first_session(self.state)
         while True:
             try:
-                link, reading = await self._begin(self.state)
+                return await self._begin(self.state)
             except APIError as error:
                 may = attempt < self._client.max_retries
                 wait_s = wait_before_retry(error, attempt=attempt + 1) if may else None
                 if wait_s is None:
                     error.retries = attempt
                     raise
-                attempt += 1
-            else:
-                self._install(link, reading)
-                return
+            attempt += 1
             await asyncio.sleep(wait_s)
 
     async def _begin(self, state: RealtimeSession) -> tuple[Link, asyncio.Task[Ended]]:
@@ -164,6 +165,7 @@ class Keeper:
     def _install(self, link: Link, reading: asyncio.Task[Ended]) -> None:
         """Make a session the current one."""
         self.state, self.link, self._reading = link.session, link, reading
+        self.hearing.begin(link)
         self.began_at, self.first_context_tokens = time.time(), 0
         self._moved = asyncio.Event()
         reading.add_done_callback(lambda task: self._ended(link, task))
@@ -202,16 +204,9 @@ class Keeper:
             self.link.send(send)
             self._watchdog.look(self.link)
 
-    def append(self, sound: bytes, audio_ms: float) -> None:
-        """Send what the user says; while there is no session it is lost."""
-        if self.link is None:
-            self.dropped_ms += audio_ms
-            return
-        self._carried.append((sound, audio_ms))
-        self._carried_ms += audio_ms
-        while self._carried_ms > CARRIED_MS:
-            self._carried_ms -= self._carried.popleft()[1]
-        self.link.append(sound, audio_ms=audio_ms)
+    def append(self, sound: Sound) -> None:
+        """Send what the user says."""
+        self.hearing.add(sound, link=self.link)
 
     def _tell_given_up(self, error: APIError) -> None:
         self._client.tell_failure(error)
@@ -227,8 +222,7 @@ class Keeper:
         ended = task.result() if fault is None else Ended(1006, f"voxnb failed with {fault!r}", was_clean=False)
         self._client.count(link)
         self.link = None
-        self._carried.clear()
-        self._carried_ms = 0.0
+        self.hearing.lost()
         may = self._policy.attempts > 0 and self.reconnects < self._policy.most_reconnects
         if not (may and fault is None and may_reconnect(ended.code)) or link.session.is_refused:
             self._give_up(ended)
@@ -352,8 +346,6 @@ class Keeper:
             named = {**item, "id": f"{RESTORED}{self.sessions}_since_{n}"}
             link.send(link.session.command("conversation.item.create", {"item": named}))
         self._install(link, reading)
-        for sound, audio_ms in self._carried:
-            link.append(sound, audio_ms=audio_ms)
 
     async def _told(self, link: Link) -> None:
         """Wait until a prepared session has confirmed what it was told."""

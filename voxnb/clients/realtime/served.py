@@ -102,16 +102,12 @@ class Served(Told):
         """See `Keeper.connect`."""
         if trace is not None and self.transport.trace is None:
             self.transport.trace = Trace(Path(trace), hide=self.transport.hide)
-        self._connecting_here = asyncio.ensure_future(self._begin())
+        self._connecting_here = asyncio.ensure_future(self._keeper.connect())
         try:
             await self._connecting_here
         finally:
             self._tell()
         self._tick()
-
-    async def _begin(self) -> None:
-        await self._clocks.prepare()
-        await self._keeper.connect()
 
     async def replace(self, reason: str) -> bool:
         """See `Keeper.replace`."""

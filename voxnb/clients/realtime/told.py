@@ -9,6 +9,7 @@ from typing import Any, Final
 from voxnb.clients.base import Client
 from voxnb.clients.ends import error_payload
 from voxnb.clients.realtime.counting import ResponseClocks
+from voxnb.clients.realtime.hearing import Sound
 from voxnb.clients.realtime.keeper import Keeper
 from voxnb.clients.realtime.link import Ended, Link
 from voxnb.clients.realtime.memory import CallMemory
@@ -70,8 +71,8 @@ class Told(VoiceUnit, Client):
                 self._memory.instruct(told)
         self._keeper.put(command)
 
-    def _append(self, sound: bytes, audio_ms: float) -> None:
-        self._keeper.append(sound, audio_ms)
+    def _append(self, sound: Sound) -> None:
+        self._keeper.append(sound)
 
     def _go_on(self, response_id: str, command: dict[str, Any]) -> None:
         """Ask for the next response, unless the model has spoken since this one."""
@@ -83,7 +84,7 @@ class Told(VoiceUnit, Client):
     def _numbers(self) -> dict[str, Any]:
         """What `RealtimeStatistics` has beyond what every client counts."""
         keeper, link, sums = self._keeper, self._keeper.link, Counter(self._sums)
-        own: dict[str, Any] = {"waiting": self._state.waiting, "audio_dropped_ms": keeper.dropped_ms}
+        own: dict[str, Any] = {"waiting": self._state.waiting, "audio_dropped_ms": keeper.hearing.dropped_ms}
         own |= {"sessions": keeper.sessions, "reconnects": keeper.reconnects, "audio_unheard_ms": self._unheard_ms}
         if link is not None:
             sums.update(link.counts())
@@ -98,6 +99,10 @@ class Told(VoiceUnit, Client):
         return {**sums, **own, "streams": streams}
 
     # -- what the keeper asks and tells -------------------------------------------------------
+
+    async def prepare(self) -> None:
+        """Before the first session: what its numbers need."""
+        await self._clocks.prepare()
 
     async def far_end_is_up(self) -> None:
         """Before a lost session is begun again: wait for a far end that is known to be starting."""

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from voxnb.audio.formats import ALAW_8K, PCM_24K, ULAW_8K, AudioFormat, Frame, audio_format
+from voxnb.clients.realtime.hearing import Sound
 from voxnb.clients.realtime.overseen import OverseenUnit
 from voxnb.clients.realtime.waterfall import Waterfall
 from voxnb.errors import AudioError
@@ -69,7 +70,7 @@ class VoiceUnit(OverseenUnit):
     def _put(self, command: dict[str, Any]) -> None:
         raise NotImplementedError
 
-    def _append(self, sound: bytes, audio_ms: float) -> None:
+    def _append(self, sound: Sound) -> None:
         raise NotImplementedError
 
     def _told_interrupted(self, facts: dict[str, Any]) -> None:
@@ -180,9 +181,11 @@ class VoiceUnit(OverseenUnit):
         if stream.is_muted:
             data = form.silence * (len(data) // form.sample_bytes)
         self._show_sound("in", stream.tag, data, form)
-        audio_ms = form.duration_ms(len(data))
-        self._waterfall.appended(audio_ms, now=self._clock.now())
-        self._append(data, audio_ms)
+        self._append(Sound(data, form.duration_ms(len(data)), self._clock.now()))
+
+    def goes_out(self, sound: Sound) -> None:
+        """What the user said is sent."""
+        self._waterfall.appended(sound.audio_ms, now=sound.at_s)
 
     # -- out ------------------------------------------------------------------------------------
 
