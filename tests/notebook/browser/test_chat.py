@@ -57,6 +57,9 @@ def test_a_conversation_is_read_continued_stopped_retried_edited_and_left_as_tex
     cell.get_by_label("Turn 4", exact=True).get_by_text("word3 ").wait_for()
     cell.get_by_role("button", name="Stop").click()
     cell.get_by_label("Turn 4", exact=True).get_by_text("stopped").wait_for()
+    cell.get_by_role("button", name="Edit turn 2").press("Enter")
+    cell.get_by_role("textbox", name="Turn 2, in other words").press("Escape")
+    assert cell.evaluate("() => document.activeElement.getAttribute('aria-label')") == "Edit turn 2"
     # Edit in a fork, and back
     cell.get_by_role("button", name="Edit turn 2").click()
     draft = cell.get_by_role("textbox", name="Turn 2, in other words")

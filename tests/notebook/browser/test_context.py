@@ -20,6 +20,10 @@ chat.conversation.fold(4).result()
 """
 
 
+def focus(cell):
+    return cell.evaluate("() => document.activeElement.getAttribute('aria-label')")
+
+
 def test_the_budget_is_read_turns_are_pinned_and_folded_and_past_requests_explained(open_notebook):
     notebook = open_notebook(CHAT, "w = chat.widget()\nw", "w.close()")
     notebook.run(1)
@@ -33,6 +37,15 @@ def test_the_budget_is_read_turns_are_pinned_and_folded_and_past_requests_explai
     cell.get_by_text("rebuilt exactly").wait_for()
     cell.get_by_text("What changed since summary 1").click()
     assert notebook.picture(cell.locator(".voxnb"), "context") == []
+    # By keyboard: what is drawn anew keeps the focus and what is unfolded, and what is closed gives the focus back.
+    cell.get_by_role("button", name="Close").press("Enter")
+    assert focus(cell) == "Request of turn 3"
+    cell.get_by_role("button", name="Pin turn 2", exact=True).press("Enter")
+    cell.get_by_role("button", name="Unpin turn 2", exact=True).wait_for()
+    assert focus(cell) == "Unpin turn 2"
+    assert cell.locator(".voxnb-chain ins").first.is_visible()
+    cell.get_by_role("button", name="Unpin turn 2", exact=True).press("Enter")
+    cell.get_by_role("button", name="Pin turn 2", exact=True).wait_for()
     cell.get_by_role("button", name="Fold up to turn 5", exact=True).click()
     cell.get_by_text("Summary 3:").wait_for()
     cell.get_by_role("button", name="Take the newest summary back").click()

@@ -65,7 +65,11 @@ function chatTab({ link, act }) {
   function edit(id, item, place) {
     const draft = h("textarea", { rows: "3", "aria-label": `Turn ${item.seq}, in other words` });
     draft.value = item.said.map((said) => said.text).join("\n");
-    const done = () => { editor.remove(); place.hidden = false; };
+    const done = () => {
+      editor.remove();
+      place.hidden = false;
+      place.parentNode?.querySelector("[data-key]")?.focus();
+    };
     const ask = () => act("chat.edit", { turn: id, text: draft.value }).then(done, () => draft.focus());
     const editor = h("div.voxnb-edit", {}, draft, h("div.voxnb-row", {},
       h("button.primary", { type: "button", onclick: ask }, "Ask in a fork"), h("button", { type: "button", onclick: done }, "Cancel"),
@@ -80,7 +84,7 @@ function chatTab({ link, act }) {
     const said = h("div.voxnb-said", {}, item.said.map((one) => [
       one.role === "user" ? null : h("span.voxnb-soft", {}, `${one.role}: `), h("div.voxnb-plain", { dir: "auto" }, one.text), safe(one.parts)]));
     const tools = h("span.voxnb-tools", {},
-      h("button", { type: "button", "aria-label": `Edit turn ${item.seq}`, onclick: () => edit(id, item, said) }, "Edit"),
+      h("button", { type: "button", "data-key": "edit", "aria-label": `Edit turn ${item.seq}`, onclick: () => edit(id, item, said) }, "Edit"),
       h("button.voxnb-retry", { type: "button", "aria-label": `Ask turn ${item.seq} again`, onclick: () => act("chat.retry").catch(() => {}) }, "Retry"));
     const place = h("div.voxnb-answer", { dir: "auto" }, h("div.voxnb-text", {}, safe(item.answer)));
     return h("article", { "aria-label": `Turn ${item.seq}`, tabindex: "-1" },
@@ -91,6 +95,8 @@ function chatTab({ link, act }) {
 
   function put(section) {
     const low = log.scrollHeight - log.scrollTop - log.clientHeight < 60;
+    const here = focused(log);
+    const inside = log.contains(here);
     for (const [id, item] of Object.entries(section.put)) {
       const before = turns.get(id);
       const made = article(id, item);
@@ -109,6 +115,8 @@ function chatTab({ link, act }) {
     }
     empty.remove();
     if (!turns.size) log.append(empty);
+    // Whoever was in a turn that was drawn anew, or whose button is there no more, is still among the turns.
+    if (inside && (here.hidden || !log.contains(here))) log.focus({ preventScroll: true });
     earlier.hidden = !section.more;
     busy(section.busy);
     return low;

@@ -11,7 +11,7 @@ function contextTab({ act }) {
   const fold = h("button", { type: "button", onclick: () => quietly("context.fold") }, "Fold now");
   const unfold = h("button", { type: "button", onclick: () => quietly("context.unfold") }, "Take the newest summary back");
   const draft = h("input", { type: "text", "aria-label": "A message to try", placeholder: "a message to try, not sent" });
-  const attempt = h("button", { type: "button", onclick: () => look("context.try", { text: draft.value }, "If this were asked next") }, "Dry run");
+  const attempt = h("button", { type: "button", "data-key": "try", onclick: () => look("context.try", { text: draft.value }, "If this were asked next") }, "Dry run");
   const body = h("tbody");
   const table = h("div.voxnb-scroll", { tabindex: "0", role: "region", "aria-label": "Turns" }, h("table", {},
     h("thead", {}, h("tr", {}, [["turn"], ["place"], ["tokens#"], ["said"], ["do"]].map(column))), body));
@@ -21,7 +21,16 @@ function contextTab({ act }) {
     h("div.voxnb-row", {}, fold, unfold, draft, attempt, note), h("h2.voxnb-title", {}, "Turns"), table, detail, h("h2.voxnb-title", {}, "Summaries"), chain);
 
   const quietly = (verb, args) => act(verb, args).catch(() => {});
-  const look = (verb, args, title) => act(verb, args).then((found) => request(found, title), () => {});
+  let opener; // of the request that is laid out
+  const look = (verb, args, title) => {
+    const key = focused(node)?.dataset.key;
+    act(verb, args).then((found) => { opener = key; request(found, title); }, () => {});
+  };
+  const close = () => {
+    detail.hidden = true;
+    [...node.querySelectorAll("[data-key]")].find((one) => one.dataset.key === opener)?.focus();
+  };
+  detail.addEventListener("keydown", (event) => { if (event.key === "Escape") close(); });
 
   function request(found, title) {
     const proof = found.redacted ? "not what was sent: redacted since" : found.exact === true ? "rebuilt exactly, checked by its hash"
@@ -29,7 +38,7 @@ function contextTab({ act }) {
     detail.hidden = false;
     detail.replaceChildren(
       h("div.voxnb-row", {}, h("strong", {}, title), h("span.voxnb-soft", {}, `${plural(found.total, "token")} · ${proof}`),
-        h("button.voxnb-last", { type: "button", onclick: () => { detail.hidden = true; } }, "Close")),
+        h("button.voxnb-last", { type: "button", onclick: close }, "Close")),
       h("ol", {}, found.items.map((item) => h("li", {}, h("details", {},
         h("summary", {}, `${item.kind}${item.turn ? ` ${item.turn}` : ""} · ${item.role} · ${plural(item.tokens, "token")} · ${item.why}`),
         h("pre", { tabindex: "0" }, item.text))))),
@@ -67,18 +76,18 @@ function contextTab({ act }) {
     return h("tr", {}, h("td", {}, String(turn.seq)), h("td", {}, turn.round && !turn.place.startsWith("dropped") ? `${turn.place} (summary ${turn.round})` : turn.place),
       h("td.voxnb-number", {}, count(turn.tokens)), h("td", { dir: "auto" }, turn.text),
       h("td", {}, h("div.voxnb-row", {},
-        h("button", { type: "button", "aria-label": `Request of turn ${turn.seq}`, onclick: () => look("context.explain", { turn: turn.id }, `The request of turn ${turn.seq}`) }, "Request"),
-        h("button", { type: "button", "aria-label": `${pin === "pin" ? "Pin" : "Unpin"} turn ${turn.seq}`, onclick: () => quietly(`context.${pin}`, { turn: turn.id }) }, pin === "pin" ? "Pin" : "Unpin"),
-        h("button", { type: "button", "aria-label": `Fold up to turn ${turn.seq}`, disabled: turn.round !== null, onclick: () => quietly("context.fold", { turn: turn.id }) }, "Fold to here"))));
+        h("button", { type: "button", "data-key": `request ${turn.id}`, "aria-label": `Request of turn ${turn.seq}`, onclick: () => look("context.explain", { turn: turn.id }, `The request of turn ${turn.seq}`) }, "Request"),
+        h("button", { type: "button", "data-key": `pin ${turn.id}`, "aria-label": `${pin === "pin" ? "Pin" : "Unpin"} turn ${turn.seq}`, onclick: () => quietly(`context.${pin}`, { turn: turn.id }) }, pin === "pin" ? "Pin" : "Unpin"),
+        h("button", { type: "button", "data-key": `fold ${turn.id}`, "aria-label": `Fold up to turn ${turn.seq}`, disabled: turn.round !== null, onclick: () => quietly("context.fold", { turn: turn.id }) }, "Fold to here"))));
   }
   function summary(one, n) {
     const doubts = [one.quality === "full" ? null : one.quality, ...one.flags].filter(Boolean).map((word) => word.replaceAll("_", " "));
     const diff = one.diff.map(([kind, text]) => (kind === "same" ? text : h(kind === "new" ? "ins" : "del", {}, text)));
-    return h("details", { open: n === 0 },
+    return h("details", { open: n === 0, "data-key": one.round },
       h("summary", {}, `Summary ${one.round}: stands for turns 1–${one.last}, newly shown ${spans(one.turns)} · ${count(one.before)} → ${count(one.after)} tokens · by ${one.model}` + (doubts.length ? ` · ${doubts.join(", ")}` : "")),
       h("p.voxnb-soft", {}, `Why: ${one.reason}`), h("div.voxnb-plain.voxnb-said", { dir: "auto" }, one.text),
-      diff.length ? h("details", {}, h("summary", {}, `What changed since summary ${one.round - 1}`), h("div.voxnb-plain", { dir: "auto" }, diff)) : null,
-      h("details", {}, h("summary", {}, "Prompt"), h("pre", { tabindex: "0" }, one.prompt)));
+      diff.length ? h("details", { "data-key": `diff ${one.round}` }, h("summary", {}, `What changed since summary ${one.round - 1}`), h("div.voxnb-plain", { dir: "auto" }, diff)) : null,
+      h("details", { "data-key": `prompt ${one.round}` }, h("summary", {}, "Prompt"), h("pre", { tabindex: "0" }, one.prompt)));
   }
   return {
     name: "context",
@@ -87,9 +96,9 @@ function contextTab({ act }) {
     update(section) {
       showBar(section.bar);
       fill(note, section.note);
-      body.replaceChildren(...section.turns.map(row));
+      redraw(body, section.turns.map(row));
       unfold.disabled = !section.chain.length;
-      chain.replaceChildren(...(section.chain.length ? section.chain.map(summary) : [h("p.voxnb-soft", {}, "Nothing was folded yet.")]));
+      redraw(chain, section.chain.length ? section.chain.map(summary) : [h("p.voxnb-soft", {}, "Nothing was folded yet.")]);
     },
   };
 }

@@ -100,7 +100,7 @@ function eventsTab({ act, alert, open, tab }) {
     const last = Math.min(shown.length, first + Math.ceil((frame.clientHeight || 300) / ROW_PX) + 2 * SPARE_ROWS);
     above.firstChild.style.height = `${first * ROW_PX}px`;
     below.firstChild.style.height = `${(shown.length - last) * ROW_PX}px`;
-    const had = document.activeElement?.dataset?.event;
+    const had = focused(body)?.dataset.event;
     body.replaceChildren(above, ...shown.slice(first, last).map((row, n) => line(row, first + n)), below);
     if (had) body.querySelector(`[data-event="${CSS.escape(had)}"]`)?.focus({ preventScroll: true });
     if (follow && !paused) frame.scrollTop = frame.scrollHeight;
@@ -136,7 +136,7 @@ function eventsTab({ act, alert, open, tab }) {
     const was = chosen;
     chosen = null;
     detail.hidden = true;
-    if (detail.contains(document.activeElement)) body.querySelector(`[data-event="${was}"]`)?.focus();
+    if (detail.contains(focused(detail))) body.querySelector(`[data-event="${was}"]`)?.focus();
     draw();
   }
   filter.addEventListener("input", () => {
@@ -151,7 +151,7 @@ function eventsTab({ act, alert, open, tab }) {
   frame.addEventListener("keydown", (event) => {
     const buttons = [...body.querySelectorAll("button")];
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-    const here = buttons.indexOf(document.activeElement);
+    const here = buttons.indexOf(focused(body));
     if (step === undefined || here < 0 || !buttons[here + step]) return;
     event.preventDefault();
     buttons[here + step].focus();

@@ -162,9 +162,7 @@ function mediaTab({ link, act, alert, sound }) {
       h("td", {}, one.way === "in" && !over ? h("button", { type: "button", "data-key": one.key, "aria-label": `${word} ${one.unit} ${one.tag}`, onclick: () => act("media.mute", { key: one.key }).catch(() => {}) }, word) : null));
   }
   function sessions(section) {
-    const had = document.activeElement?.dataset?.key;
-    body.replaceChildren(...section.streams.map(row));
-    if (had && table.contains(body)) [...body.querySelectorAll("button")].find((one) => one.dataset.key === had)?.focus();
+    redraw(body, section.streams.map(row));
     table.hidden = !section.streams.length;
     const lost = [section.dropped_ms ? `audio skipped on the way to the model: ${seconds(section.dropped_ms)}` : null,
       section.unheard_ms ? `spoken while nobody listened: ${seconds(section.unheard_ms)}` : null].filter(Boolean).join(" · ");

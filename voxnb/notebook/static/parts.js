@@ -63,6 +63,21 @@ function fill(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
+/** What has the focus beside a node: in the page, or in the shadow in which a notebook keeps the widget. */
+const focused = (node) => /** @type {any} */ (node.getRootNode()).activeElement ?? null;
+
+/** Gives a node other children, and keeps what a person does there: the focus, and what is unfolded, by `data-key`. */
+function redraw(node, children) {
+  const here = focused(node);
+  const had = node.contains(here) ? here.dataset.key ?? here.parentElement.dataset.key : undefined;
+  const open = new Map([...node.querySelectorAll("details[data-key]")].map((one) => [one.dataset.key, one.open]));
+  node.replaceChildren(...children);
+  for (const one of node.querySelectorAll("[data-key]")) {
+    if (open.has(one.dataset.key)) one.open = open.get(one.dataset.key);
+    if (had !== undefined && one.dataset.key === had) (one.querySelector("summary") ?? one).focus({ preventScroll: true });
+  }
+}
+
 const count = (n) => (n === null || n === undefined ? "unknown" : Number(n).toLocaleString("en-US"));
 const plural = (n, word) => `${count(n)} ${word}${n === 1 ? "" : "s"}`;
 /** Numbers in order, neighbours as one span: 1–4, 7. */

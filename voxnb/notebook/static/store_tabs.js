@@ -17,9 +17,9 @@ function listTab({ act, open }) {
   const node = h("div", {}, h("div.voxnb-row", {}, search, compare, told), form, table, hits);
 
   function row(one) {
-    const box = h("input", { type: "checkbox", "aria-label": `Choose ${one.name}`, onchange: () => choose(one.id, box.checked) });
+    const box = h("input", { type: "checkbox", "data-key": `choose ${one.id}`, "aria-label": `Choose ${one.name}`, onchange: () => choose(one.id, box.checked) });
     box.checked = chosen.includes(one.id);
-    const doing = (word, work) => h("button", { type: "button", "aria-label": `${word} ${one.name}`, onclick: work }, word);
+    const doing = (word, work) => h("button", { type: "button", "data-key": `${word} ${one.id}`, "aria-label": `${word} ${one.name}`, onclick: work }, word);
     return h("tr", {}, h("td", {}, box), h("th", { scope: "row" }, h("span", { dir: "auto" }, one.title || one.name),
       h("div.voxnb-soft", {}, [one.title ? one.name : null, one.model, one.cost === "unknown" ? null : one.cost,
         one.fork ? `a fork of ${one.fork[0]} after turn ${one.fork[1]}` : null].filter(Boolean).join(" · "))),
@@ -29,14 +29,13 @@ function listTab({ act, open }) {
   function choose(id, is) {
     chosen = is ? [...chosen.filter((one) => one !== id), id].slice(-2) : chosen.filter((one) => one !== id);
     draw();
-    body.querySelectorAll("input")[listed().findIndex((one) => one.id === id)]?.focus();
   }
   const listed = () => found?.rows ?? rows;
   function draw() {
     const shown = listed();
     chosen = chosen.filter((id) => [...rows, ...shown].some((one) => one.id === id));
     compare.disabled = chosen.length !== 2;
-    body.replaceChildren(...shown.map(row));
+    redraw(body, shown.map(row));
     table.hidden = !shown.length;
     const names = found ? `${shown.length ? plural(shown.length, "conversation") : "no conversation"} of that name` : total ? plural(total, "conversation") : "The store is empty: ask something first.";
     fill(told, shown.length < total && !found ? `the last ${count(shown.length)} of ${names}` : names);
