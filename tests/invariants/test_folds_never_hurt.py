@@ -221,6 +221,19 @@ def test_turns_that_no_summary_can_shorten_are_not_shown_to_the_summary_model():
         assert chat.conversation.summary() is None
 
 
+def test_an_extract_that_would_make_no_room_does_not_take_the_place_of_the_turns():
+    policy = voxnb.ContextPolicy(window_tokens=400, reserve_output_tokens=50, fold_at_tokens=300)
+    with talking(scripted(chat="ok"), policy=policy) as (server, chat):
+        for _ in range(3):
+            chat.ask("Hi there").result(WAIT_S)
+        with pytest.raises(errors.ContextOverflowError, match="earlier turns 33"):
+            chat.ask("w " * 325).result(WAIT_S)
+        assert chat.conversation.summary() is None
+        assert [turn["content"] for turn in chat.conversation.plan("And?").messages][:2] == ["Hi there", "ok"]
+        chat.ask("w " * 240).result(WAIT_S)
+        assert len(chats(server)) == 4
+
+
 def test_the_breaker_waits_two_four_eight_turns():
     with talking(scripted(fold=Status(500, headers=NEVER)), policy=small(window_tokens=8_000)) as (server, chat):
         tried = []

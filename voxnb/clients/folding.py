@@ -164,6 +164,9 @@ class Folder:
                 if job is None:
                     return None
                 written = write_extract(job, planner, most_tokens=limit_tokens)
+                if written.weight >= job.fold.folded_tokens:  # it would make no room, and say less than the turns
+                    await self._release(job, [])
+                    return None
                 summary_id = await self._commit(job, written, context)
                 if summary_id is not None:
                     return summary_id
