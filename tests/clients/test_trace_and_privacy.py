@@ -46,6 +46,15 @@ def test_a_trace_has_every_message_in_both_directions_and_no_key():
     assert [line["at"] for line in found] == sorted(line["at"] for line in found)
 
 
+def test_a_stand_in_for_a_key_is_a_word_like_any_other():
+    told = testing.Status(400, body={"error": {"message": "tool_choice none needs no tools"}})
+    with talking(told, trace=True, api_key="none") as (_, chat):
+        with pytest.raises(errors.BadRequestError, match="tool_choice none needs"):
+            chat.ask("none of it").result(WAIT_S)
+        (sent,) = [line["message"] for line in traced(chat) if line.get("path") == "/chat/completions"]
+    assert sent["messages"] == [{"role": "user", "content": "none of it"}]
+
+
 def test_refusals_and_repeats_are_in_the_trace():
     refused = testing.Status(429, headers={"Retry-After": "0"})
     replies = iter([refused, "Well."])

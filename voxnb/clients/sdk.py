@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from voxnb.clients.address import Endpoint
 from voxnb.clients.bytestream import ByteStream
-from voxnb.clients.endpoint import current_key, own_headers_only, resolve_endpoint
+from voxnb.clients.endpoint import PLACEHOLDERS, current_key, own_headers_only, resolve_endpoint
 from voxnb.clients.failure import (
     clean_cause,
     connection_error,
@@ -75,7 +75,7 @@ class Transport:
 
     Attributes:
         trace: notes everything that goes out and comes in, or None.
-        secrets: keys and credentials that went out; hidden wherever something is quoted.
+        secrets: keys and credentials, of which none is a stand-in; hidden wherever something is quoted.
     """
 
     def __init__(
@@ -100,9 +100,9 @@ class Transport:
         self._closed = False
         self.trace: Trace | None = None
         self._requests = 0
-        self.private = private
-        self.later = later
-        self.secrets = [endpoint.api_key] if isinstance(endpoint.api_key, str) else []
+        self.private, self.later = private, later
+        self.secrets: list[str] = []
+        self._learn_secrets(endpoint.api_key if isinstance(endpoint.api_key, str) else None)
 
     def __repr__(self) -> str:
         return f"Transport({self.endpoint.base_url!r}{', closed' if self._closed else ''})"
@@ -388,7 +388,7 @@ class Transport:
         return key
 
     def _learn_secrets(self, *secrets: str | None) -> None:
-        new = [secret for secret in secrets if secret and secret not in self.secrets]
+        new = [s for s in secrets if s and s not in self.secrets and s.lower() not in PLACEHOLDERS]
         self.secrets = [*self.secrets[-KEPT_SECRETS:], *new]
 
 
