@@ -19,6 +19,9 @@ _END: Final = re.compile(
     # Scripts that put no space between sentences; all others, where a space or the end follows; a line.
     rf"[。！？｡]+[{_CLOSING}]*|[.!?…؟۔।॥።։။។]+[{_CLOSING}*_]*(?=\s|$)|\n"
 )
+_MAY_END: Final = re.compile(r"[。！？｡.!?…؟۔।॥።։။។\n]")
+"""What `_END` begins with; one set of letters is searched for several times as fast as three ways to go on."""
+
 _CLOSED: Final = re.compile(rf"[{_CLOSING}]\s*$")
 _LIST_NUMBER: Final = re.compile(r"\s*(?:\d{1,3}|[A-Za-z])")
 _LIST_MARK: Final = re.compile(r"(?:[-*•+]|\d{1,3}[.)])\s+")
@@ -32,13 +35,19 @@ def sentence_ends(text: str) -> list[int]:
     >>> sentence_ends("One. 2.5 is two. 三。四。")
     [4, 16, 19, 21]
     """
-    ends = []
-    for match in _END.finditer(text):
-        line = text.rfind("\n", 0, match.start()) + 1
-        if match.group() == "." and _LIST_NUMBER.fullmatch(text, line, match.start()):
+    ends: list[int] = []
+    at = 0
+    while (first := _MAY_END.search(text, at)) is not None:
+        match = _END.match(text, first.start())
+        at = first.end() if match is None else match.end()
+        if match is None or (match.group() == "." and _is_list_number(text, first.start())):
             continue
-        ends.append(match.end())
+        ends.append(at)
     return ends
+
+
+def _is_list_number(text: str, end: int) -> bool:
+    return _LIST_NUMBER.fullmatch(text, text.rfind("\n", 0, end) + 1, end) is not None
 
 
 def sentences(text: str) -> list[str]:

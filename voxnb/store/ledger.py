@@ -63,7 +63,7 @@ def find(c: sqlite3.Connection, ref: str) -> ConversationRow | None:
     for column in ("uid", "name"):
         row = c.execute(f"SELECT {CONVERSATION_COLUMNS} FROM conversation WHERE {column} = ?", (ref,)).fetchone()
         if row:
-            return ConversationRow(*row)
+            return ConversationRow.of(row)
     return None
 
 
@@ -87,7 +87,7 @@ def by_id(c: sqlite3.Connection, row_id: int) -> ConversationRow:
     row = c.execute(f"SELECT {CONVERSATION_COLUMNS} FROM conversation WHERE id = ?", (row_id,)).fetchone()
     if row is None:
         raise UnknownConversationError("the conversation was deleted meanwhile", name=str(row_id))
-    return ConversationRow(*row)
+    return ConversationRow.of(row)
 
 
 def create(

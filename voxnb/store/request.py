@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from voxnb.memory.plan import Layout, PastTurn
@@ -91,12 +91,15 @@ def first_new(c: sqlite3.Connection, turn_id: int, current: PastTurn) -> int:
 
 def request_hash(messages: Sequence[Mapping[str, Any]], parameters: Mapping[str, Any], tools: Any) -> str:
     """The hash by which a rebuilt request is known to be the one that was sent."""
-    parts = [canonical([dict(parameters), tools])]
+    return digest(*_lines(messages, parameters, tools))
+
+
+def _lines(messages: Sequence[Mapping[str, Any]], parameters: Mapping[str, Any], tools: Any) -> Iterator[str]:
+    yield canonical([dict(parameters), tools])
     for message in messages:
         content = message.get("content")
         # Most messages are a role and a text: with the text's length before it, no other list reads the same.
         if isinstance(content, str) and len(message) == 2:
-            parts.append(f"{message['role']} {len(content)} {content}")
+            yield f"{message['role']} {len(content)} {content}"
         else:
-            parts.append(canonical(message))
-    return digest("\n".join(parts))
+            yield canonical(message)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import index
@@ -54,6 +54,13 @@ class ConversationRow(NamedTuple):
     fold_owner: str | None
     fold_lease_until: float | None
     metadata: str
+
+    @classmethod
+    def of(cls, values: Sequence[Any]) -> ConversationRow:
+        """The row of what `CONVERSATION_COLUMNS` gave."""
+        row = cls._make(values)
+        index(row.last_seq)  # counted with at once: here the store is at hand to say which row has no number
+        return row
 
 
 class TurnRow(NamedTuple):
@@ -158,7 +165,7 @@ TURN_AND_MESSAGES: Final = f"{TURN}, m.position, m.role, m.text, m.extra, m.toke
 
 def turn_hash(message_hashes: Iterable[str]) -> str:
     """The content hash of a turn."""
-    return digest("\n".join(message_hashes))
+    return digest(*message_hashes)
 
 
 class CallRecord(NamedTuple):
