@@ -6,6 +6,7 @@ import re
 import shutil
 import sqlite3
 import stat
+from contextlib import closing
 
 import pytest
 
@@ -96,7 +97,7 @@ def test_explain_gives_the_exact_past_request(out):
 def test_verify_says_what_does_not_hold_and_exits_with_1(out, store):
     assert out("verify").startswith("all holds: 1 conversation, 4 turns")
     assert json.loads(out("verify", "--json"))["holds"] is True
-    with sqlite3.connect(store) as c:
+    with closing(sqlite3.connect(store)) as c, c:
         c.execute("UPDATE message SET text = 'forged' WHERE text = 'There are 150.'")
     c.close()
     assert "is not what was stored" in out("verify", status=1)
@@ -211,7 +212,7 @@ def test_a_store_that_is_another_programs_is_left_alone(tmp_path, capsys):
     assert main(["verify", "--store", str(path)]) == 1
     assert "is not a SQLite database" in capsys.readouterr().err
     other = tmp_path / "other.db"
-    with sqlite3.connect(other) as c:
+    with closing(sqlite3.connect(other)) as c, c:
         c.execute("CREATE TABLE bill (amount)")
     c.close()
     assert main(["conversations", "--store", str(other)]) == 1

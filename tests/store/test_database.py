@@ -975,3 +975,19 @@ def test_verify_tells_of_values_that_are_not_what_was_written(tmp_path, damage):
         verdict = store.verify()
         assert not verdict
         assert verdict.problems
+
+
+def test_a_store_that_nobody_holds_any_more_leaves_no_thread_and_no_warning(tmp_path):
+    code = """
+    import gc, threading
+    for path in (sys.argv[1], ":memory:"):
+        store = Database(path)
+        store.write(lambda c: c.execute("INSERT INTO value (hash, text) VALUES ('a', 'b')")).result()
+        store.read("SELECT 1")
+        (writer,) = [t for t in threading.enumerate() if t.name == "voxnb-writer"]
+        del store
+        gc.collect()
+        writer.join(30)
+        print(writer.is_alive())
+    """
+    assert run(code, tmp_path / "store.db") == "False\nFalse\n"

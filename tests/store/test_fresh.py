@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -102,7 +103,7 @@ def test_a_reader_finds_them_in_a_file_that_it_must_not_write(tmp_path):
 def test_a_ranked_search_does_not_wait_for_another_process_that_writes(db, build, monkeypatch):
     monkeypatch.setattr("voxnb.store.search.RANK_WAIT_S", 0.01)
     build.turn(build.conversation("a"), "a needle", "Yes.")
-    with sqlite3.connect(db.path, isolation_level=None) as other:
+    with closing(sqlite3.connect(db.path, isolation_level=None)) as other, other:
         other.execute("BEGIN IMMEDIATE")
         assert search(db, "needle", rank=True)["turn_seq"].tolist() == [1]
         other.execute("ROLLBACK")

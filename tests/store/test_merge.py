@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -482,11 +483,11 @@ def test_what_is_no_store_is_refused(pair, tmp_path):
     (tmp_path / "empty.db").touch()
     (tmp_path / "folder").mkdir()
     (tmp_path / "link.db").symlink_to(a.path)
-    with sqlite3.connect(tmp_path / "foreign.db") as c:
+    with closing(sqlite3.connect(tmp_path / "foreign.db")) as c, c:
         c.execute("CREATE TABLE mine (a)")
     c.close()
     shutil.copy(a.path, tmp_path / "newer.db")
-    with sqlite3.connect(tmp_path / "newer.db") as c:
+    with closing(sqlite3.connect(tmp_path / "newer.db")) as c, c:
         c.execute("PRAGMA user_version = 99")
     c.close()
     for name, kind, match in (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -81,7 +82,7 @@ def test_a_store_of_the_first_version_opens_with_all_that_is_in_it(path):
         assert integrity(store) == [("ok",)]
     (copy,) = path.parent.glob("*.backup.db")
     assert copy.name == "store.v1.backup.db"
-    with sqlite3.connect(copy) as c:
+    with closing(sqlite3.connect(copy)) as c, c:
         assert c.execute("PRAGMA user_version").fetchone() == (1,)
         assert c.execute("SELECT rowid FROM message_fts WHERE message_fts MATCH 'lighthouse'").fetchall() == [(3,)]
     c.close()

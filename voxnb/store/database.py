@@ -24,7 +24,7 @@ from typing import Any, Final, TypeVar
 
 from voxnb.errors import StoreError, StoreReadOnlyError
 from voxnb.store import forks
-from voxnb.store.lately import KnowingConnection
+from voxnb.store.lately import Connection, KnowingConnection
 from voxnb.store.opening import (
     begin_immediate,
     check_ours,
@@ -92,8 +92,12 @@ class Database:
         self._lock = threading.RLock()
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
-        self._writer_connection: sqlite3.Connection | None = None
-        self._shared: sqlite3.Connection | None = None
+        self._writer_connection: Connection | None = None
+        self._shared: Connection | None = None
+
+    def __del__(self) -> None:
+        if not getattr(self, "closed", True):  # dropped, say by a cell that was run again
+            self._jobs.put(None)
 
     # -- opening ------------------------------------------------------------------------------
 
@@ -135,7 +139,7 @@ class Database:
         finally:
             connection.close()
 
-    def _connect(self, kind: type[sqlite3.Connection] = sqlite3.Connection) -> sqlite3.Connection:
+    def _connect(self, kind: type[Connection] = Connection) -> Connection:
         uri = (
             Path(self._upgraded or self.path).absolute().as_uri()
             + ("?mode=ro" if self.read_only else "?mode=rw")
@@ -387,7 +391,7 @@ class Database:
 
 
 class _Reader:
-    """A reading connection that is closed with the thread it belongs to."""
+    """A reading connection that is closed with the thread it belongs to, and not when the collector comes."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection

@@ -87,7 +87,7 @@ def times(seconds: Sequence[float | None]) -> pd.DatetimeIndex:
     known = np.array(seconds, dtype=np.float64)
     missing = np.isnan(known)
     microseconds = np.where(missing, 0.0, known * 1e6).round().astype(np.int64).astype("datetime64[us]")
-    microseconds[missing] = np.datetime64("NaT")
+    microseconds[missing] = np.datetime64("NaT", "us")
     return pd.DatetimeIndex(microseconds).tz_localize("UTC")
 
 

@@ -16,7 +16,14 @@ MOST_CHARS: Final = 4_000_000
 """Of the words that are kept: more than the largest context windows hold."""
 
 
-class KnowingConnection(sqlite3.Connection):
+class Connection(sqlite3.Connection):
+    """A connection that is closed when nobody holds it any more, without a warning."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class KnowingConnection(Connection):
     """The writer's connection to a store."""
 
     def __init__(self, *given: Any, **named: Any) -> None:

@@ -10,6 +10,7 @@ import json
 import lzma
 import sqlite3
 import zipfile
+from contextlib import closing
 
 import pandas as pd
 import pytest
@@ -136,7 +137,7 @@ def test_an_archive_is_named_with_what_to_do(tmp_path, store):
 def test_a_packed_database_is_to_be_unpacked(tmp_path, store, kind, named):
     plain = tmp_path / "plain"
     if kind == "llm":
-        with sqlite3.connect(plain) as made:
+        with closing(sqlite3.connect(plain)) as made, made:
             made.execute("CREATE TABLE conversations (id TEXT)")
         made.close()
     else:

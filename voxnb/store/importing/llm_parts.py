@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from voxnb.store.importing.draft import Reading
+from voxnb.store.lately import Connection
 
 AUDIO = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3"}
 UNTAKEN: Final = (
@@ -47,15 +48,20 @@ _LLMS_OWN: Final = re.compile(r"sqlite_.*|_llm_migrations|.*_fts(_\w+)?")
 def open_log(path: Path) -> sqlite3.Connection:
     """A connection that cannot write; where even a log beside the file cannot be made, one to the file as it is."""
     uri = path.absolute().as_uri()
-    c = sqlite3.connect(f"{uri}?mode=ro", uri=True)
+    c = _connect(f"{uri}?mode=ro")
     try:
         c.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     except sqlite3.OperationalError:
         c.close()
-        c = sqlite3.connect(f"{uri}?mode=ro&immutable=1", uri=True)
+        c = _connect(f"{uri}?mode=ro&immutable=1")
     # Older rows may hold what is no UTF-8.
     c.text_factory = lambda raw: raw.decode("utf-8", "replace")
     return c
+
+
+def _connect(uri: str) -> sqlite3.Connection:
+    # The reading of a damaged log may be dropped half way, on any thread.
+    return sqlite3.connect(uri, uri=True, check_same_thread=False, factory=Connection)
 
 
 class Log:

@@ -19,6 +19,7 @@ from voxnb.params import did_you_mean, nearest
 from voxnb.store.importing.clock import seconds_of
 from voxnb.store.importing.draft import Draft, Reading
 from voxnb.store.importing.spoken import role_of
+from voxnb.store.lately import Connection
 
 COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "conversation": (
@@ -131,7 +132,7 @@ class Waiting:
         self._reading = reading
         self._roles = roles
         # Without a name SQLite keeps it in memory while it is small, and in a file of its own that nobody sees when not.
-        self._db = sqlite3.connect("", isolation_level=None)
+        self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False, factory=Connection)
         self._db.execute("CREATE TABLE conversation (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE)")
         self._db.execute(
             "CREATE TABLE row (conversation INTEGER, n INTEGER, said TEXT, PRIMARY KEY (conversation, n)) WITHOUT ROWID"
