@@ -25,6 +25,7 @@ def test_stop_ends_a_blocking_cell_and_keeps_what_had_come(open_notebook):
     stop = cell.get_by_role("button", name="Stop")
     stop.wait_for()
     cell.get_by_text("word2").wait_for()
+    assert cell.get_by_role("status").inner_text() == "writing,"  # and how long is for the eye only
     notebook.picture(cell.locator(".voxnb"), "live-reply")
     stop.click()
     notebook.ended(2)

@@ -17,7 +17,7 @@ function eventsTab({ act, alert, open, tab }) {
   const filter = h("input", { type: "search", "aria-label": "Filter", placeholder: "filter: words, -word leaves out" });
   const pause = h("button", { type: "button", "aria-pressed": "false", onclick: () => toggle() }, "Pause");
   const empty = h("button", { type: "button", onclick: () => clear() }, "Clear");
-  const told = h("span.voxnb-soft", { role: "status" });
+  const told = h("span.voxnb-soft");
   const above = h("tr", { "aria-hidden": "true" }, h("td", { colspan: "4" }));
   const below = h("tr", { "aria-hidden": "true" }, h("td", { colspan: "4" }));
   const body = h("tbody");

@@ -39,7 +39,7 @@ function mediaTab({ link, act, alert, sound }) {
     h("div.voxnb-row", {}, state, listen, mute, h("label", {}, push, " push to talk"), hold, end, trip),
     h("div.voxnb-row", {}, mine.node, theirs.node), told, none, lines, form,
     h("h2.voxnb-title", {}, "Media sessions"), table, quiet, h("h2.voxnb-title", {}, "Latency: from the end of your speech"), falls);
-  const drawn = new Map(); // item id → {node, item}
+  const drawn = new Map(); // item id → {node, show}
   let ended = false; // the panel
   let over = false; // the call, or the panel
   let owner = null;
@@ -134,21 +134,33 @@ function mediaTab({ link, act, alert, sound }) {
     }
     return h("div.voxnb-wave", {}, item.shape ? made : null, h("span.voxnb-soft", {}, words));
   }
-  function line(item) {
-    const mark = item.state === "interrupted" ? "interrupted" : item.who === "user" && !item.text ? item.state : null;
-    return h(`article.voxnb-${item.who}`, { "aria-label": item.who === "user" ? "You" : "Model" },
-      h("span", {}, h("strong", {}, item.who === "user" ? "You" : "Model"), mark ? h("span.voxnb-mark", {}, mark) : null),
-      h("div", {}, h("div.voxnb-plain", { dir: "auto" }, item.text), item.who === "model" && item.received_ms ? wave(item) : null));
+  /** What somebody says. Its text only grows, so that a screen reader says what is new, and says it once. */
+  function line({ who }) {
+    const mark = h("span.voxnb-mark", { hidden: true });
+    const text = h("div.voxnb-plain", { dir: "auto" });
+    const sound = h("div", { "aria-live": "off" });
+    const name = who === "user" ? "You" : "Model";
+    const node = h(`article.voxnb-${who}`, { "aria-label": name }, h("span", {}, h("strong", {}, name), mark), h("div", {}, text, sound));
+    return {
+      node,
+      show(item) {
+        fill(mark, item.state === "interrupted" ? "interrupted" : who === "user" && !item.text ? item.state : "");
+        mark.hidden = !mark.textContent;
+        const had = text.textContent;
+        if (had && item.text !== had && item.text.startsWith(had)) text.append(item.text.slice(had.length));
+        else fill(text, item.text);
+        sound.replaceChildren(...(who === "model" && item.received_ms ? [wave(item)] : []));
+      },
+    };
   }
   function captions(section) {
     const low = lines.scrollHeight - lines.scrollTop - lines.clientHeight < 60;
     for (const [id, item] of Object.entries(section.put)) {
-      const made = line(item);
-      drawn.get(id)?.replaceWith(made);
-      drawn.set(id, made);
+      if (!drawn.has(id)) drawn.set(id, line(item));
+      drawn.get(id).show(item);
     }
-    for (const [id, made] of drawn) if (!section.order.includes(id)) { made.remove(); drawn.delete(id); }
-    section.order.forEach((id, n) => { if (lines.children[n] !== drawn.get(id)) lines.insertBefore(drawn.get(id), lines.children[n] ?? null); });
+    for (const [id, made] of drawn) if (!section.order.includes(id)) { made.node.remove(); drawn.delete(id); }
+    section.order.forEach((id, n) => { if (lines.children[n] !== drawn.get(id).node) lines.insertBefore(drawn.get(id).node, lines.children[n] ?? null); });
     none.hidden = drawn.size > 0;
     lines.hidden = drawn.size === 0;
     if (low) lines.scrollTop = lines.scrollHeight;

@@ -168,12 +168,18 @@ function connect(model, { patch, lost = (_why) => {}, trouble = (_text) => {}, o
 function growing() {
   const done = h("div");
   const tail = h("div");
-  const status = h("span.voxnb-soft", { role: "status" });
+  // A screen reader is told what goes on, and not five times a second for how long.
+  const doing = h("span", { role: "status" });
+  const time = h("span", { "aria-hidden": "true" });
+  const status = h("span.voxnb-soft", {}, doing, time);
   const node = h("div.voxnb-text", {}, done, tail);
   let shown = 0;
   let since = performance.now();
   let words = "";
-  const tick = () => fill(status, words && `${words} ${((performance.now() - since) / 1000).toFixed(1)} s`);
+  const tick = () => {
+    fill(doing, words);
+    fill(time, words && ` ${((performance.now() - since) / 1000).toFixed(1)} s`);
+  };
   const clock = setInterval(tick, 200);
   return {
     node,
