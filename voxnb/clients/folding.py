@@ -219,7 +219,10 @@ class Folder:
         payload = {"reason": wrapped.reason, "message": str(wrapped), "text": wrapped.text[:2000]}
         now = time.time()
         told = self.client.kept([(ContextEvents.SummaryFailed.value, payload)])
-        failures = await self.client.write(lambda c: ledger.fail(c, job, calls=calls, events=told, now=now))
+        blamed = bool(calls) or wrapped.reason != "growing"  # turns too short for any summary say nothing of the model
+        failures = await self.client.write(
+            lambda c: ledger.fail(c, job, calls=calls, events=told, now=now, blamed=blamed)
+        )
         self.client.counters.fold_failed()
         self.warn(wrapped, cause=error)
         self._emit(ContextEvents.SummaryFailed, {**payload, "failures": failures}, context)

@@ -214,10 +214,15 @@ def _unchanged(c: sqlite3.Connection, fold: Fold) -> bool:
 
 
 def fail(
-    c: sqlite3.Connection, job: FoldJob, *, calls: Sequence[CallRecord], events: Sequence[tuple[str, Mapping[str, Any]]], now: float
+    c: sqlite3.Connection, job: FoldJob, *, calls: Sequence[CallRecord], events: Sequence[tuple[str, Mapping[str, Any]]],
+    now: float, blamed: bool,
 ) -> int:  # fmt: skip
-    """Note a failed fold and release its lease; how many have failed in a row."""
+    """Note a failed fold and release its lease; how many have failed in a row, this one only where somebody is to blame."""
     row = ledger.by_id(c, job.conversation.id)
+    if not blamed:
+        release(c, job, calls=calls, now=now)
+        ending.add_events(c, row.id, None, events, now=now)
+        return row.fold_failures
     failures = row.fold_failures + 1
     wait = 0 if failures < FREE_FAILURES else min(2 ** (failures - FREE_FAILURES + 1), MAX_WAIT_TURNS)
     c.execute(
