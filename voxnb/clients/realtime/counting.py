@@ -152,6 +152,12 @@ class ResponseClocks:
         """Read the list of prices."""
         await self._prices.prepare()
 
+    def sounded(self, response_id: str) -> None:
+        """A piece of a response's sound came."""
+        clock = self._running.get(response_id)
+        if clock is not None:
+            clock.heard(brings=True)
+
     def look(self, link: Link, kind: str, event: Mapping[str, Any]) -> CallFacts | None:
         """Take the time of an event that was taken in; the call that it ends, if it ends one."""
         socket = link.socket

@@ -130,6 +130,10 @@ class Told(VoiceUnit, Client):
     def received(self, link: Link, received: Received, *, is_current: bool) -> None:
         """An event was taken in."""
         self._sums["problems"] += len(received.problems)
+        if received.audio and is_current:  # most of what comes: only the ear wants it
+            self._clocks.sounded(received.response_id)
+            self._speak(received)
+            return
         for event in received.events:
             kind = event["type"]
             facts = self._clocks.look(link, kind, event)
