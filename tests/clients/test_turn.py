@@ -794,6 +794,8 @@ def test_in_a_forked_child_an_inherited_turn_is_refused_and_new_ones_work():
     done = run_script(
         PREAMBLE
         + """
+import warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of forking with threads
 async def work(turn):
     turn._start(asyncio.current_task())
     turn._store(Reply(text="child"))
