@@ -81,6 +81,10 @@ def hostile():
     raise HostileError
 
 
+def half():
+    raise ValueError("half a pair: \ud83d")
+
+
 def opaque():
     return object()
 
@@ -99,11 +103,12 @@ def opaque():
         ("acancelled", "", "CancelledError"),
         ("interrupt", "", "KeyboardInterrupt"),
         ("hostile", "", "HostileError"),
+        ("half", "", "ValueError: half a pair: \ufffd"),
         ("opaque", "", "the tool returned a object"),
     ],
 )
 def test_whatever_goes_wrong_is_a_result_for_the_model(run, capfd, name, arguments, words):
-    tools = [add, boom, leave, aleave, acancelled, interrupt, hostile, opaque]
+    tools = [add, boom, leave, aleave, acancelled, interrupt, hostile, half, opaque]
     bad, good = run(tools, (name, arguments), ("add", '{"a": 2}')).result(10)
     assert words in bad.error
     assert len(bad.error) <= 500

@@ -28,6 +28,7 @@ from voxnb.clients.reply import shorten
 from voxnb.clients.tools.result import Limit, ResultError, cut, render_result
 from voxnb.clients.tools.tool import ArgumentError, Tool, read_object
 from voxnb.clients.tools.toolbox import Toolbox
+from voxnb.wire.unicode import whole_unicode
 
 TIMEOUT_S: Final = 60.0
 """How long a tool may take, where nothing else is said."""
@@ -264,7 +265,7 @@ def told(error: BaseException) -> str:
     except Exception:  # noqa: BLE001 - __str__ is user code too
         text = ""
     name = type(error).__name__
-    return f"{name}: {_IN_URL.sub('://…@', text)}" if text else name
+    return str(whole_unicode(f"{name}: {_IN_URL.sub('://…@', text)}" if text else name))
 
 
 def _cut_error(text: str) -> str:
