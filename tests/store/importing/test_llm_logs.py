@@ -210,6 +210,26 @@ def test_threads_of_messages(store, tmp_path):
     assert store["A thread"].plan().messages[0]["content"] == "Be kind"
 
 
+def test_what_a_thread_is_tied_together_by_is_no_loss(store, tmp_path):
+    add_threads(tmp_path / "logs.db")
+    tied = """
+    CREATE TABLE part_attachments (part_id INTEGER, attachment_id TEXT, "order" INTEGER);
+    CREATE TABLE part_fragments (part_id INTEGER, fragment_id INTEGER, "order" INTEGER);
+    CREATE TABLE turn_fragments (turn_id TEXT, fragment_id INTEGER, "order" INTEGER, kind TEXT);
+    CREATE TABLE turn_search (id INTEGER PRIMARY KEY, turn_id TEXT, prompt TEXT, response TEXT);
+    INSERT INTO part_attachments VALUES (3, 'a1', 0);
+    INSERT INTO part_fragments VALUES (2, 1, 0);
+    INSERT INTO fragments VALUES (2, 'i', 'of the second turn alone');
+    INSERT INTO turn_fragments VALUES ('1', 1, 0, 'prompt'), ('2', 2, 0, 'system');
+    INSERT INTO turn_search VALUES (1, '1', 'sum it up', 'Three.');
+    """
+    report = store.import_conversations(log(tmp_path / "logs.db", tied))
+    assert [(remark.reason, remark.count) for remark in report.skipped] == [
+        ("answers that were tried again or left behind", 1),
+        ("fragments of turns that are in no message", 1),
+    ]
+
+
 def test_all_forms_in_one_file_once(store, tmp_path):
     path = log(tmp_path / "logs.db", OLDEST, FIRST, LATER)
     add_threads(path)

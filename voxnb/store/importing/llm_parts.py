@@ -37,12 +37,14 @@ READ: Final[Mapping[str, frozenset[str]]] = {
     "threads": frozenset({"id", "name", "tip_message_hash", "forked_from", "datetime_utc"}),
     "messages": frozenset({"hash", "parent_hash", "role"}),
     "parts": frozenset({"id", "message_hash", "position", "type", "tool_name", "text", "payload"}),
+    "part_attachments": frozenset({"part_id", "attachment_id", "order"}),
+    "part_fragments": frozenset({"part_id", "fragment_id", "order"}),
     "turns": frozenset({*_ANSWER, "thread_id", "parent_message_hash", "tip_message_hash"}),
 }
 """Tables that are read, with the columns that are, or only tie rows together, or are told of by `Log.untaken`."""
 
-_LLMS_OWN: Final = re.compile(r"sqlite_.*|_llm_migrations|.*_fts(_\w+)?")
-"""Tables in which nobody said anything."""
+_LLMS_OWN: Final = re.compile(r"sqlite_.*|_llm_migrations|turn_search|.*_fts(_\w+)?")
+"""Tables in which nobody said anything, or nothing that is not said elsewhere."""
 
 
 def open_log(path: Path) -> sqlite3.Connection:
@@ -111,6 +113,10 @@ class Log:
                     skipped.add(
                         f"{name} of {table}: a conversation has no place for it", count=self._count(table, held)
                     )
+            elif table == "turn_fragments":
+                # Most are in a message's text as well; llm leaves the system fragments of later turns out of it.
+                unsaid = "fragment_id NOT IN (SELECT fragment_id FROM part_fragments)"
+                skipped.add("fragments of turns that are in no message", count=self._count(table, unsaid))
             elif not _LLMS_OWN.fullmatch(table):
                 skipped.add(
                     f"rows of the table {table!r}: a conversation has no place for them", count=self._count(table)
