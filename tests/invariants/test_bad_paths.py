@@ -1,5 +1,7 @@
 """Paths that lead nowhere: a typed error that says so, whoever is given them."""
 
+import sys
+
 import pytest
 
 import voxnb
@@ -54,6 +56,15 @@ def test_the_environment_may_name_such_a_folder_too(monkeypatch):
 def test_a_text_that_can_be_no_path_is_not_imported(path):
     with voxnb.ContextStore(":memory:") as store, pytest.raises(StoreError, match="can be no file's path"):
         store.import_conversations(path)
+
+
+def test_a_link_to_nothing_is_refused_and_nothing_else_is_said(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(sys, "unraisablehook", said.append)
+    (tmp_path / "s.db").symlink_to("nowhere.db")
+    with pytest.raises(StoreError, match=r"cannot open '.*s\.db'"):
+        voxnb.ContextStore(tmp_path / "s.db")
+    assert said == []
 
 
 def test_a_conversation_whose_store_is_gone_or_closed_still_shows_itself(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import sqlite3
 from contextlib import closing
 
@@ -106,3 +107,49 @@ def test_a_store_of_the_first_version_can_be_read_without_being_changed(path):
         with pytest.raises(errors.StoreReadOnlyError):
             store.append("old", [{"role": "user", "content": "no"}])
     assert path.read_bytes() == before
+
+
+def texts(copy):
+    with closing(sqlite3.connect(copy)) as c:
+        return [text for (text,) in c.execute("SELECT text FROM message WHERE role = 'user' ORDER BY id")]
+
+
+def test_stores_that_differ_by_their_ending_have_a_copy_each(path):
+    other = path.with_suffix(".sqlite")
+    first_version(other)
+    with closing(sqlite3.connect(other)) as c, c:
+        c.execute("DELETE FROM message WHERE turn = 2")
+    for file in (path, other):
+        voxnb.ContextStore(file).close()
+    assert texts(path.with_name("store.v1.backup.db")) == ["Hello Zoë", "Where is the lighthouse?"]
+    assert texts(path.with_name("store.v1.backup.sqlite")) == ["Hello Zoë"]
+
+
+def test_an_older_copy_stays_and_what_was_said_since_is_copied_too(path):
+    before = path.read_bytes()
+    voxnb.ContextStore(path).close()
+    for _ in range(2):  # taken back from the copy and gone on with by the older program; then opened twice alike
+        for file in path.parent.glob("store.db*"):
+            file.unlink()
+        path.write_bytes(before)
+        with closing(sqlite3.connect(path)) as c, c:
+            c.execute("UPDATE message SET text = 'And then?' WHERE id = 3")
+        voxnb.ContextStore(path).close()
+    assert sorted(copy.name for copy in path.parent.glob("*backup*")) == ["store.v1.backup-2.db", "store.v1.backup.db"]
+    assert texts(path.with_name("store.v1.backup.db")) == ["Hello Zoë", "Where is the lighthouse?"]
+    assert texts(path.with_name("store.v1.backup-2.db")) == ["Hello Zoë", "And then?"]
+    with voxnb.ContextStore(path) as store:
+        assert len(store["old"].redact(2).elsewhere) == 2
+
+
+def test_a_copy_that_finds_no_room_leaves_nothing_behind(path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size // 2, hard))
+    try:
+        with pytest.raises(errors.StoreError):
+            voxnb.ContextStore(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [file for file in path.parent.iterdir() if "backup" in file.name] == []
+    with voxnb.ContextStore(path) as store:
+        assert len(store["old"]) == 2

@@ -6,6 +6,7 @@ connections, and when one of those has written, all is forgotten; so it is when 
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
@@ -20,7 +21,8 @@ class Connection(sqlite3.Connection):
     """A connection that is closed when nobody holds it any more, without a warning."""
 
     def __del__(self) -> None:
-        self.close()
+        with contextlib.suppress(sqlite3.ProgrammingError):  # what could not be opened cannot be closed
+            self.close()
 
 
 class KnowingConnection(Connection):

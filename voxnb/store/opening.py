@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import filecmp
+import itertools
 import os
 import sqlite3
 import tempfile
@@ -123,22 +125,30 @@ def current(connection: sqlite3.Connection) -> bool:
 
 
 def copy_before(path: str, version: int) -> None:
-    """Keep the file as it was beside itself, as ``store.v3.backup.db``."""
-    target = Path(path).with_suffix(f".v{version}.backup.db")
-    if target.exists() and target.stat().st_size:
-        return
-    unfinished = target.with_suffix(".unfinished")
+    """Keep the file as it was beside itself, as ``store.v3.backup.db``; another copy of that name stays as it is."""
+    file = Path(path)
+    unfinished = file.with_name(f"{file.name}.v{version}.backup.unfinished")
     unfinished.unlink(missing_ok=True)
     create_private(unfinished)
     # Through a connection of its own: a backup cannot run on the one that holds the write transaction.
-    source = sqlite3.connect(Path(path).absolute().as_uri() + "?mode=ro", uri=True)
+    source = sqlite3.connect(file.absolute().as_uri() + "?mode=ro", uri=True)
     copy = sqlite3.connect(unfinished)
     try:
         source.backup(copy)
+        copy.close()
+        for number in itertools.count(1):
+            ending = f"-{number}" if number > 1 else ""
+            target = file.with_name(f"{file.stem}.v{version}.backup{ending}{file.suffix}")
+            if not target.exists() or not target.stat().st_size:
+                unfinished.replace(target)
+            elif not filecmp.cmp(unfinished, target, shallow=False):
+                continue  # of an older state: this file came back from a copy and was gone on with
+            return
     finally:
         copy.close()
         source.close()
-    unfinished.replace(target)
+        for rest in (unfinished, Path(f"{unfinished}-journal")):  # on a full disk every byte counts
+            rest.unlink(missing_ok=True)
 
 
 def upgraded_copy(connection: sqlite3.Connection) -> str:

@@ -312,7 +312,7 @@ def _traces(c: sqlite3.Connection, turns: Iterable[int], path: str) -> list[str]
 def copies_beside(path: str) -> list[str]:
     """Copies of a store that were made before its schema changed; other backups are known to who made them."""
     file = Path(path)
-    return sorted(str(copy) for copy in file.parent.glob(f"{_literal(file.stem)}.v*.backup.db"))
+    return sorted(str(copy) for copy in file.parent.glob(f"{_literal(file.stem)}.v*.backup*"))
 
 
 def _literal(name: str) -> str:
