@@ -158,6 +158,10 @@ class Output:
             if isinstance(identity, str):
                 self._by_id[identity] = index
 
+    def so_far(self) -> dict[int, tuple[dict[str, Any], bool]]:
+        """Place → the item so far, and whether it is done."""
+        return {index: (item.to_dict(), item.closed) for index, item in self._items.items()}
+
     def to_list(self) -> list[dict[str, Any]]:
         """All items so far, shared with nobody."""
         return [item.to_dict() for item in self]

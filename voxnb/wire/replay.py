@@ -5,7 +5,7 @@ Source: openai-python ``types/responses/response_stream_event.py``, the service'
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import count
 from typing import Any, Final
 
@@ -68,6 +68,49 @@ def events_of(response: Mapping[str, Any], *, pieces: Pieces | None = None) -> I
                 yield _event(event.pop("type"), numbers, output_index=index, **event)
     if status in _ENDS or status is None:
         yield _event(f"response.{status or 'completed'}", numbers, response=dict(response))
+
+
+def untold(
+    events: Iterable[Event], *, status: str | None, items: Mapping[int, tuple[Mapping[str, Any], bool]]
+) -> Iterator[Event]:
+    """Of the stream of a response what was not told before; of a text, the rest of it.
+
+    That a text or a part ended is told again where its item had not ended.
+
+    Args:
+        events: of `events_of`.
+        status: that was told last; None if nothing was.
+        items: ``output_index`` → what came of an item, and whether it was said to be done.
+    """
+    told = {"response.created", f"response.{status}"} if status is not None else set[str]()
+    for event in events:
+        known, done = items.get(event.get("output_index", -1), (None, False))
+        if event["type"] in told or done:
+            continue
+        fresh = event if known is None else _rest(event, known)
+        if fresh is not None:
+            yield fresh
+
+
+def _rest(event: Event, item: Mapping[str, Any]) -> Event | None:
+    """What an event of an item says beyond what came of it."""
+    stem, _, last = str(event["type"]).rpartition(".")
+    if stem == "response.output_item" and last == "added":
+        return None
+    held: Any = item
+    for field, key in (("content", "content_index"), ("summary", "summary_index")):
+        if key in event:
+            parts = item.get(field)
+            held = parts[event[key]] if isinstance(parts, list) and event[key] < len(parts) else None
+    if not isinstance(held, Mapping):
+        return event
+    if last == "added" and "part" in event:
+        return None
+    if last == "delta":
+        key = _TEXTS.get(str(held.get("type")), _WRITTEN.get(str(held.get("type")), ("text", "")))[0]
+        rest = str(event["delta"]).removeprefix(str(held.get(key) or ""))
+        return {**event, "delta": rest} if rest else None
+    return event
 
 
 def _whole(text: str) -> list[str]:

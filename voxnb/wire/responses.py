@@ -21,7 +21,7 @@ from voxnb.wire.choice import copied, decoded, expect, pass_over
 from voxnb.wire.ending import BACKGROUND, ENDED, contradiction, error_in, error_of, finish_reason, type_of
 from voxnb.wire.item import OUTPUTS, as_input, call_id_of
 from voxnb.wire.output import Output, OutputItem, items_in, place_of
-from voxnb.wire.replay import STEPS, events_of
+from voxnb.wire.replay import STEPS, events_of, untold
 
 NAMES: Final = {wire: name.value for name, wire in WIRE_TYPES[ResponsesAPIEvents].items()}
 """Wire type → constant."""
@@ -151,7 +151,7 @@ class ResponsesReader:
             raise ValueError("a response's event is nested too deeply") from error
 
     def feed_completion(self, response: Any) -> Events:
-        """Take an unstreamed answer, as if it had come as the events that it stands for.
+        """Take an unstreamed answer, as if it had come as those events that did not come before.
 
         Args:
             response: the decoded JSON body: whole, or ``queued`` or ``in_progress`` in the background.
@@ -174,7 +174,7 @@ class ResponsesReader:
             expect(status, str, "status", of="a response")
             events: Events = []
             text = ""
-            for event in events_of(response):
+            for event in untold(events_of(response), status=self.status, items=self._output.so_far()):
                 events += self._feed(event, None)
                 text += self.text_delta
                 self.text_delta = ""
