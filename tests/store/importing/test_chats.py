@@ -249,6 +249,40 @@ def test_langchain_parts_and_functions_are_kept_and_unknown_types_named(store, t
     assert store.import_conversations(path, roles={"oracle": "assistant"}).conversations == 1
 
 
+def test_langchains_own_words_for_pictures_sounds_and_files_become_the_apis(store, tmp_path):
+    blocks = [
+        {"type": "text", "text": "See"},
+        {"type": "image", "base64": "aW1n", "mime_type": "image/jpeg"},
+        {"type": "image", "source_type": "base64", "data": "aW1n", "mime_type": "image/png"},
+        {"type": "image", "url": "https://e.example/x.png"},
+        {"type": "audio", "base64": "c25k", "mime_type": "audio/mpeg"},
+        {"type": "file", "base64": "cGRm", "mime_type": "application/pdf", "extras": {"filename": "a.pdf"}},
+    ]
+    said = [{"type": "human", "data": {"content": blocks}}, {"type": "ai", "data": {"content": "I do."}}]
+    report = store.import_conversations(write(tmp_path / "a.jsonl", said))
+    assert store[report.names[0]].plan().messages[0]["content"] == [
+        {"type": "text", "text": "See"},
+        {"type": "image_url", "image_url": {"url": "data:image/jpeg;base64,aW1n"}},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,aW1n"}},
+        {"type": "image_url", "image_url": {"url": "https://e.example/x.png"}},
+        {"type": "input_audio", "input_audio": {"data": "c25k", "format": "mp3"}},
+        {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,cGRm"}},
+    ]
+
+
+@pytest.mark.parametrize("kind", ["reasoning", "thinking"])
+def test_what_a_model_thought_is_not_among_what_langchain_says_it_said(store, tmp_path, kind):
+    blocks = [{"type": kind, kind: "hm", "signature": "s", "index": 0}, {"type": "text", "text": "Yes."}]
+    said = [{"type": "human", "content": "Well?"}, {"type": "ai", "content": blocks}]
+    report = store.import_conversations(write(tmp_path / "a.jsonl", said))
+    assert store[report.names[0]].plan().messages[1]["content"] == "Yes."
+    assert [remark.reason for remark in report.skipped] == [
+        f"{kind}.signature of messages: the API has no place for it"
+    ]
+    store.export_conversations(tmp_path / "out.jsonl")
+    assert '"reasoning_content":"hm"' in (tmp_path / "out.jsonl").read_text()
+
+
 @pytest.mark.parametrize(
     "shape", [TO_DICT, DUMPED, FLAT, FOREIGN], ids=["messages_to_dict", "dumpd", "flat", "additional_kwargs"]
 )
@@ -265,7 +299,7 @@ def test_langchain_messages_come_in_every_shape(store, tmp_path, shape, layout):
     assert (plan[2]["content"], plan[2]["tool_calls"][0]["id"]) in ((None, "c1"), ([], "c1"))
     assert json.loads(plan[2]["tool_calls"][0]["function"]["arguments"]) == {"x": 1}
     assert (plan[3]["role"], plan[3]["tool_call_id"], plan[3]["content"]) == ("tool", "c1", "42")
-    assert plan[4]["content"] == "It is \n42."
+    assert plan[4]["content"] == "It is 42."
     assert plan[5] == {"role": "user", "content": "thanks"}
 
 

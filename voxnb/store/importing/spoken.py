@@ -11,8 +11,6 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from voxnb.messages import content_text
-
 ALIASES: Final = {
     "human": "user", "ai": "assistant", "aimessagechunk": "assistant", "gpt": "assistant", "bot": "assistant",
     "model": "assistant", "chatgpt": "assistant", "bing": "assistant", "humanmessagechunk": "user",
@@ -36,6 +34,9 @@ _TURN_FACTS: Final = {"model_name": "model", "model": "model", "finish_reason": 
 
 _MADE_INTO_CALLS: Final = ("tool_use", "tool_call", "function_call")
 """Kinds of content blocks that LangChain holds once more as calls."""
+
+_THOUGHTS: Final = {"reasoning": "reasoning", "thinking": "thinking"}
+"""Kinds of content blocks that were thought and not said → where their text stands."""
 
 
 def role_of(role: Any, roles: Mapping[str, str] | None = None) -> Any:
@@ -130,6 +131,8 @@ def _langchain(
         out["content"] = out["content"] or None
     elif more.get("function_call"):
         out["function_call"] = more["function_call"]
+    if thought := _thought(data.get("content")):
+        out["reasoning_content"] = thought
     if more.get("refusal"):
         out["refusal"] = more["refusal"]
     if data.get("tool_call_id") is not None:
@@ -148,9 +151,17 @@ def _tell_left(
         _tell(left, "response_metadata.", (name for name, held in said.items() if held and name not in _TURN_FACTS))
     broken = (call for call in data.get("invalid_tool_calls") or () if isinstance(call, Mapping))
     _tell(left, "invalid_tool_calls.", ("error" for call in broken if call.get("error")))
-    if "tool_calls" not in out and isinstance(blocks := data.get("content"), list):
-        kinds = (block.get("type") for block in blocks if isinstance(block, Mapping))
+    blocks = _blocks(data.get("content"))
+    if "tool_calls" not in out:
+        kinds = (block.get("type") for block in blocks)
         _tell(left, "content parts of type ", (kind for kind in kinds if kind in _MADE_INTO_CALLS))
+    for block in blocks:
+        if (kind := block.get("type")) in _THOUGHTS:
+            _tell(
+                left,
+                f"{kind}.",
+                (k for k, held in block.items() if held and k not in ("type", "index", _THOUGHTS[kind])),
+            )
 
 
 def _tell(left: Callable[[str], None], before: str, names: Iterable[Any]) -> None:
@@ -175,15 +186,42 @@ def _content(content: Any) -> Any:
     """Blocks of text and pictures as the API's parts; calls of tools in the content stand beside it already."""
     if not isinstance(content, list):
         return content
-    parts: list[Any] = []
+    parts: list[dict[str, Any]] = []
     for block in content:
         if isinstance(block, str):
             parts.append({"type": "text", "text": block})
-        elif isinstance(block, Mapping) and block.get("type") not in _MADE_INTO_CALLS:
-            parts.append(dict(block))
-    if all(
-        isinstance(part, Mapping) and part.get("type") == "text" and set(part) <= {"type", "text", "index"}
-        for part in parts
-    ):
-        return content_text(parts)
+        elif isinstance(block, Mapping) and block.get("type") not in (*_MADE_INTO_CALLS, *_THOUGHTS):
+            parts.append(_part(block))
+    if all(part.get("type") == "text" and set(part) <= {"type", "text", "index"} for part in parts):
+        # The pieces of a streamed answer, which LangChain puts together as they are.
+        return "".join(str(part.get("text") or "") for part in parts)
     return parts
+
+
+def _blocks(content: Any) -> list[Mapping[str, Any]]:
+    return [block for block in content if isinstance(block, Mapping)] if isinstance(content, list) else []
+
+
+def _thought(content: Any) -> str:
+    """What the blocks of a content say of the model's reasoning."""
+    texts = (block.get(_THOUGHTS.get(str(block.get("type")), "")) for block in _blocks(content))
+    return "\n".join(text for text in texts if isinstance(text, str) and text)
+
+
+def _part(block: Mapping[str, Any]) -> dict[str, Any]:
+    """A block as the API's part: LangChain has words of its own for pictures, sounds and files; others stay as they are."""
+    kind, mime = block.get("type"), str(block.get("mime_type") or "")
+    data = block.get("base64") or (block.get("data") if block.get("source_type") == "base64" else None)
+    if kind == "image" and (data or block.get("url")):
+        return {
+            "type": "image_url",
+            "image_url": {"url": block.get("url") or f"data:{mime or 'image/png'};base64,{data}"},
+        }
+    if kind == "audio" and data:
+        form = {"mpeg": "mp3", "x-wav": "wav"}.get(mime.rpartition("/")[2], mime.rpartition("/")[2])
+        return {"type": "input_audio", "input_audio": {"data": data, "format": form or "wav"}}
+    if kind == "file" and data:
+        name = block.get("filename") or (block.get("extras") or {}).get("filename") or "file"
+        held = {"filename": str(name), "file_data": f"data:{mime or 'application/octet-stream'};base64,{data}"}
+        return {"type": "file", "file": held}
+    return dict(block)
