@@ -14,6 +14,7 @@ from voxnb.notebook.events_tab import EventLog, cut
 def chat():
     with testing.server(lambda request: f"You said {request.text}.") as server:
         with voxnb.chat("m", base_url=server.base_url, api_key="k", store=":memory:", conversation="iris") as made:
+            made.server = server
             yield made
 
 
@@ -35,6 +36,19 @@ def test_a_page_gets_the_events_of_a_turn_in_order_and_a_payload_on_demand(chat)
     payload = json.loads(page.ask("events.payload", event=delta[0])["value"])
     assert "said" in payload["delta"]
     widget.close()
+
+
+def test_of_a_private_client_names_are_kept_and_nothing_that_was_said(chat):
+    with voxnb.chat("m", base_url=chat.server.base_url, api_key="k", privacy=True) as private:
+        widget = private.widget()
+        page = Page(widget)
+        private.ask("Xylophone").result()
+        page.ask("show", tab="events")
+        page.until(lambda page: "events" in page.sections)
+        payloads = [page.ask("events.payload", event=number)["value"] for number in (1, 2, 3, 4)]
+        assert page.sections["events"]["rows"][0][2].endswith("ContextPlanned")
+        assert {json.loads(payload)["privacy"] for payload in payloads} == {"what it says is not kept"}
+        widget.close()
 
 
 @pytest.mark.parametrize("number", [0, -1, 10_000, None, "1", 1.5])

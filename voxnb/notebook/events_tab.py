@@ -32,6 +32,9 @@ MOST_SENT: Final = 200
 FIRST_SENT: Final = 500
 """Events that a page gets when it comes."""
 
+NOT_KEPT: Final = {"privacy": "what it says is not kept"}
+"""Stands for every payload of a private client."""
+
 PREVIEW: Final = 110
 """Characters of a payload in the table."""
 
@@ -118,7 +121,7 @@ class EventsTab(Tab):
 
     def __init__(self, client: Any, *, poke: Callable[[], None]) -> None:
         self.log = EventLog()
-        self._poke = poke
+        self._client, self._poke = client, poke
         self._sent = 0
         self._end_watch = client.watch_events(self._on_event)
         self.verbs = {"payload": self._payload}
@@ -128,7 +131,7 @@ class EventsTab(Tab):
         self._end_watch()
 
     def _on_event(self, name: str, payload: Mapping[str, Any], turn: Any) -> None:
-        self.log.note(name, payload, turn)
+        self.log.note(name, NOT_KEPT if self._client.private else payload, turn)
         self._poke()
 
     def compose(self, *, full: bool) -> Mapping[str, Any] | None:
