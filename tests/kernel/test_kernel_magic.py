@@ -117,17 +117,22 @@ def test_completion_knows_options_clients_conversations_and_variables(world):
         message = kernel.client.complete(code, len(code), reply=True, timeout=20)
         return message["content"]["matches"]
 
-    assert {"--model", "--max-tokens", "--attach"} <= set(complete("%%vox --"))
-    assert "chat" in complete("%%vox c")
-    assert "table" in complete("%%vox --attach ta")
-    assert "local" in complete("%%vox --base-url ")
-    assert any(match.endswith("name") for match in complete("%%vox\nHow many {{na"))
+    options = complete("%%vox --")
+    assert {"--model", "--max-tokens", "--attach"} <= set(options)
+    assert not {"--abs", "--all"} & set(options), "options, and no names of Python's with dashes"
+    assert complete("%%vox c") == ["chat"]
+    assert complete("%%vox --attach ta") == ["table"]
+    assert complete("%%vox --base-url ") == ["local", "ollama"]
+    assert complete("%%vo") == ["%%vox"]
+    assert "name" in complete("%%vox\nHow many {{na")
+    assert not {"len", "import"} & set(complete("%%vox\nHow many {{")), "variables, and nothing of Python's"
+    assert "len" in complete("x = {{le")
 
 
 def test_help_lists_the_options_with_examples(world):
     kernel, _ = world
     found = kernel.client.inspect("%%vox", 5, reply=True, timeout=20)["content"]["data"]["text/plain"]
-    for word in ("--attach NAME", "--as NAME", "{{name}}", "Examples:", "--raw"):
+    for word in ("usage: %%vox [CLIENT]", "--attach NAME", "--as NAME", "{{name}}", "Examples:", "--raw"):
         assert word in found
     assert kernel.run("%unload_ext voxnb\n%reload_ext voxnb").status == "ok"
     assert kernel.run("%%vox chat\nstill there").status == "ok"

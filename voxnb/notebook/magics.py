@@ -13,6 +13,7 @@ import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NoReturn
 
+from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 from IPython.core.error import UsageError
 
 from voxnb.clients.chat import chat
@@ -24,6 +25,7 @@ MAGIC: Final = "vox"
 USUAL_NAME: Final = "chat"
 """The variable that is looked at where no client is named."""
 
+_MATCHER: Final = "voxnb.vox"
 _PLACEHOLDER: Final = re.compile(r"\{\{([^\W\d]\w*)\}\}")
 _MAKES: Final = ("model", "base_url", "conversation", "instructions")
 """Options that make a client."""
@@ -40,7 +42,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> _Parser:
-    p = _Parser(prog="%%vox", add_help=False, allow_abbrev=False, usage="%%vox [CLIENT] [options]")
+    p = _Parser(prog="%%vox", add_help=False, allow_abbrev=False, usage="%%%%vox [CLIENT] [options]")
     p.add_argument("client", nargs="?", metavar="CLIENT", help=f"variable that holds a client (default: {USUAL_NAME})")
     p.add_argument("--model", metavar="NAME", help="make a client with this model")
     p.add_argument("--base-url", metavar="URL", help='another server, "local" or "ollama"')
@@ -168,23 +170,28 @@ class Vox:
 
     # -- completion ---------------------------------------------------------------------------
 
-    def complete(self, _shell: Any, event: Any) -> list[str]:
-        """What may stand where the cursor is, in the first line."""
-        before = str(getattr(event, "text_until_cursor", event.line)).split()
-        previous = before[-1] if event.symbol == "" else (before[-2:-1] or [""])[0]
-        if previous in ("--attach", "--as"):
+    def complete(self, context: CompletionContext) -> SimpleMatcherResult:
+        """What may stand where the cursor is: options in the first line, variables after ``{{``; Python's names are not asked."""
+        before, found = context.text_until_cursor, list[str]()
+        if context.full_text.split(maxsplit=1)[:1] == [f"%%{MAGIC}"]:
+            if context.cursor_line == 0 and before.endswith(context.token):
+                found = self._options_after(before.removesuffix(context.token).split()[-1:], symbol=context.token)
+            elif re.search(r"\{\{\w*\Z", before):
+                found = self._variables()
+        hits = [SimpleCompletion(name) for name in found if name.startswith(context.token)]
+        return {"completions": hits, "suppress": bool(hits), "ordered": True}
+
+    def _options_after(self, previous: list[str], *, symbol: str) -> list[str]:
+        if not previous:  # the name of the magic itself
+            return []
+        if previous[0] in ("--attach", "--as"):
             return self._variables()
-        if previous == "--base-url":
+        if previous[0] == "--base-url":
             return ["local", "ollama"]
-        if previous == "--conversation":
+        if previous[0] == "--conversation":
             return self._conversations()
         options = [option for action in _parser()._actions for option in action.option_strings]  # noqa: SLF001 - argparse has no other way to ask
-        return options if event.symbol.startswith("-") else [*self._clients(), *options]
-
-    def complete_name(self, _shell: Any, event: Any) -> list[str]:
-        """Variables, after ``{{``."""
-        prefix = "{{" if event.symbol.startswith("{{") else ""
-        return [f"{prefix}{name}" for name in self._variables()]
+        return options if symbol.startswith("-") else [*self._clients(), *options]
 
     def _variables(self) -> list[str]:
         hidden = getattr(self._shell, "user_ns_hidden", {})
@@ -234,13 +241,24 @@ def load(shell: Any) -> None:
     """Give a shell the magic, and completion for it; again does nothing new."""
     vox = Vox(shell)
     shell.register_magic_function(_magic(vox), magic_kind="cell", magic_name=MAGIC)
-    shell.set_hook("complete_command", vox.complete, str_key=f"%%{MAGIC}")
-    shell.set_hook("complete_command", vox.complete_name, re_key=r".*\{\{\w*\Z")
+
+    @context_matcher(identifier=_MATCHER)  # type: ignore[untyped-decorator]  # IPython does not type it
+    def matcher(context: CompletionContext) -> SimpleMatcherResult:
+        return vox.complete(context)
+
+    _forget_matcher(shell)
+    shell.Completer.custom_matchers.append(matcher)
 
 
 def unload(shell: Any) -> None:
     """Take the magic away."""
     shell.magics_manager.magics["cell"].pop(MAGIC, None)
+    _forget_matcher(shell)
+
+
+def _forget_matcher(shell: Any) -> None:
+    matchers = shell.Completer.custom_matchers
+    matchers[:] = [m for m in matchers if getattr(m, "matcher_identifier", "") != _MATCHER]
 
 
 __all__ = ["fill", "load", "unload"]
