@@ -73,11 +73,9 @@ def need(c: sqlite3.Connection, ref: str) -> ConversationRow:
     if row is None:
         names = [name for (name,) in c.execute("SELECT name FROM conversation ORDER BY id DESC LIMIT 1000")]
         close = nearest(ref, names)
-        hint = (
-            f"; did you mean {close[0]!r}?"
-            if close
-            else f"; {len(names):,} {'is' if len(names) == 1 else 'are'} there: see store.conversations()"
-        )
+        (there,) = c.execute("SELECT count(*) FROM conversation").fetchone()
+        are = "is" if there == 1 else "are"
+        hint = f"; did you mean {close[0]!r}?" if close else f"; {there:,} {are} there: see store.conversations()"
         raise UnknownConversationError(f"no conversation {ref!r}{hint}", name=ref, nearest=close)
     return row
 
