@@ -9,7 +9,7 @@ import pytest
 
 import voxnb
 from tests.clients.realtime.peer import WAIT_S
-from tests.clients.realtime.test_memory import Attentive, add, done_after, turns
+from tests.clients.realtime.test_memory import Attentive, add, done_after, sounded, turns
 from tests.clients.realtime.test_voice import Ear
 from voxnb import ContextStore, SessionEvents, testing
 from voxnb.events import Events, RealtimeAPIEvents
@@ -73,6 +73,7 @@ def test_a_spoken_conversation_is_heard_answered_and_remembered(store):
             ended.result(WAIT_S)
             mouth.say("Are you there")
             assert both.wait(WAIT_S)
+            sounded(one)
             falls = one.waterfall()
             assert clean(one) == (0, 0.0)
             taken = one.statistics()
@@ -140,6 +141,7 @@ def test_who_speaks_into_an_answer_stops_it_and_the_server_knows_what_was_heard(
             (item,) = interrupted.result(WAIT_S).payload["items"]
             assert truncated.result(WAIT_S).payload.audio_end_ms == item["heard_ms"]
             assert both.wait(WAIT_S)
+            sounded(one)
             assert clean(one) == (0, 0.0)
     rows = turns(store)
     assert (rows[0][1], rows[0][2], rows[0][4]) == ("partial", "Talk.", "interrupted")

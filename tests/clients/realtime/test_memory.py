@@ -96,6 +96,14 @@ def done_after(one, n):
     return end
 
 
+def sounded(one):
+    """Wait until nothing that was said waits to be heard."""
+    end = time.monotonic() + WAIT_S
+    while any(stream["depth_ms"] for stream in one.statistics().streams):
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
 def play(store, *scenes, transcription=True, **given):
     """Play scenes to a client; what the store has when it is closed."""
     with Peer(speaking(*scenes, transcription=transcription)) as peer:
@@ -165,13 +173,14 @@ def test_an_interrupted_answer_is_kept_as_it_was_heard_and_beside_it_as_it_was_m
         ear = Attentive(LOOP)
         one.send_media_to(ear)
         interrupted = one.wait_for(SessionEvents.Interrupted)
-        last = one.wait_for(RealtimeAPIEvents.ResponseOutputAudioTranscriptDone)
+        both = done_after(one, 2)
         one.connect().result(WAIT_S)
         one.response_create()
         assert ear.attentive.wait(WAIT_S)
         gate.set()
         told = interrupted.result(WAIT_S).payload
-        last.result(WAIT_S)
+        assert both.wait(WAIT_S)
+        sounded(one)
         one.close()
         sent = [e for e in peer.connections[0].received if e["type"] == "conversation.item.truncate"]
     (item,) = told["items"]
@@ -199,6 +208,35 @@ class Attentive(Ear):
         super()._heard(stream, frame)
         if len(self.frames) >= 25:
             self.attentive.set()
+
+
+@pytest.mark.parametrize("bridge", ["loop", pytest.param("process", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("is_whole", [True, False], ids=["whole answer", "answer under way"])
+@pytest.mark.parametrize("who", ["we", "the caller"])
+def test_who_hangs_up_in_an_answer_leaves_what_was_heard(store, who, is_whole, bridge):
+    words = " ".join(f"w{n}" for n in range(200))
+
+    async def answer(connection):
+        talk = connection.talk
+        await connection.send(*talk.begin("r1", "a1"), talk.words("r1", "a1", words))
+        await connection.send(*(talk.sound("r1", "a1", pcm=bytes(96_000)) for _ in range(10)))  # 20 s
+        if is_whole:
+            await connection.send(*talk.finish("r1", "a1", words))
+
+    with Peer(speaking(user("u1"), heard("u1", "Count."), answer)) as peer:
+        one, ear = call(peer, store, bridge=bridge), Attentive(LOOP)
+        one.send_media_to(ear)
+        one.connect().result(WAIT_S)
+        one.response_create()
+        assert ear.attentive.wait(WAIT_S)
+        if who == "the caller":
+            one.stop_media_to(ear)
+        one.close()
+    ((_, state, said, reply, reason),) = turns(store)
+    assert (state, said, reason) == ("partial", "Count.", "interrupted")
+    assert words.startswith(reply)
+    assert 3 <= len(reply.split()) < 200
+    assert store.verify(), store.verify()
 
 
 def test_an_answer_of_which_nothing_was_heard_joins_what_is_said_next(store):

@@ -39,7 +39,7 @@ class Said:
 
 @dataclass(slots=True)
 class Answer:
-    """A response that has ended.
+    """A response that has ended, or that the call ended in.
 
     Attributes:
         response: it.

@@ -288,7 +288,7 @@ class RealtimeAPIClient(RealtimeCommands, Told):
         await self._tools.end()
         state = self._state
         await self._keeper.close(drain_s=DRAIN_S)
-        self._session_over(state)
+        self._last_session_over(state)
         if self._scribe is not None and self._memory is not None:
             await self._scribe.end()
             await self._memory.end()

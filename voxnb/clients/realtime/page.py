@@ -221,7 +221,7 @@ class Page:
 def _state_of(entry: Answer) -> str:
     if entry.response.status == "failed":
         return "partial" if entry.message() is not None else "failed"
-    return "partial" if entry.cuts or entry.response.status == "incomplete" else "complete"
+    return "partial" if entry.cuts or entry.response.status in ("incomplete", "in_progress") else "complete"
 
 
 def _reason_of(entry: Answer) -> tuple[str | None, str | None]:
@@ -229,7 +229,7 @@ def _reason_of(entry: Answer) -> tuple[str | None, str | None]:
     status, reason = entry.response.status, entry.response.reason
     if status == "failed":
         return None, reason or "the response failed"
-    if entry.cuts:
+    if entry.cuts or status == "in_progress":
         return "interrupted", None
     if status == "incomplete":
         return {"max_output_tokens": "length"}.get(reason, reason or "length"), None
@@ -240,6 +240,5 @@ def _events(entry: Answer) -> list[tuple[str, Mapping[str, Any]]]:
     """What is kept of an answer's events: how it ended, and what of it was not heard."""
     response = entry.response
     done = {"response_id": response.id, "status": response.status, "usage": dict(response.usage)}
-    out: list[tuple[str, Mapping[str, Any]]] = [(RealtimeAPIEvents.ResponseDone.value, done)]
-    out += [(SessionEvents.Interrupted.value, facts) for facts in entry.cuts]
-    return out
+    ended = [] if response.status == "in_progress" else [(RealtimeAPIEvents.ResponseDone.value, done)]
+    return [*ended, *((SessionEvents.Interrupted.value, facts) for facts in entry.cuts)]

@@ -103,7 +103,7 @@ class Scribe:
             future.set_result(text)
 
     def answered(self, response: Response, items: Sequence[Item], facts: CallFacts | None) -> None:
-        """A response ended."""
+        """A response ended, or the call did while it was under way."""
         if response.status == "cancelled" and not items:
             return
         spoken = {item.id for item in items if length_ms(item) > 0}

@@ -151,7 +151,7 @@ class Served(Told):
         self._end_media()
         state = self._state
         await self._keeper.close(drain_s=DRAIN_S)
-        self._session_over(state)
+        self._last_session_over(state)
         await self._kernel.end()
         if self.transport.trace is not None:
             self.transport.trace.close()

@@ -199,6 +199,16 @@ class Told(VoiceUnit, Client):
         """A session is no longer the current one."""
         self._session_over(session)
 
+    def _last_session_over(self, session: RealtimeSession) -> None:
+        """There will be no other: what it was saying is kept as far as it was heard."""
+        self._session_over(session)
+        response = session.responses.get(session.active_response)
+        if response is None or self._scribe is None:
+            return
+        said = [item for item in session.responses.items_of(response) if item.type == "message"]
+        if said:
+            self._scribe.answered(response, said, None)
+
     def session_followed(self, name: str, facts: Mapping[str, Any]) -> None:
         """A new session has taken the place of one."""
         self.emit(SessionEvents[name].value, facts, context=None)

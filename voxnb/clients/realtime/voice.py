@@ -54,6 +54,7 @@ class VoiceUnit(OverseenUnit):
         self._told_form = PCM_24K
         self._note_formats(session)
         self._spoken: dict[tuple[str, int], float] = {}  # (item, content) → milliseconds heard by streams that ended
+        self._played: set[tuple[str, int]] = set()  # of these, what somebody was there to hear
         self._cut_off: set[str] = set()  # responses of which nothing more is played
         self._unheard_ms = 0.0
         self._sounding: str | None = None  # the response whose sound came last
@@ -218,7 +219,9 @@ class VoiceUnit(OverseenUnit):
         if key not in self._spoken:
             self._spoken[key] = 0.0
             while len(self._spoken) > KEPT_SPOKEN:
-                del self._spoken[next(iter(self._spoken))]
+                oldest = next(iter(self._spoken))
+                del self._spoken[oldest]
+                self._played.discard(oldest)
         if response_id in self._cut_off:
             return
         if response_id != self._sounding:
@@ -230,6 +233,7 @@ class VoiceUnit(OverseenUnit):
             return
         if self._first is None and response_id != self._framed:
             self._first = response_id
+        self._played.add(key)
         item_id, index = key
         for stream in streams:
             stream.push(received.audio, form=form, item_id=item_id, content_index=index, response_id=response_id)
@@ -263,7 +267,7 @@ class VoiceUnit(OverseenUnit):
         return [stream for stream in streams if stream.sink.audible] or streams
 
     def _heard_ms(self, item_id: str, content_index: int = 0) -> float:
-        """How much of an answer was heard by now; all of it where nobody was there to hear."""
+        """How much of an answer was heard by now."""
         now_ms = [stream.heard_ms(item_id, content_index=content_index) for stream in self._ears()]
         return max([self._spoken.get((item_id, content_index), 0.0), *now_ms])
 
@@ -285,11 +289,21 @@ class VoiceUnit(OverseenUnit):
             when_s = self._clock.now() + max(min(playing) / 1000, SOON_S)
             self._clock.call_at(when_s, self._wait_until_heard, item_id, content_index)
             return
-        self._settle_spoken(item, content_index, heard_ms if self._outgoing else item.received_ms(content_index))
+        self._settle_spoken(item, content_index)
 
-    def _settle_spoken(self, item: Item, content_index: int, heard_ms: float) -> None:
-        if self._spoken.pop((item.id, content_index), None) is not None:
-            self._spoken_settled(item, heard_ms)
+    def _is_for_ears(self, key: tuple[str, int]) -> bool:
+        """Whether somebody hears an answer, or did before they hung up; else it is only read, and counts as it is."""
+        return bool(self._outgoing) or key in self._played
+
+    def _settle_spoken(self, item: Item, content_index: int, heard_ms: float | None = None) -> None:
+        key = (item.id, content_index)
+        if key not in self._spoken:
+            return
+        if heard_ms is None:
+            heard_ms = self._heard_ms(*key) if self._is_for_ears(key) else item.received_ms(content_index)
+        del self._spoken[key]
+        self._played.discard(key)
+        self._spoken_settled(item, heard_ms)
 
     @property
     def _is_playing(self) -> bool:
@@ -298,18 +312,16 @@ class VoiceUnit(OverseenUnit):
 
     def _heard_so_far(self) -> dict[str, float]:
         """Item → milliseconds heard, of the answers that had not wholly sounded."""
-        if not self._outgoing:
-            return {}
-        return {item_id: self._heard_ms(item_id, index) for item_id, index in self._spoken}
+        return {key[0]: self._heard_ms(*key) for key in self._spoken if self._is_for_ears(key)}
 
     def _session_over(self, session: RealtimeSession) -> None:
         """A session ended or is left: what was heard of it is known for good."""
         for item_id, content_index in list(self._spoken):
             item = session.item(item_id)
             if item is not None:
-                heard_ms = self._heard_ms(item_id, content_index) if self._outgoing else item.received_ms(content_index)
-                self._settle_spoken(item, content_index, heard_ms)
+                self._settle_spoken(item, content_index)
         self._spoken.clear()
+        self._played.clear()
         self._first = None
         self._waterfall.restart()
 
