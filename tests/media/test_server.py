@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import gc
 import json
+import os
 import random
+import signal
 import socket
 import ssl
 import subprocess
@@ -22,12 +25,13 @@ from websockets.sync.client import connect
 from tests.media.ear import Ear
 from tests.media.phone import Phone, VirtualPhone, dial, media_of, start_of
 from voxnb.audio.formats import ULAW_8K
-from voxnb.errors import AudioError, NotSupportedError, ParameterError
+from voxnb.errors import AudioError, BridgeError, NotSupportedError, ParameterError
 from voxnb.events import WebSocketEvents
 from voxnb.media import Limits, MediaServer, MediaUnit, twilio_signature
 from voxnb.media.clock import LOOP
 from voxnb.media.far_door import FarDoor
 from voxnb.media.guard import Guard, Rate
+from voxnb.runtime import bridge as bridges
 
 SPEECH = bytes(range(1, 161))
 
@@ -246,6 +250,32 @@ def test_a_signature_is_checked_as_the_service_writes_it(bridge, monkeypatch):
         dial(path, additional_headers={"X-Twilio-Signature": signed}).close()
     assert asked == [], "a busy kernel is not waited for"
     assert secret not in repr(check)
+
+
+@pytest.mark.parametrize("bridge", ["loop", "process"])
+def test_a_signature_may_be_checked_by_an_async_function(bridge):
+    async def is_known(headers, path):
+        return headers.get("X-Known") == "yes"
+
+    with MediaServer(signature=is_known, bridge=bridge) as server:
+        with pytest.raises(InvalidStatus):
+            dial(server.url)
+        dial(server.url, additional_headers={"X-Known": "yes"}).close()
+
+
+@pytest.mark.slow
+def test_a_server_whose_process_is_killed_says_so(capsys):
+    with MediaServer(bridge="process") as server:
+        waiting = concurrent.futures.ThreadPoolExecutor().submit(lambda: list(server))
+        eventually(lambda: server._askers)
+        os.kill(bridges._shared.pid, signal.SIGKILL)
+        with pytest.raises(BridgeError, match="signal 9"):
+            waiting.result(30)
+        with pytest.raises(BridgeError):
+            list(server)
+        assert "lost" in repr(server)
+    assert list(server) == []
+    assert "is gone" in capsys.readouterr().err
 
 
 def test_it_speaks_tls_by_the_paths_of_a_certificate(tmp_path):

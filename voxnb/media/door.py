@@ -142,11 +142,9 @@ class Door:
 
     async def _check(self, connection: Any, request: Any) -> Any:
         """Let a handshake in, or answer it."""
-        if self._signature is not None:
-            signed = self._signature(request.headers, request.path)
-            if not (await signed if inspect.isawaitable(signed) else signed):
-                self.refused += 1
-                return connection.respond(403, "the signature is missing or wrong\n")
+        if self._signature is not None and not await is_signed(self._signature, request.headers, request.path):
+            self.refused += 1
+            return connection.respond(403, "the signature is missing or wrong\n")
         refusal = self.guard.refuses(request.path, request.headers, now_s=LOOP.now())
         if refusal is not None:
             self.refused += 1
@@ -194,6 +192,12 @@ class Door:
                 connection.abort()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(server.wait_closed(), CLOSE_S / 2)
+
+
+async def is_signed(asked: Asked, headers: Mapping[str, str], path: str) -> bool:
+    """What a function, or an ``async def``, says of a handshake."""
+    signed = asked(headers, path)
+    return bool(await signed if inspect.isawaitable(signed) else signed)
 
 
 def tls(certificate: str | Path | None, key: str | Path | None) -> ssl.SSLContext | None:

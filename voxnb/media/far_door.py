@@ -14,7 +14,7 @@ from voxnb.errors import BridgeError
 from voxnb.events import WebSocketEvents
 from voxnb.media.call import Call, CallFacts
 from voxnb.media.crossing import Far, Near, side_of
-from voxnb.media.door import NOTHING, Door, Plan, tls
+from voxnb.media.door import NOTHING, Door, Plan, is_signed, tls
 from voxnb.media.guard import Signature, TwilioSignature
 from voxnb.media.socket_call import SocketCall
 from voxnb.runtime import bridge, loop
@@ -35,16 +35,25 @@ class FarDoor:
     Args:
         plan: how.
         arrived: called with each new call.
+        gone: called where the process ends by itself.
         signature: asked about each handshake; over there where it is Twilio's, else a busy kernel takes its time.
 
     Raises:
         AudioError, ParameterError: see `Door`.
     """
 
-    def __init__(self, plan: Plan, *, arrived: Callable[[FarCall], object], signature: Signature | None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        arrived: Callable[[FarCall], object],
+        gone: Callable[[BridgeError], object],
+        signature: Signature | None,
+    ) -> None:
         tls(plan.certificate, plan.certificate_key)  # what cannot be read is told here
         self.plan = plan
         self._arrived = arrived
+        self._gone = gone
         self._signature = signature
         self._calls: dict[int, FarCall] = {}
         self._bridge: Any = None
@@ -110,16 +119,16 @@ class FarDoor:
         self._calls.pop(number, None)
         self._near.bridge.channel.objects.pop(number, None)
 
-    def is_signed(self, headers: list[tuple[str, str]], path: str) -> bool:
+    async def is_signed(self, headers: list[tuple[str, str]], path: str) -> bool:
         """Whether a handshake is signed by who it should be."""
         from websockets.datastructures import Headers
 
-        return self._signature is None or bool(self._signature(Headers(headers), path))
+        return self._signature is None or await is_signed(self._signature, Headers(headers), path)
 
     def lost(self, error: BridgeError) -> None:
         """The process has ended: nobody listens any more."""
-        del error
         self._bridge = None
+        self._gone(error)
 
 
 class FarCall(Call):

@@ -11,14 +11,14 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, Self
 
-from voxnb.errors import ParameterError
+from voxnb.errors import BridgeError, ParameterError
 from voxnb.events import Event, EventNamespace
 from voxnb.media.call import Call
 from voxnb.media.door import Door, Plan
 from voxnb.media.far_door import FarDoor
 from voxnb.media.guard import Limits, Signature, is_loopback
 from voxnb.runtime import bridge as bridges
-from voxnb.runtime import loop
+from voxnb.runtime import config, loop
 from voxnb.runtime.dispatch import Dispatcher
 from voxnb.store.ids import new_id
 
@@ -46,9 +46,9 @@ class MediaServer:
             def answer(call):
                 send_media_between(call, client)
 
-    or ``for call in server:``, or ``async for call in server:``; both end when the server is closed. It listens as
-    soon as it is made, on this machine alone. On another address each call needs a token: `one_time_url` makes an
-    address that is good for one handshake.
+    or ``for call in server:``, or ``async for call in server:``; both end when the server is closed, and raise
+    `BridgeError` where its bridge process ends by itself. It listens as soon as it is made, on this machine alone. On
+    another address each call needs a token: `one_time_url` makes an address that is good for one handshake.
 
     Args:
         host: address to listen on; anything but this machine's own exposes the server.
@@ -100,8 +100,12 @@ class MediaServer:
         self._lock = threading.Lock()
         self._dispatcher = Dispatcher(client=self, client_id=new_id("server"), known=[ServerEvents])
         self._closed = False
-        kind = FarDoor if bridges.is_asked(bridge) else Door
-        self._door: Door | FarDoor = kind(plan, arrived=self._arrived, signature=signature)
+        self._error: BridgeError | None = None
+        self._door: Door | FarDoor = (
+            FarDoor(plan, arrived=self._arrived, gone=self._gone, signature=signature)
+            if bridges.is_asked(bridge)
+            else Door(plan, arrived=self._arrived, signature=signature)
+        )
         self.port = loop.wait(loop.submit(self._door.listen(port)), timeout_s=START_S)
         self._forget_exit = loop.at_exit(self._shut)
 
@@ -181,8 +185,8 @@ class MediaServer:
         with self._lock:
             asker = _Asker(self._waiting)
             self._waiting.clear()
-            if self._closed:
-                asker.close()
+            if self._closed or self._error is not None:
+                asker.close(None if self._closed else self._error)
             self._askers.append(asker)
         return asker
 
@@ -207,7 +211,7 @@ class MediaServer:
         self.close()
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else f"{len(self.calls)} calls"
+        state = "closed" if self._closed else "lost" if self._error is not None else f"{len(self.calls)} calls"
         return f"<MediaServer {self.url}, {state}>"
 
     def statistics(self) -> dict[str, int]:
@@ -231,6 +235,14 @@ class MediaServer:
         # After the message that began it was worked off, so that who answers finds a whole call.
         self._dispatcher.emit(ServerEvents.Call.value, {"call": call}, context=None)
 
+    def _gone(self, error: BridgeError) -> None:
+        """The bridge process has ended by itself: who waits for calls, or only for a function to be called, is told."""
+        with self._lock:
+            self._error = error
+            for asker in self._askers:
+                asker.close(error)
+        config.report(f"the media server {self.url} is gone: {error}")
+
     async def _shut(self) -> None:
         self._closed = True
         await self._door.shut()
@@ -248,6 +260,7 @@ class _Asker:
         self._calls: deque[Call] = deque(call for call in waiting if not call.closed)
         self._waiter: concurrent.futures.Future[None] | None = None
         self._closed = False
+        self._error: BridgeError | None = None
 
     def add(self, call: Call) -> None:
         """A call began."""
@@ -255,9 +268,9 @@ class _Asker:
             self._calls.append(call)
         self._wake()
 
-    def close(self) -> None:
-        """No more calls will come."""
-        self._closed = True
+    def close(self, error: BridgeError | None = None) -> None:
+        """No more calls will come; with an error, what came is taken and then it is raised."""
+        self._closed, self._error = True, error
         self._wake()
 
     def _wake(self) -> None:
@@ -270,6 +283,8 @@ class _Asker:
         with self._lock:
             if self._calls:
                 return self._calls.popleft(), None
+            if self._error is not None:
+                raise self._error
             if self._closed:
                 return None, None
             self._waiter = concurrent.futures.Future()
