@@ -58,10 +58,11 @@ def test_a_text_that_can_be_no_path_is_not_imported(path):
         store.import_conversations(path)
 
 
-def test_a_link_to_nothing_is_refused_and_nothing_else_is_said(tmp_path, monkeypatch):
+@pytest.mark.parametrize("target", ["nowhere.db", "s.db"])
+def test_a_link_to_nothing_is_refused_and_nothing_else_is_said(tmp_path, monkeypatch, target):
     said = []
     monkeypatch.setattr(sys, "unraisablehook", said.append)
-    (tmp_path / "s.db").symlink_to("nowhere.db")
+    (tmp_path / "s.db").symlink_to(target)
     with pytest.raises(StoreError, match=r"cannot open '.*s\.db'"):
         voxnb.ContextStore(tmp_path / "s.db")
     assert said == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import os
 import sqlite3
@@ -434,6 +435,28 @@ def test_without_shared_memory_a_rollback_journal_does(path):
     again.close()
     """
     assert run(code, path) == "truncate\n60\ntruncate 60\n"
+
+
+def test_a_store_that_is_taken_to_a_folder_without_shared_memory_gives_up_its_log(path, monkeypatch):
+    def no_device(*_):
+        raise OSError(errno.ENODEV, "No such device")
+
+    store = Database(path)
+    add(store, "a")
+    assert path.read_bytes()[18:20] == b"\2\2"
+    store.close()
+    monkeypatch.setattr("mmap.mmap", no_device)
+    for n in range(2):
+        store = Database(path)
+        assert store.journal_mode == "truncate"
+        add(store, str(n))
+        assert path.read_bytes()[18:20] == b"\1\1"
+        store.close()
+    monkeypatch.undo()
+    store = Database(path)
+    assert store.journal_mode == "wal"
+    assert texts(store) == ["a", "0", "1"]
+    store.close()
 
 
 @pytest.mark.slow

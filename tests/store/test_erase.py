@@ -207,7 +207,8 @@ def test_no_room_to_rewrite_is_said_and_can_be_made_good(path, monkeypatch):
 
 def test_without_a_log_it_is_the_same(path, monkeypatch):
     monkeypatch.setattr(
-        "voxnb.store.database.switch_on_wal", lambda c: str(c.execute("PRAGMA journal_mode=TRUNCATE").fetchone()[0])
+        "voxnb.store.database.switch_on_wal",
+        lambda c, **_: str(c.execute("PRAGMA journal_mode=TRUNCATE").fetchone()[0]),
     )
     with a_busy_store(path, secret_turns=[0, 8]) as store:
         assert store.database.journal_mode == "truncate"

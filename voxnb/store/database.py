@@ -27,6 +27,7 @@ from voxnb.store import forks
 from voxnb.store.lately import Connection, KnowingConnection
 from voxnb.store.opening import (
     begin_immediate,
+    can_have_log,
     check_ours,
     check_version,
     create_private,
@@ -40,7 +41,6 @@ from voxnb.store.place import Place, check_name, close_gone, empty_log, gone_err
 from voxnb.store.trouble import BUSY_TIMEOUT_S, mapped, mapped_sql
 
 T = TypeVar("T")
-
 
 MEMORY: Final = ":memory:"
 
@@ -76,8 +76,7 @@ class Database:
         self._upgraded: str | None = None
         check_name(self.path)
         self._place = Place(self.path)
-        self._went = ""
-        self.closed = False
+        self._went, self.closed = "", False
         self._start()
         close_gone(self.path)
         with mapped(self.path), forks.using():
@@ -121,11 +120,12 @@ class Database:
             # A log needs a file beside the store even to be read; where none can be made, nobody can be writing either.
             log = Path(f"{self.path}-wal")
             self._immutable = not os.access(file.parent, os.W_OK) and not (log.exists() and log.stat().st_size)
+        shared = self.read_only or can_have_log(file)
         connection = self._connect()
         try:
             check_ours(connection, self.path)
             if not self.read_only:
-                self.journal_mode = switch_on_wal(connection)
+                self.journal_mode = switch_on_wal(connection, shared=shared)
                 migrate(connection, self.path, backup=True)
             else:
                 check_version(connection, self.path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import filecmp
 import itertools
+import mmap
 import os
 import sqlite3
 import tempfile
@@ -58,8 +59,41 @@ def check_version(connection: sqlite3.Connection, path: str) -> None:
         )
 
 
-def switch_on_wal(connection: sqlite3.Connection) -> str:
+def can_have_log(file: Path) -> bool:
+    """Whether a log can lie beside a store; where none can, one that came with a log is freed of it first.
+
+    A log's index is memory that processes share, which network folders often lack. That is asked of a file of our own:
+    a store that is switched to a log it cannot have fails for everybody who has it open.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            probe = stack.enter_context(tempfile.TemporaryFile(dir=Path(os.path.realpath(file)).parent))
+            probe.truncate(mmap.PAGESIZE)
+        except OSError:
+            return True  # SQLite will say what is wrong with the folder
+        try:
+            mmap.mmap(probe.fileno(), mmap.PAGESIZE).close()
+        except OSError:
+            _leave_wal(file)
+            return False
+    return True
+
+
+def _leave_wal(file: Path) -> None:
+    """Nobody else has its log open: nobody could. Seen through SQLite: who opens the file besides it loses its locks."""
+    with contextlib.closing(sqlite3.connect(file, timeout=BUSY_TIMEOUT_S, isolation_level=None)) as connection:
+        connection.execute("PRAGMA locking_mode=EXCLUSIVE")  # then the log's index needs no shared memory
+        check_ours(connection, str(file))
+        if connection.execute("PRAGMA journal_mode").fetchone() == ("wal",):
+            connection.execute("PRAGMA journal_mode=TRUNCATE")
+
+
+def switch_on_wal(connection: sqlite3.Connection, *, shared: bool) -> str:
     """Switch to write-ahead logging where the file system has it, else keep a rollback journal.
+
+    Args:
+        connection: to the store.
+        shared: whether a log is worth a try, see `can_have_log`.
 
     Returns:
         ``"wal"``, or ``"truncate"`` where shared memory does not work (network file systems).
@@ -67,7 +101,7 @@ def switch_on_wal(connection: sqlite3.Connection) -> str:
     deadline = time.monotonic() + OPEN_TIMEOUT_S
     while True:
         try:
-            (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
+            mode = shared and connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
             if mode == "wal":
                 # The probe: WAL can be switched on where its shared memory then fails.
                 connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
