@@ -30,7 +30,7 @@ def store():
 
 
 def cells_of(page):
-    return re.findall(r"<td>(.*?)</td>", page, re.DOTALL)
+    return re.findall(r"<td>(.*?)</td>", re.sub(r"</?nobr>", "", page), re.DOTALL)
 
 
 def test_a_long_text_is_folded_and_short_ones_stand_in_their_line(store):
@@ -71,6 +71,11 @@ def test_numbers_read_and_what_is_not_known_is_nothing():
     assert cells_of(page) == ["12,345", "1,235", "0.000420", "yes", "", "", "", ""]
 
 
+def test_no_column_shrinks_to_a_word():
+    page = table_html(pd.DataFrame({"model": ["gpt-4o mini"], "text": ["one two " * 8], "turn_id": ["t-7"], "n": [1]}))
+    assert re.findall("<nobr>(.*?)</nobr>", page) == ["text" + "&emsp;" * 14, "gpt-4o mini", "t-7"]
+
+
 def test_ids_are_told_by_their_ends():
     page = table_html(pd.DataFrame({"turn_id": ["t-06h1tgfemexrcwvpqdvwe64b6", "t-7", None]}))
     assert cells_of(page) == ["t-…we64b6", "t-7", ""]
@@ -92,7 +97,7 @@ def test_nothing_that_a_table_says_acts_on_the_page(text):
     tags = set(re.findall(r"<[^>]*>", page))
     assert tags <= {
         '<div align="left">', "</div>", "<br>", "<details>", "</details>", "<summary>", "</summary>",
-        *(f"<{end}{tag}>" for tag in ("table", "thead", "tbody", "tr", "th", "td", "p", "small") for end in ("", "/")),
+        *(f"<{end}{tag}>" for tag in ("table", "thead", "tbody", "tr", "th", "td", "p", "small", "nobr") for end in ("", "/")),
     }  # fmt: skip
     assert "\x1b" not in page
     assert "style" not in page

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 LONG: Final = 90
 """Characters of a text that stand in the table; the rest is folded under them."""
 
+UNBROKEN: Final = 32
+"""Characters of a text that stay on one line; longer ones wrap."""
+
+WIDE_EM: Final = 16
+"""How wide a column of longer texts is at least: a browser would rather shrink it to its longest word than scroll."""
+
 MOST: Final = 2_000
 """Characters of a text that are folded; all of it is in the table itself."""
 
@@ -60,13 +66,13 @@ def table_html(df: pd.DataFrame) -> str:
     most, least = pd.get_option("display.max_rows"), pd.get_option("display.min_rows")
     numbered = isinstance(df.index, pd.RangeIndex) and df.index.name is None
     drawers = [_drawer(str(name), df.iloc[:, n]) for n, name in enumerate(df.columns)]
-    heads = [_head(str(name), df.iloc[:, n]) for n, name in enumerate(df.columns)]
-    if not numbered:
-        heads.insert(0, html.escape(plain(str(df.index.name or ""))))
     shown, half = list(range(len(df))), 0
     if most and len(df) > most:
         half = max(1, (least or most) // 2)
         shown = [*shown[:half], *shown[-half:]]
+    heads = [_head(str(name), df.iloc[shown, n]) for n, name in enumerate(df.columns)]
+    if not numbered:
+        heads.insert(0, html.escape(plain(str(df.index.name or ""))))
     rows = []
     for place, n in enumerate(shown):
         if half and place == half:
@@ -81,7 +87,11 @@ def table_html(df: pd.DataFrame) -> str:
 
 def _head(name: str, column: pd.Series[Any]) -> str:
     zone = " (UTC)" if str(column.dtype).endswith(", UTC]") else ""
-    return f"{html.escape(plain(name))}{zone}"
+    head = f"{html.escape(plain(name))}{zone}"
+    said = column.dtype in ("str", "object") and not name.endswith(_IDS)
+    if not (said and any(len(str(value)) > UNBROKEN for value in column)):
+        return head
+    return f"<nobr>{head}{'&emsp;' * max(0, WIDE_EM - len(name) // 2)}</nobr>"
 
 
 def _drawer(name: str, column: pd.Series[Any]) -> Callable[[Any], str]:
@@ -91,7 +101,7 @@ def _drawer(name: str, column: pd.Series[Any]) -> Callable[[Any], str]:
     kinds = pd.api.types
     if kinds.is_datetime64_any_dtype(column.dtype):
         # A column whose times are all of one day still tells the day: rows are read alone.
-        return _known(lambda value: f"{value:%Y-%m-%d %H:%M:%S}")
+        return _known(lambda value: _unbroken(f"{value:%Y-%m-%d %H:%M:%S}"))
     if kinds.is_bool_dtype(column.dtype):
         return _known(lambda value: "yes" if value else "")
     if kinds.is_integer_dtype(column.dtype):
@@ -118,16 +128,22 @@ def _short_id(value: Any) -> str:
     text = plain(str(value))
     kind, dash, rest = text.partition("-")
     if dash and len(rest) > 2 * ID_ENDS:
-        return html.escape(f"{kind}-…{rest[-ID_ENDS:]}")
-    return html.escape(text if len(text) <= 2 * ID_ENDS + 4 else f"…{text[-ID_ENDS:]}")
+        return _unbroken(f"{kind}-…{rest[-ID_ENDS:]}")
+    return _unbroken(text if len(text) <= 2 * ID_ENDS + 4 else f"…{text[-ID_ENDS:]}")
 
 
 def _text(value: Any) -> str:
     text = plain(str(value))
     line = " ".join(text.split())
     if len(line) <= LONG:
-        return f'<div align="left">{html.escape(line)}</div>'
+        return f'<div align="left">{_unbroken(line)}</div>'
     cut = line[:LONG].rsplit(" ", 1)[0] or line[:LONG]
     more = f" … ({len(text):,} characters)" if len(text) > MOST else ""
     whole = html.escape(text[:MOST] + more).replace("\n", "<br>")
     return f'<div align="left"><details><summary>{html.escape(cut)} …</summary>{whole}</details></div>'
+
+
+def _unbroken(line: str) -> str:
+    """A line as HTML that wraps only where it is long; `nobr` does it without a style."""
+    text = html.escape(line)
+    return f"<nobr>{text}</nobr>" if len(line) <= UNBROKEN and (" " in line or "-" in line) else text
