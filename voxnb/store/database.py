@@ -343,7 +343,7 @@ class Database:
         self, connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T], *, durable: bool
     ) -> T:
         """One write transaction on the writer's connection; see `write`."""
-        if durable and self.journal_mode == "wal":
+        if durable and not self.memory:
             connection.execute("PRAGMA synchronous=FULL")
         begin_immediate(connection)
         try:
@@ -355,7 +355,7 @@ class Database:
                 connection.execute("ROLLBACK")
             raise
         finally:
-            if durable and self.journal_mode == "wal" and not connection.in_transaction:
+            if durable and not self.memory and not connection.in_transaction:
                 connection.execute("PRAGMA synchronous=NORMAL")
         return result
 
