@@ -15,7 +15,7 @@ from tests.clients.realtime.test_going_on import FAR, ask
 from tests.clients.realtime.test_voice import Ear
 from voxnb import ContextStore, SessionEvents, SessionPolicy, errors, testing
 from voxnb.clients.realtime import told as client_told
-from voxnb.events import ContextEvents, RealtimeAPIEvents
+from voxnb.events import ContextEvents, RealtimeAPIEvents, WebSocketEvents
 from voxnb.media.clock import LOOP
 
 SPOKEN = "conversation.item.input_audio_transcription"
@@ -212,7 +212,7 @@ class Attentive(Ear):
 
 @pytest.mark.parametrize("bridge", ["loop", pytest.param("process", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("is_whole", [True, False], ids=["whole answer", "answer under way"])
-@pytest.mark.parametrize("who", ["we", "the caller"])
+@pytest.mark.parametrize("who", ["we", "the caller", "the server", "the server for good"])
 def test_who_hangs_up_in_an_answer_leaves_what_was_heard(store, who, is_whole, bridge):
     words = " ".join(f"w{n}" for n in range(200))
 
@@ -231,6 +231,11 @@ def test_who_hangs_up_in_an_answer_leaves_what_was_heard(store, who, is_whole, b
         assert ear.attentive.wait(WAIT_S)
         if who == "the caller":
             one.stop_media_to(ear)
+        elif who != "we":
+            code, told = (1012, SessionEvents.SessionLost) if who == "the server" else (1008, WebSocketEvents.Close)
+            over = one.wait_for(told)
+            peer.do(peer.connections[0].socket.close(code, "gone"))
+            over.result(WAIT_S)
         one.close()
     ((_, state, said, reply, reason),) = turns(store)
     assert (state, said, reason) == ("partial", "Count.", "interrupted")

@@ -58,6 +58,7 @@ class Told(VoiceUnit, Client):
     _sums: Counter[str]
     _memory: CallMemory | None
     _scribe: Scribe | None
+    _lost_session: RealtimeSession | None = None  # while none has taken its place
     connect_s: float | None
 
     # -- what goes out ------------------------------------------------------------------------
@@ -202,6 +203,7 @@ class Told(VoiceUnit, Client):
     def _last_session_over(self, session: RealtimeSession) -> None:
         """There will be no other: what it was saying is kept as far as it was heard."""
         self._session_over(session)
+        session = self._lost_session or session
         response = session.responses.get(session.active_response)
         if response is None or self._scribe is None:
             return
@@ -211,6 +213,7 @@ class Told(VoiceUnit, Client):
 
     def session_followed(self, name: str, facts: Mapping[str, Any]) -> None:
         """A new session has taken the place of one."""
+        self._lost_session = None
         self.emit(SessionEvents[name].value, facts, context=None)
 
     def session_over(self, ended: Ended) -> None:
@@ -243,6 +246,7 @@ class Told(VoiceUnit, Client):
         """The conversation of a session that was lost, as far as it was heard."""
         messages = messages_of(old.items, heard_ms=self._heard_so_far())
         self._session_over(old)
+        self._lost_session = old
         return messages
 
     async def first_session(self, early: RealtimeSession) -> RealtimeSession:
