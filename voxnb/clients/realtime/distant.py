@@ -27,6 +27,7 @@ from voxnb.store.media import MediaRow
 from voxnb.wire.realtime.item import Item
 from voxnb.wire.realtime.names import session_of
 from voxnb.wire.realtime.policy import SessionPolicy
+from voxnb.wire.realtime.response import Response
 from voxnb.wire.realtime.session import RealtimeSession
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class Distant:
         self.error: BridgeError | None = None
         self._client = client
         self._heard: dict[str, float] = {}
+        self._under_way: tuple[Response, list[Item]] | None = None
         self._numbers: dict[str, Any] = {"streams": (), "queues": ()}
         self._rows: Sequence[Mapping[str, Any]] = ()
         self._bridge = bridge.shared()
@@ -197,9 +199,9 @@ class Distant:
         """The numbers, told from time to time."""
         self._numbers = numbers
 
-    def hearing(self, heard_ms: Mapping[str, float]) -> None:
-        """How much of what sounds now was heard so far."""
-        self._heard = dict(heard_ms)
+    def hearing(self, heard_ms: Mapping[str, float], under_way: tuple[Response, list[Item]] | None) -> None:
+        """How much of what sounds now was heard so far, and the answer that is still being made."""
+        self._heard, self._under_way = dict(heard_ms), under_way
 
     def sound(self, direction: str, key: str, data: bytes, form: AudioFormat) -> None:
         """Sound that somebody here watches."""
@@ -207,6 +209,8 @@ class Distant:
 
     def note(self, method: str, args: tuple[Any, ...], named: Mapping[str, Any]) -> None:
         """Something for the scribe."""
+        if method == "answered":
+            self._under_way = None
         if self._client.scribe is not None:
             getattr(self._client.scribe, method)(*args, **named)
 
@@ -249,6 +253,8 @@ class Distant:
         if self._client.scribe is not None:
             for item_id, heard_ms in self._heard.items():
                 self._client.scribe.heard(Item(item_id), heard_ms)
+            if self._under_way is not None:
+                self._client.scribe.answered(*self._under_way, None)
         self._client.bridge_lost(error, self.over)
 
 

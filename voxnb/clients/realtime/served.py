@@ -187,7 +187,7 @@ class Served(Told):
         self._just_heard = {}
         if heard != self._heard_told:
             self._heard_told = heard
-            self._tell_event("hearing", heard)
+            self._tell_event("hearing", heard, self._under_way(self._state))
         if self._ticks % NUMBERS_EVERY == 0:
             self._tell_event("known", self.numbers())
 

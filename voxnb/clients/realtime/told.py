@@ -28,6 +28,7 @@ from voxnb.wire.realtime.heir import RESTORED, begin_with
 from voxnb.wire.realtime.item import Item
 from voxnb.wire.realtime.names import session_of
 from voxnb.wire.realtime.replay import items_of, messages_of
+from voxnb.wire.realtime.response import Response
 from voxnb.wire.realtime.session import RealtimeSession, Received
 
 NAMES: Final[Mapping[str, str]] = {kind: str(event.value) for event, kind in WIRE_TYPES[RealtimeAPIEvents].items()}
@@ -203,13 +204,17 @@ class Told(VoiceUnit, Client):
     def _last_session_over(self, session: RealtimeSession) -> None:
         """There will be no other: what it was saying is kept as far as it was heard."""
         self._session_over(session)
+        under_way = self._under_way(session)
+        if under_way is not None and self._scribe is not None:
+            self._scribe.answered(*under_way, None)
+
+    def _under_way(self, session: RealtimeSession) -> tuple[Response, list[Item]] | None:
+        """The answer that is being made, and what of it has come; that of a lost session while none has taken its place."""
         session = self._lost_session or session
         response = session.responses.get(session.active_response)
-        if response is None or self._scribe is None:
-            return
-        said = [item for item in session.responses.items_of(response) if item.type == "message"]
-        if said:
-            self._scribe.answered(response, said, None)
+        said = [] if response is None else session.responses.items_of(response)
+        said = [item for item in said if item.type == "message"]
+        return (response, said) if response is not None and said else None
 
     def session_followed(self, name: str, facts: Mapping[str, Any]) -> None:
         """A new session has taken the place of one."""
