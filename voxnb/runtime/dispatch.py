@@ -25,12 +25,12 @@ import sys
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Container, Coroutine, Iterable, Mapping
 from contextvars import Context, copy_context
 from types import BuiltinMethodType, MethodType
 from typing import Any, Final, TypeAlias, TypeVar, overload
 
-from voxnb.errors import ClientClosedError
+from voxnb.errors import ClientClosedError, VoxnbError
 from voxnb.events import Event, EventNamespace
 from voxnb.params import nearest
 from voxnb.runtime.cells import current_cell
@@ -97,6 +97,7 @@ class Dispatcher:
         self._executions: dict[str, set[str]] = {}
         self._watchers: tuple[Watcher, ...] = ()
         self._closed = False
+        self._given_up: tuple[Container[str], VoxnbError] | None = None
         self._log = FailureLog(on_failure=self._on_failure, private=self._private)
         self._lane = Lane(name=f"voxnb-listeners-{self._client_id}", log=self._log)
         # A client that is dropped without close() must not keep its thread; the lane knows no client.
@@ -199,6 +200,8 @@ class Dispatcher:
                 handle.future.set_result(self._late(name, ()).event)
             elif self._closed:
                 handle.future.set_exception(ClientClosedError(f"the client is closed; no {name} will come"))
+            elif self._given_up is not None and self._known.get(name) in self._given_up[0]:
+                handle.future.set_exception(self._given_up[1])
             else:
                 self._waits.setdefault(name, []).append(handle)
                 self._refresh()
@@ -279,6 +282,16 @@ class Dispatcher:
         self._lane.close()
         for handle in waits:
             handle.future.set_exception(ClientClosedError(f"the client was closed before {handle.name} came"))
+
+    def give_up(self, spaces: Container[str], error: VoxnbError) -> None:
+        """Fail who waits for events of these namespaces, now or later: none will come any more."""
+        with self._lock:
+            self._given_up = (spaces, error)
+            names = [name for name in self._waits if self._known.get(name) in spaces]
+            waits = [handle for name in names for handle in self._waits.pop(name)]
+            self._refresh()
+        for handle in waits:
+            handle.future.set_exception(error)
 
     def _check(self, event: str) -> str:
         if not isinstance(event, str):

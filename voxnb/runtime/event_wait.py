@@ -39,7 +39,8 @@ class EventWait:
 
         Raises:
             TimeoutError: it has not come; after the limit given to `wait_for` it is no longer waited for.
-            ClientClosedError: the client was closed first.
+            ClientClosedError: the client was closed first, or its connection ended for good.
+            BridgeError: the bridge process ended, and the session with it.
             KeyboardInterrupt: as everywhere.
         """
         left = self._left()

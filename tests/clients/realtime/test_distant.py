@@ -120,8 +120,11 @@ def test_a_process_that_is_killed_is_a_typed_error_and_what_was_said_stays(store
         done.result(WAIT_S)
         eventually(lambda: ear.heard_ms >= 1500)
         os.kill(bridge._shared.pid, signal.SIGKILL)
+        never = one.wait_for(RealtimeAPIEvents.ResponseDone)
         told = error.result(WAIT_S).payload
         assert (told["type"], told["exit_code"]) == ("BridgeError", -9)
+        with pytest.raises(errors.BridgeError, match="signal 9"):
+            never.result(WAIT_S)
         assert (closed.result(WAIT_S).payload["code"], closed.result().payload["wasClean"]) == (1006, False)
         with pytest.raises(errors.BridgeError, match="signal 9") as caught:
             one.response_create()

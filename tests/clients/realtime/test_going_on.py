@@ -126,14 +126,19 @@ def test_an_answer_that_was_lost_is_asked_for_again():
         one.close()
 
 
+@pytest.mark.parametrize("bridge", ["loop", pytest.param("process", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("code", [1008, 1009])
-def test_a_loss_that_would_come_again_is_the_end(code):
+def test_a_loss_that_would_come_again_is_the_end(code, bridge):
     with Peer([session(1), session(2)]) as peer:
-        one = client(peer, session_policy=QUICK)
+        one = client(peer, session_policy=QUICK, bridge=bridge)
         one.connect().result(WAIT_S)
-        closed = one.wait_for(WebSocketEvents.Close)
+        closed, never = one.wait_for(WebSocketEvents.Close), one.wait_for(RealtimeAPIEvents.ResponseDone)
         peer.do(peer.connections[0].socket.close(code, "no"))
         assert closed.result(WAIT_S).payload.code == code
+        with pytest.raises(errors.ClientClosedError, match=str(code)):
+            never.result(WAIT_S)
+        with pytest.raises(errors.ClientClosedError, match=str(code)):
+            one.wait_for(RealtimeAPIEvents.ResponseDone).result(WAIT_S)
         one.close()
     assert len(peer.handshakes) == 1
 

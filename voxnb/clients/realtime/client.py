@@ -328,11 +328,8 @@ class RealtimeAPIClient(RealtimeCommands, Told):
 
     def _command(self, command: dict[str, Any]) -> None:
         self._check_open()
-        over = self._keeper.over
-        if self._distant is not None and self._distant.error is not None:
-            raise self._distant.error
-        if over is not None:
-            raise ClientClosedError(f"the connection has ended (code {over.code}); make a new client")
+        if (error := self._end) is not None:
+            raise error
         self._do(self._put, command)
 
     def _do(self, work: Callable[..., None], *args: Any) -> None:

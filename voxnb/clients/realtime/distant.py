@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from voxnb.audio.formats import AudioFormat
 from voxnb.clients.realtime.link import Ended
 from voxnb.errors import BridgeError
+from voxnb.events import WebSocketEvents
 from voxnb.media.crossing import Far, Near
 from voxnb.params import RealtimeParameters
 from voxnb.runtime import bridge, loop
@@ -181,6 +182,8 @@ class Distant:
     def emit(self, name: str, payload: dict[str, Any]) -> None:
         """An event for the client's listeners."""
         self._client.dispatcher.emit(name, payload, context=None)
+        if name == WebSocketEvents.Close.value:
+            self._client.nothing_more_comes()
 
     def told(self, facts: Mapping[str, Any]) -> None:
         """What the session is now."""

@@ -221,6 +221,9 @@ class Served(Told):
         self._tell()
         super().session_over(ended)
 
+    def nothing_more_comes(self) -> None:
+        """Who waits does so in the kernel."""
+
     async def far_end_is_up(self) -> None:
         """The embedded voice is started again by the kernel, which knows when it is there."""
         if self._is_embedded:

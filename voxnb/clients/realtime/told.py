@@ -16,7 +16,7 @@ from voxnb.clients.realtime.memory import CallMemory
 from voxnb.clients.realtime.scribe import Scribe
 from voxnb.clients.realtime.tooling import CallTools
 from voxnb.clients.realtime.voice import VoiceUnit
-from voxnb.errors import APIError, APIStatusError, BridgeError, RemoteProtocolError
+from voxnb.errors import APIError, APIStatusError, BridgeError, ClientClosedError, RemoteProtocolError, VoxnbError
 from voxnb.events import WIRE_TYPES, Events, RealtimeAPIEvents, SessionEvents, WebSocketEvents
 from voxnb.media.clock import GAUGE
 from voxnb.media.stream import Stream
@@ -60,6 +60,7 @@ class Told(VoiceUnit, Client):
     _memory: CallMemory | None
     _scribe: Scribe | None
     _lost_session: RealtimeSession | None = None  # while none has taken its place
+    _bridge_error: BridgeError | None = None
     connect_s: float | None
 
     # -- what goes out ------------------------------------------------------------------------
@@ -227,6 +228,7 @@ class Told(VoiceUnit, Client):
 
     def bridge_lost(self, error: BridgeError, ended: Ended) -> None:
         """The process in which the session was has ended."""
+        self._bridge_error = error
         self._over({"type": "BridgeError", "message": str(error), "exit_code": error.exit_code}, ended)
 
     def media_over(self) -> None:
@@ -238,6 +240,20 @@ class Told(VoiceUnit, Client):
         self._end_media()
         told = {"code": ended.code, "reason": ended.reason, "wasClean": ended.was_clean}
         self.dispatcher.emit(WebSocketEvents.Close.value, {"websocket": self._socket_id, **told}, context=None)
+        self.nothing_more_comes()
+
+    @property
+    def _end(self) -> VoxnbError | None:
+        """Why nothing can be said any more, though the client is open."""
+        over = self._keeper.over
+        if self._bridge_error is not None or over is None:
+            return self._bridge_error
+        return ClientClosedError(f"the connection has ended (code {over.code}); make a new client")
+
+    def nothing_more_comes(self) -> None:
+        """The last session has ended: who waits for an event of it is told."""
+        if (error := self._end) is not None:
+            self.dispatcher.give_up(("RealtimeAPIEvents", "SessionEvents"), error)
 
     def _lost_text(self, ended: Ended) -> str:
         said = f": {ended.reason}" if ended.reason else ""
