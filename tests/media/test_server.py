@@ -263,6 +263,20 @@ def test_a_signature_may_be_checked_by_an_async_function(bridge):
         dial(server.url, additional_headers={"X-Known": "yes"}).close()
 
 
+@pytest.mark.parametrize("bridge", ["loop", "process"])
+def test_a_signature_that_cannot_be_checked_lets_nobody_in(bridge, capsys):
+    def broken(headers, path):
+        raise KeyError("X-Known")
+
+    with MediaServer(signature=broken, bridge=bridge) as server:
+        for _ in range(2):
+            with pytest.raises(InvalidStatus, match="403"):
+                dial(server.url)
+        assert server.statistics()["refused"] == 2
+    told = capsys.readouterr().err
+    assert (told.count("nobody is let in"), told.count("X-Known")) == (1, 1)
+
+
 @pytest.mark.slow
 def test_a_server_whose_process_is_killed_says_so(capsys):
     with MediaServer(bridge="process") as server:
@@ -301,8 +315,12 @@ def test_what_makes_no_sense_is_refused(tmp_path):
         MediaServer(certificate_key="key.pem")
     with pytest.raises(AudioError, match="cannot be used"):
         MediaServer(certificate=tmp_path / "none.pem")
-    with pytest.raises(ParameterError, match="idle_s"):
-        Limits(idle_s=0)
+    for wrong in ({"idle_s": 0}, {"calls": "many"}, {"sockets": None}, {"calls": float("nan")}):
+        with pytest.raises(ParameterError, match=next(iter(wrong))):
+            Limits(**wrong)
+    for wrong in ({"host": ""}, {"host": None}, {"signature": "abc"}, {"limits": {"calls": 1}}):
+        with pytest.raises(ParameterError, match=next(iter(wrong))):
+            MediaServer(**wrong)
     with MediaServer() as server, pytest.raises(AudioError, match="cannot listen"):
         MediaServer(port=server.port)
 

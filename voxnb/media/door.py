@@ -19,6 +19,7 @@ from voxnb.media.connection import Connection
 from voxnb.media.guard import Guard, Limits
 from voxnb.media.line import Line
 from voxnb.media.socket_call import SocketCall
+from voxnb.runtime import config
 from voxnb.store.ids import new_id
 
 OPEN_S: Final = 5.0
@@ -71,6 +72,7 @@ class Door:
         self.refused = 0
         self._past = dict(NOTHING)
         self._signature = signature
+        self._told_broken = False
         self._tls = tls(plan.certificate, plan.certificate_key)
         self._arrived = arrived
         self._server: Any = None
@@ -142,7 +144,7 @@ class Door:
 
     async def _check(self, connection: Any, request: Any) -> Any:
         """Let a handshake in, or answer it."""
-        if self._signature is not None and not await is_signed(self._signature, request.headers, request.path):
+        if self._signature is not None and not await self._is_signed(request.headers, request.path):
             self.refused += 1
             return connection.respond(403, "the signature is missing or wrong\n")
         refusal = self.guard.refuses(request.path, request.headers, now_s=LOOP.now())
@@ -153,6 +155,18 @@ class Door:
             self.refused += 1
             return connection.respond(503, "too many sockets\n")
         return None
+
+    async def _is_signed(self, headers: Mapping[str, str], path: str) -> bool:
+        assert self._signature is not None
+        try:
+            return await is_signed(self._signature, headers, path)
+        except Exception as error:  # noqa: BLE001 - the user's function; who cannot be checked does not come in
+            if not self._told_broken:
+                config.report(
+                    f"signature= of the media server raised {type(error).__name__}: {error}; nobody is let in"
+                )
+            self._told_broken = True
+            return False
 
     async def _talk(self, socket: Any) -> None:
         if self._closed:

@@ -59,8 +59,9 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
-            if not getattr(self, name) > 0:
-                raise ParameterError(f"limit {name} is {getattr(self, name)!r}; it must be above 0", name=name)
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+                raise ParameterError(f"limit {name} is {value!r}; it must be a number above 0", name=name)
 
 
 class Rate:

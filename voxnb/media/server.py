@@ -84,6 +84,14 @@ class MediaServer:
     ) -> None:
         if isinstance(origins, str):
             raise ParameterError(f"origins is a list of origins, not {origins!r}", name="origins")
+        if not isinstance(host, str) or not host:
+            raise ParameterError(f"host is {host!r}, expected an address such as '127.0.0.1' or '0.0.0.0'", name="host")
+        if signature is not None and not callable(signature):
+            raise ParameterError(
+                f"signature is {signature!r}, expected a TwilioSignature or a function", name="signature"
+            )
+        if limits is not None and not isinstance(limits, Limits):
+            raise ParameterError(f"limits is {limits!r}, expected voxnb.media.Limits(…)", name="limits")
         self.host = host
         plan = Plan(
             host=host,
