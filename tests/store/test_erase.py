@@ -12,7 +12,7 @@ import pytest
 
 import voxnb
 from voxnb import errors
-from voxnb.store import erase, fresh
+from voxnb.store import erase, fresh, place
 
 SECRET = "xylophonemarmalade"
 
@@ -167,7 +167,7 @@ def reader(path):
 
 @pytest.mark.parametrize("verb", ["delete", "redact"])
 def test_a_reader_in_another_process_is_named_and_the_rest_is_done_when_it_ends(path, reader, verb, monkeypatch):
-    monkeypatch.setattr(erase, "LOG_WAIT_MS", 50)
+    monkeypatch.setattr(place, "LOG_WAIT_MS", 50)
     with a_busy_store(path, secret_turns=[0]) as store:
         process = reader()
         with pytest.raises(errors.StoreBusyError, match=r"another reader keeps the log.*checkpoint"):

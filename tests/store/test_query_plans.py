@@ -11,8 +11,8 @@ import pytest
 
 import voxnb
 from voxnb import testing
-from voxnb.store import erase
 from voxnb.store.database import Database
+from voxnb.store.place import empty_log
 
 WAIT_S = 30
 MODEL, TELLER = "gpt-4o-mini", "gpt-4o"
@@ -204,7 +204,7 @@ def test_a_turn_is_two_jobs_of_the_writer_with_one_transaction_each_and_few_stat
     traced, _ = watch.run(lambda: one_turn(chat, 3))
     statements = [statement for statement, _ in groupby(traced)]  # a trigger is traced as its statement again
     chat.close()
-    assert len([job for job in jobs if job is not erase.empty_log]) == 2  # close() puts the log into the file
+    assert len([job for job in jobs if job is not empty_log]) == 2  # close() puts the log into the file
     assert Counter(s for s in statements if s in ("BEGIN IMMEDIATE", "COMMIT")) == {"BEGIN IMMEDIATE": 2, "COMMIT": 2}
     pragmas = [s.removeprefix("PRAGMA ") for s in statements if s.startswith("PRAGMA")]
     assert pragmas == ["data_version", "synchronous=FULL", "synchronous=NORMAL"]

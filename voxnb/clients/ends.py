@@ -17,8 +17,9 @@ from voxnb.errors import (
     VoxnbError,
 )
 from voxnb.memory.plan import Layout
-from voxnb.store import ending, erase
+from voxnb.store import ending
 from voxnb.store.owner import this_process
+from voxnb.store.place import empty_log
 
 if TYPE_CHECKING:
     from voxnb.clients.text import TextClient
@@ -158,7 +159,7 @@ async def leave_store(client: TextClient) -> None:
     """
     await write_late(client)
     if client.remembers and not client.store.database.memory:
-        await asyncio.wrap_future(client.store.database.perform(erase.empty_log))
+        await asyncio.wrap_future(client.store.database.perform(empty_log))
 
 
 def overflow(layout: Layout, *, folds: bool = True) -> ContextOverflowError:

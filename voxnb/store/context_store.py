@@ -19,6 +19,7 @@ from voxnb.store.database import MEMORY, Database
 from voxnb.store.ids import new_id
 from voxnb.store.importing.draft import MAX_ITEM_BYTES
 from voxnb.store.journal import append_turn
+from voxnb.store.place import empty_log
 from voxnb.store.report import counted
 from voxnb.store.store_tables import StoreTables
 from voxnb.store.trouble import mapped
@@ -366,15 +367,13 @@ class ContextStore(StoreTables):
 
         def job(c: Any) -> bool:
             erase.rewrite(c)
-            return erase.empty_log(c)
+            return empty_log(c)
 
         return self.database.perform(job).result()
 
     def checkpoint(self) -> bool:
         """Write the log back into the file and empty it; False if a reader prevents it for a second."""
-        from voxnb.store import erase
-
-        return self.database.perform(erase.empty_log).result()
+        return self.database.perform(empty_log).result()
 
     def close(self) -> None:
         """Finish waiting writes and close the file; a second call does nothing."""

@@ -37,7 +37,7 @@ from voxnb.store.opening import (
     switch_on_wal,
     upgraded_copy,
 )
-from voxnb.store.place import Place, check_name, close_gone, empty_log, gone_error, watch
+from voxnb.store.place import Place, check_name, close_gone, gone_error, leave_log, watch
 from voxnb.store.trouble import BUSY_TIMEOUT_S, mapped, mapped_sql
 
 T = TypeVar("T")
@@ -222,7 +222,7 @@ class Database:
     def _check_there(self) -> None:
         if how := self._went if self.closed else self._place.gone():
             if (connection := self._writer_connection) is not None and not self.closed:
-                self._jobs.put(lambda: empty_log(connection))
+                self._jobs.put(lambda: leave_log(connection))
             raise gone_error(self.path, how, held=not self.closed and bool(self._held()))
 
     def _held(self) -> list[sqlite3.Connection]:
@@ -382,7 +382,7 @@ class Database:
             for reader in self._readers:
                 reader.connection.close()
             if self._went and self._writer_connection is not None:
-                empty_log(self._writer_connection)
+                leave_log(self._writer_connection)
             for connection in (self._writer_connection, self._shared):
                 if connection is not None:
                     connection.close()

@@ -8,13 +8,11 @@ from typing import Final, TypeVar
 
 from voxnb.errors import ConversationError, StoreBusyError
 from voxnb.store.database import Database
+from voxnb.store.place import empty_log
 from voxnb.store.rows import ConversationRow
-from voxnb.store.trouble import BUSY_TIMEOUT_S, store_error
+from voxnb.store.trouble import store_error
 
 T = TypeVar("T")
-
-LOG_WAIT_MS: Final = 1_000
-"""How long emptying the log waits for readers."""
 
 BRANCHES: Final = "(SELECT id FROM branch WHERE conversation = ?)"
 TURNS: Final = f"(SELECT id FROM turn WHERE branch IN {BRANCHES})"
@@ -141,14 +139,3 @@ def rewrite(c: sqlite3.Connection) -> None:
     pages behind whenever it merges its parts.
     """
     c.execute("VACUUM")
-
-
-def empty_log(c: sqlite3.Connection) -> bool:
-    """Write the log back into the file and empty it; False where a reader prevents it for `LOG_WAIT_MS`."""
-    # While it waits for readers nobody else can write: not as long as a write would wait for others.
-    c.execute(f"PRAGMA busy_timeout={LOG_WAIT_MS}")
-    try:
-        (busy, _, _) = c.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    finally:
-        c.execute(f"PRAGMA busy_timeout={int(BUSY_TIMEOUT_S * 1000)}")
-    return not busy

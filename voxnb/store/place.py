@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from voxnb.errors import StoreError, StoreGoneError
+from voxnb.store.trouble import BUSY_TIMEOUT_S
 
 LOG_WAIT_MS: Final = 1_000
-"""How long the last writing of a log waits for readers of a file that is gone."""
+"""How long emptying the log waits for readers."""
 
 
 class Placed(Protocol):
@@ -111,8 +112,18 @@ def gone_error(path: str, how: str, *, held: bool) -> StoreGoneError:
     )
 
 
-def empty_log(connection: sqlite3.Connection) -> None:
+def empty_log(c: sqlite3.Connection) -> bool:
+    """Write the log back into the file and empty it; False where a reader prevents it for `LOG_WAIT_MS`."""
+    # While it waits for readers nobody else can write: not as long as a write would wait for others.
+    c.execute(f"PRAGMA busy_timeout={LOG_WAIT_MS}")
+    try:
+        (busy, _, _) = c.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    finally:
+        c.execute(f"PRAGMA busy_timeout={int(BUSY_TIMEOUT_S * 1000)}")
+    return not busy
+
+
+def leave_log(c: sqlite3.Connection) -> None:
     """Write the log of a file that is gone into that file: left in its place, it would be read with another one."""
     with contextlib.suppress(sqlite3.Error):  # a reader elsewhere keeps it; SQLite then does as it does without us
-        connection.execute(f"PRAGMA busy_timeout={LOG_WAIT_MS}")
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        empty_log(c)

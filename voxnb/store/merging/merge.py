@@ -18,6 +18,7 @@ from voxnb.store.merging.both import Both, InterruptedMergeError
 from voxnb.store.merging.courses import Courses
 from voxnb.store.merging.report import Found, Merge
 from voxnb.store.merging.turns import Turns
+from voxnb.store.place import empty_log
 from voxnb.store.trouble import NOT_AS_WRITTEN, damaged, store_error
 
 
@@ -45,7 +46,7 @@ def merge(database: Database, path: str | Path) -> Merge:
             # Words that are redacted here were in the transaction: also in pages of the log.
             if again and not database.memory:
                 erase.rewrite(c)
-                if not erase.empty_log(c):
+                if not empty_log(c):
                     raise StoreBusyError(
                         f"{other.path!r} is merged, but another reader keeps the log of {database.path!r} from being "
                         "emptied, which holds what is redacted here; close it and call store.checkpoint()",
