@@ -131,8 +131,9 @@ class RealtimeAPIClient(RealtimeCommands, Told):
         self._memory: CallMemory | None = CallMemory(self, p) if p.store_context else None
         self._scribe: Scribe | None = None
         if self._memory is not None:
-            known: Any = {"model": self._model, "host": self.host, "is_answered": p.type.value == "realtime"}
-            self._scribe = Scribe(self._memory, tools=self._tools_now, moved=self._keeper.moved, **known)
+            self._scribe = Scribe(
+                self._memory, model=self._model, host=self.host, tools=self._tools_now, moved=self._keeper.moved
+            )
         own = {"instructions": p.instructions, "tools": self._tools.schemas}
         first = {**{name: value for name, value in own.items() if value}, **p.session}
         if first:

@@ -15,7 +15,7 @@ from voxnb.clients.chat import ChatCompletionsAPIClient
 from voxnb.errors import StoreError, SummaryError
 from voxnb.memory.policy import ContextPolicy
 from voxnb.messages import parse_messages
-from voxnb.params import DEFAULT_REALTIME_URL, RealtimeParameters
+from voxnb.params import DEFAULT_REALTIME_URL, RealtimeAPIClientType, RealtimeParameters
 from voxnb.store import ledger
 from voxnb.store.conversation import Conversation
 from voxnb.store.media import MediaRow, add_media
@@ -62,6 +62,9 @@ class CallMemory(ChatCompletionsAPIClient):
     Args:
         owner: the client whose memory it is.
         parameters: the client's.
+
+    Attributes:
+        is_answered: somebody answers; where speech is written down alone, what was said is a turn of its own.
     """
 
     def __init__(self, owner: RealtimeAPIClient, parameters: RealtimeParameters) -> None:
@@ -75,6 +78,7 @@ class CallMemory(ChatCompletionsAPIClient):
             policy = ContextPolicy(window_tokens=WINDOW_TOKENS)
         super().__init__(given, base_url=base_url, store_context=True, policy=policy)
         self.waterfall = owner.waterfall
+        self.is_answered = p.type is RealtimeAPIClientType.REALTIME
         _calls[next(_numbers)] = owner
         self._media: list[MediaRow] = []
         self._unused, self.dispatcher, self.counters = self.dispatcher, owner.dispatcher, owner.counters

@@ -38,29 +38,18 @@ class Page:
         host: where.
         planner: how the conversation is counted.
         tools: the session's.
-        is_answered: a turn without an answer has failed.
 
     Attributes:
         is_ended: its last entry is written.
     """
 
-    def __init__(
-        self,
-        memory: CallMemory,
-        *,
-        model: str | None,
-        host: str,
-        planner: Planner,
-        tools: Any,
-        is_answered: bool,
-    ) -> None:
+    def __init__(self, memory: CallMemory, *, model: str | None, host: str, planner: Planner, tools: Any) -> None:
         self._memory = memory
         self._model = model
         self._host = host
         self._planner = planner
         self._tools = tools
         self._begun: Begun | None = None
-        self._is_answered = is_answered
         self._answers = 0
         self.is_ended = False
         self._keeping: asyncio.Task[None] = asyncio.ensure_future(self._keep_alive())
@@ -148,7 +137,7 @@ class Page:
         """
         begun = self._begun
         assert begun is not None
-        is_whole = bool(self._answers) or not self._is_answered
+        is_whole = bool(self._answers) or not self._memory.is_answered
         state = _state_of(entry) if entry is not None else ("complete" if is_whole else "failed")
         outcome = self._outcome(state, entry)
         if not stored:

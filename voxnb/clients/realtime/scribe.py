@@ -42,7 +42,6 @@ class Scribe:
         host: where.
         tools: the session's tools now.
         moved: called when something was written.
-        is_answered: somebody answers; where speech is written down alone, what was said is a turn of its own.
     """
 
     def __init__(
@@ -53,14 +52,12 @@ class Scribe:
         host: str,
         tools: Callable[[], Any],
         moved: Callable[[], None],
-        is_answered: bool,
     ) -> None:
         self._memory = memory
         self._model = model
         self._host = host
         self._tools = tools
         self._moved = moved
-        self._is_answered = is_answered
         self._book: Book | None = None
         self._books: asyncio.Queue[Book] = asyncio.Queue()
         self._texts: dict[str, asyncio.Future[str | None]] = {}
@@ -93,7 +90,7 @@ class Scribe:
         role = "tool" if is_result else item.role or "user"
         book = self._open()
         book.add(Said(role, text, item.call_id if is_result else None))
-        if not self._is_answered:
+        if not self._memory.is_answered:
             book.close()
 
     def understood(self, item_id: str, text: str | None) -> None:
@@ -177,14 +174,7 @@ class Scribe:
         tools = self._tools()
         planner = await memory.call_planner({"tools": tools} if tools else None)
         async with memory.conversation_lock(memory.conversation):
-            page = Page(
-                memory,
-                model=self._model,
-                host=self._host,
-                planner=planner,
-                tools=tools,
-                is_answered=self._is_answered,
-            )
+            page = Page(memory, model=self._model, host=self._host, planner=planner, tools=tools)
             await page.begin(entry)
             try:
                 while not page.is_ended:
