@@ -20,7 +20,7 @@ from voxnb.clients.realtime.socket import CLOSE_S, OPEN_S, Socket, dial
 from voxnb.clients.realtime.taped import open_taped
 from voxnb.clients.realtime.watchdog import Watchdog
 from voxnb.clients.refusal import payload_refusal, wait_before_retry
-from voxnb.errors import APIConnectionError, APIError, APIStatusError, APITimeoutError
+from voxnb.errors import APIConnectionError, APIError, APIStatusError, APITimeoutError, BridgeError
 from voxnb.params import RealtimeAPIClientType
 from voxnb.wire.realtime.heir import RESTORED, succeed
 from voxnb.wire.realtime.policy import SHORT_LIFE_S, SessionPolicy
@@ -55,6 +55,9 @@ class Keeper:
         hearing: the way of what the user says.
         began_at: when the current one began, UNIX seconds.
     """
+
+    error: BridgeError | None = None
+    """A `Distant` may have one; here no process can end by itself."""
 
     def __init__(self, client: Told, *, kind: RealtimeAPIClientType, model: str | None, policy: SessionPolicy) -> None:
         self._client = client

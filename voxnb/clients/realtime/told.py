@@ -60,7 +60,6 @@ class Told(VoiceUnit, Client):
     _memory: CallMemory | None
     _scribe: Scribe | None
     _lost_session: RealtimeSession | None = None  # while none has taken its place
-    _bridge_error: BridgeError | None = None
     connect_s: float | None
 
     # -- what goes out ------------------------------------------------------------------------
@@ -228,7 +227,6 @@ class Told(VoiceUnit, Client):
 
     def bridge_lost(self, error: BridgeError, ended: Ended) -> None:
         """The process in which the session was has ended."""
-        self._bridge_error = error
         self._over({"type": "BridgeError", "message": str(error), "exit_code": error.exit_code}, ended)
 
     def media_over(self) -> None:
@@ -245,9 +243,9 @@ class Told(VoiceUnit, Client):
     @property
     def _end(self) -> VoxnbError | None:
         """Why nothing can be said any more, though the client is open."""
-        over = self._keeper.over
-        if self._bridge_error is not None or over is None:
-            return self._bridge_error
+        keeper, over = self._keeper, self._keeper.over
+        if keeper.error is not None or over is None:
+            return keeper.error
         return ClientClosedError(f"the connection has ended (code {over.code}); make a new client")
 
     def nothing_more_comes(self) -> None:
