@@ -210,20 +210,31 @@ class Attentive(Ear):
             self.attentive.set()
 
 
+WORDS = " ".join(f"w{n}" for n in range(200))
+
+
+async def long_answer(connection):
+    """All the words of an answer and twenty seconds of its sound; it is not ended."""
+    talk = connection.talk
+    await connection.send(*talk.begin("r1", "a1"), talk.words("r1", "a1", WORDS))
+    await connection.send(*(talk.sound("r1", "a1", pcm=bytes(96_000)) for _ in range(10)))
+
+
+def assert_cut_as_heard(store):
+    """The one turn has of `WORDS` what was heard."""
+    ((_, state, said, reply, reason),) = turns(store)
+    assert (state, said, reason) == ("partial", "Count.", "interrupted")
+    assert WORDS.startswith(reply)
+    assert 3 <= len(reply.split()) < 200
+    assert store.verify(), store.verify()
+
+
 @pytest.mark.parametrize("bridge", ["loop", pytest.param("process", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("is_whole", [True, False], ids=["whole answer", "answer under way"])
 @pytest.mark.parametrize("who", ["we", "the caller", "the server", "the server for good"])
 def test_who_hangs_up_in_an_answer_leaves_what_was_heard(store, who, is_whole, bridge):
-    words = " ".join(f"w{n}" for n in range(200))
-
-    async def answer(connection):
-        talk = connection.talk
-        await connection.send(*talk.begin("r1", "a1"), talk.words("r1", "a1", words))
-        await connection.send(*(talk.sound("r1", "a1", pcm=bytes(96_000)) for _ in range(10)))  # 20 s
-        if is_whole:
-            await connection.send(*talk.finish("r1", "a1", words))
-
-    with Peer(speaking(user("u1"), heard("u1", "Count."), answer)) as peer:
+    scenes = [long_answer, lambda it: it.send(*it.talk.finish("r1", "a1", WORDS))]
+    with Peer(speaking(user("u1"), heard("u1", "Count."), *scenes[: 1 + is_whole])) as peer:
         one, ear = call(peer, store, bridge=bridge), Attentive(LOOP)
         one.send_media_to(ear)
         one.connect().result(WAIT_S)
@@ -237,11 +248,7 @@ def test_who_hangs_up_in_an_answer_leaves_what_was_heard(store, who, is_whole, b
             peer.do(peer.connections[0].socket.close(code, "gone"))
             over.result(WAIT_S)
         one.close()
-    ((_, state, said, reply, reason),) = turns(store)
-    assert (state, said, reason) == ("partial", "Count.", "interrupted")
-    assert words.startswith(reply)
-    assert 3 <= len(reply.split()) < 200
-    assert store.verify(), store.verify()
+    assert_cut_as_heard(store)
 
 
 def test_an_answer_of_which_nothing_was_heard_joins_what_is_said_next(store):
