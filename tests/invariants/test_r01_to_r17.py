@@ -372,7 +372,7 @@ def test_a_request_that_once_went_out_as_it_was_said_is_rebuilt_like_that():
 def test_what_only_a_tool_said_reaches_the_summariser_once():
     """R12, R13: with the tool's name and arguments."""
     with talking(scripted(parallel_tools)) as (server, chat):
-        reply = chat.ask("The weather, #1?").result(WAIT_S)
+        reply = chat.ask("The weather, #1?" + " It is for the picnic by the river." * 10).result(WAIT_S)
         messages = results(reply, "31 degrees at 4 pm", "hail")
         chat.create_chat_completions(messages=messages).result(WAIT_S)
         chat.conversation.fold(1).result(WAIT_S)

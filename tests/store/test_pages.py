@@ -42,7 +42,7 @@ def test_pins_and_the_summary_that_covers_a_turn_are_told(store):
             talk = chat.conversation
             for n in range(3):
                 chat.ask(
-                    f"question {n} with some more words, so that there is something to fold " + "and more " * 20
+                    f"question {n} with some more words, so that there is something to fold " + "and more " * 60
                 ).result()
             talk.fold(1).result()
             chat.ask("and another question, also with some more words in it").result()
