@@ -36,6 +36,12 @@ def stream(path: str, base_url: str, tag: str) -> None:
         print(delta, end="", flush=True)
 
 
+def prefilled(path: str, base_url: str) -> None:
+    """A request that ends with words put into the model's mouth."""
+    said = [{"role": "user", "content": question(1)}, {"role": "assistant", "content": "It is"}]
+    client(path, base_url).create_chat_completions(messages=said).result()
+
+
 # -- no room ----------------------------------------------------------------------------------
 
 
@@ -63,5 +69,5 @@ def talk_on(chat: voxnb.ChatCompletionsAPIClient, *, first_tag: int) -> voxnb.Vo
 
 if __name__ == "__main__":
     program, *arguments = sys.argv[1:]
-    programs: dict[str, Callable[..., None]] = {"stream": stream, "limited": limited}
+    programs: dict[str, Callable[..., None]] = {"stream": stream, "prefilled": prefilled, "limited": limited}
     programs[program](*arguments)

@@ -34,6 +34,18 @@ def test_the_turn_of_a_killed_process_that_its_parent_has_not_looked_for_is_not_
 
 
 @pytest.mark.slow
+def test_what_a_killed_process_put_into_the_models_mouth_is_no_answer(tmp_path):
+    path = tmp_path / "store.db"
+    with testing.server(scripted(chat=testing.Hang())) as server:
+        with ended(start("prefilled", path, server.base_url)):
+            until(lambda: chats(server))
+        with testing.server(scripted()) as other, client(path, other.base_url) as chat:
+            chat.ask(question(2)).result(WAIT_S)
+            assert chat.store.turns()["state"].tolist() == ["failed", "complete"]
+            store_holds(chat.store)
+
+
+@pytest.mark.slow
 def test_the_text_that_a_killed_process_left_is_counted_before_the_next_request_is_laid_out(tmp_path):
     """Not taken for a quarter of its bytes: base64 has three times as many tokens."""
     path = tmp_path / "store.db"

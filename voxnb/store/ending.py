@@ -259,7 +259,12 @@ def close_turn(c: sqlite3.Connection, row: ConversationRow, turn_id: int, *, now
         ledger.insert_messages(c, row, turn_id, messages=[said], first_position=position, now=now)
         c.execute("DELETE FROM draft WHERE turn = ?", (turn_id,))
     ledger.seal_turn(c, turn_id)
-    answered = c.execute("SELECT 1 FROM message WHERE turn = ? AND role = 'assistant'", (turn_id,)).fetchone()
+    # What the first request sent is no answer, not even where it ends with words put into the model's mouth.
+    answered = c.execute(
+        "SELECT 1 FROM message WHERE turn = ?1 AND role = 'assistant' AND position >= coalesce("
+        "(SELECT min(json_extract(plan, '$.upto')) FROM call WHERE turn = ?1 AND plan IS NOT NULL), 0)",
+        (turn_id,),
+    ).fetchone()
     state = "partial" if answered else "failed"
     c.execute(
         "UPDATE turn SET state = ?, error = ?, owner = NULL, lease_until = NULL WHERE id = ?", (state, DIED, turn_id)
