@@ -470,9 +470,10 @@ def test_a_clock_that_goes_backwards_changes_no_order(store):
     assert store.conversations()["last_turn_at"].iloc[0].timestamp() == 400
 
 
-@pytest.mark.parametrize("text", ["", "\n\n", "\ufeff"])
+@pytest.mark.parametrize("text", ["", "\n\n", "\ufeff", "[]", "[ ]\n"])
 def test_an_empty_file_has_no_conversation(store, tmp_path, text):
-    for name in ("a.jsonl", "a.json", "a.csv", "a"):
+    names = ("conversations.json", "a") if "[" in text else ("a.jsonl", "a.json", "a.csv", "a")
+    for name in names:
         (tmp_path / name).write_text(text, encoding="utf-8")
         report = store.import_conversations(tmp_path / name)
         assert (report.conversations, report.skipped) == (0, ())

@@ -321,3 +321,13 @@ def test_a_response_of_nothing_to_nothing_is_no_turn(store, tmp_path):
     assert (report.conversations, report.turns) == (1, 2)
     assert [(remark.count, remark.places) for remark in report.skipped] == [(2, ("response 00r", "response 09r"))]
     assert store.turns()["duration_ms"].tolist() == [120, 80]
+
+
+def test_the_texts_of_one_answer_are_joined_as_llm_shows_them(store, tmp_path):
+    """Without a line break that nobody wrote."""
+    add_threads(tmp_path / "logs.db")
+    with closing(sqlite3.connect(tmp_path / "logs.db")) as c:
+        c.execute("INSERT INTO parts VALUES (NULL, 'b2:4', 1, 'text', NULL, ' Four.', NULL)")
+        c.commit()
+    store.import_conversations(tmp_path / "logs.db")
+    assert store.turns()["reply_text"].iloc[-1] == "Three. Four."

@@ -118,7 +118,7 @@ def _said(log: Log, row: Mapping[str, Any], open_calls: list[tuple[str, str]], p
     out: list[dict[str, Any]] = list(results)
     if parts or calls or not results:
         plain = len(texts) == len(parts)
-        message: dict[str, Any] = {"role": row["role"], "content": "\n".join(texts) if plain else parts}
+        message: dict[str, Any] = {"role": row["role"], "content": "".join(texts) if plain else parts}
         if calls:
             message |= {"tool_calls": calls, "content": message["content"] or None}
         if any(reasoning):

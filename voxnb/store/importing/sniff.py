@@ -81,7 +81,10 @@ def _of_values(path: Path, max_item_bytes: int) -> str | None:
         found: Iterator[tuple[Any, Any]] = (
             json_lines(file, reading) if in_lines else json_items(file, reading, noun="item")
         )
-        return next((kind for _, value in islice(found, LOOKED_AT) if (kind := _of_value(value)) is not None), None)
+        values = [value for _, value in islice(found, LOOKED_AT)]
+    if not values and not reading.skipped.all():
+        return "openai"  # an empty list has no conversation, like an empty file
+    return next((kind for value in values if (kind := _of_value(value)) is not None), None)
 
 
 def _of_value(first: Any) -> str | None:
