@@ -14,6 +14,9 @@ ENDED: Final = frozenset({"completed", "incomplete", "failed", "cancelled"})
 BACKGROUND: Final = frozenset({"queued", "in_progress"})
 """Statuses of a response that goes on without anybody listening."""
 
+STARTS: Final = frozenset({"response.created", "response.in_progress", "response.queued"})
+"""Events that say a response without ending it."""
+
 REASONS: Final = {"max_output_tokens": "length"}
 """Why a response is incomplete, in the words of chat completions; other reasons stay as they are."""
 

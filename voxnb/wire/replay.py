@@ -5,7 +5,7 @@ Source: openai-python ``types/responses/response_stream_event.py``, the service'
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from typing import Any, Final
 
@@ -37,6 +37,7 @@ _TEXTS: Final = {
     "refusal": ("refusal", "response.refusal"),
     "reasoning_text": ("text", "response.reasoning_text"),
 }
+_PLACE: Final = ("output_index", "content_index", "summary_index", "annotation_index")
 _ENDS: Final = ("completed", "incomplete", "failed", "cancelled")
 
 
@@ -70,26 +71,47 @@ def events_of(response: Mapping[str, Any], *, pieces: Pieces | None = None) -> I
         yield _event(f"response.{status or 'completed'}", numbers, response=dict(response))
 
 
-def untold(
-    events: Iterable[Event], *, status: str | None, items: Mapping[int, tuple[Mapping[str, Any], bool]]
-) -> Iterator[Event]:
-    """Of the stream of a response what was not told before; of a text, the rest of it.
+class Told:
+    """What came of an answer's stream, so that of the whole answer only the rest is told, and numbered from there.
 
-    That a text or a part ended is told again where its item had not ended.
-
-    Args:
-        events: of `events_of`.
-        status: that was told last; None if nothing was.
-        items: ``output_index`` → what came of an item, and whether it was said to be done.
+    Attributes:
+        last: the event that came last; the next one's ``sequence_number`` follows its.
     """
-    told = {"response.created", f"response.{status}"} if status is not None else set[str]()
-    for event in events:
-        known, done = items.get(event.get("output_index", -1), (None, False))
-        if event["type"] in told or done:
-            continue
-        fresh = event if known is None else _rest(event, known)
-        if fresh is not None:
-            yield fresh
+
+    def __init__(self) -> None:
+        self.last: Mapping[str, Any] = {}
+        self._steps: set[tuple[Any, ...]] = set()
+
+    def note(self, kind: str, event: Mapping[str, Any]) -> None:
+        """An event came."""
+        self.last = event
+        if not kind.endswith(".delta"):
+            self._steps.add(_step(kind, event))
+
+    def rest(
+        self, response: Mapping[str, Any], *, items: Mapping[int, tuple[Mapping[str, Any], bool]]
+    ) -> Iterator[Event]:
+        """The stream of a response less what was told before; of a text, the rest of it.
+
+        Args:
+            response: as of `events_of`.
+            items: ``output_index`` → what came of an item, and whether it was said to be done.
+        """
+        number = self.last.get("sequence_number")
+        numbers = count(number + 1 if type(number) is int else 0)
+        told = set(self._steps)
+        for event in events_of(response):
+            known, done = items.get(event.get("output_index", -1), (None, False))
+            if done or _step(event["type"], event) in told:
+                continue
+            fresh = event if known is None else _rest(event, known)
+            if fresh is not None:
+                yield {**fresh, "sequence_number": next(numbers)}
+
+
+def _step(kind: str, event: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What an event that comes once says: its type, and where."""
+    return (kind, *(str(event.get(key)) for key in _PLACE))
 
 
 def _rest(event: Event, item: Mapping[str, Any]) -> Event | None:

@@ -18,10 +18,10 @@ from voxnb.events import WIRE_TYPES, ResponsesAPIEvents
 from voxnb.wire.answer import BETWEEN_MESSAGES, last_text, logprobs_of, message_of, text_of
 from voxnb.wire.chat import Events
 from voxnb.wire.choice import copied, decoded, expect, pass_over
-from voxnb.wire.ending import BACKGROUND, ENDED, contradiction, error_in, error_of, finish_reason, type_of
+from voxnb.wire.ending import BACKGROUND, ENDED, STARTS, contradiction, error_in, error_of, finish_reason, type_of
 from voxnb.wire.item import OUTPUTS, as_input, call_id_of
 from voxnb.wire.output import Output, OutputItem, items_in, place_of
-from voxnb.wire.replay import STEPS, events_of, untold
+from voxnb.wire.replay import STEPS, Told
 
 NAMES: Final = {wire: name.value for name, wire in WIRE_TYPES[ResponsesAPIEvents].items()}
 """Wire type → constant."""
@@ -29,9 +29,6 @@ NAMES: Final = {wire: name.value for name, wire in WIRE_TYPES[ResponsesAPIEvents
 UNKNOWN: Final = ResponsesAPIEvents.Unknown.value
 TEXT_DELTA: Final = "response.output_text.delta"
 _TEXT: Final = NAMES[TEXT_DELTA]
-
-STARTS: Final = frozenset({"response.created", "response.in_progress", "response.queued"})
-"""Events that say the response without ending it."""
 
 _JSON_FORMATS: Final = ("json_object", "json_schema")
 _EVENT: Final = "a response's event"
@@ -106,6 +103,7 @@ class ResponsesReader:
         given = text_format.get("format", text_format) if isinstance(text_format, Mapping) else None
         self._is_json = isinstance(given, Mapping) and given.get("type") in _JSON_FORMATS
         self._output = Output()
+        self._told = Told()
         self._reason: str | None = None  # why it is incomplete
         self._ended = False  # a terminal event came
         self._done = False
@@ -140,6 +138,7 @@ class ResponsesReader:
             and type(delta := event.get("delta")) is str
             and not event.get("logprobs")
         ):
+            self._told.last = event
             self._pieces.append(delta)
             self._shown.append(delta)
             self.text_delta = delta
@@ -174,7 +173,7 @@ class ResponsesReader:
             expect(status, str, "status", of="a response")
             events: Events = []
             text = ""
-            for event in untold(events_of(response), status=self.status, items=self._output.so_far()):
+            for event in self._told.rest(response, items=self._output.so_far()):
                 events += self._feed(event, None)
                 text += self.text_delta
                 self.text_delta = ""
@@ -267,6 +266,7 @@ class ResponsesReader:
         kind = event.get("type") or wire_type or type_of(event)
         expect(kind, str, "type", of=_EVENT)
         self._read(kind, event)
+        self._told.note(kind, event)
         name = NAMES.get(kind, UNKNOWN)
         return [(name, copied(event))] if name in self.wanted else []
 
