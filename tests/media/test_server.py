@@ -292,6 +292,24 @@ def test_a_server_whose_process_is_killed_says_so(capsys):
     assert "is gone" in capsys.readouterr().err
 
 
+@pytest.mark.slow
+def test_a_server_whose_process_is_killed_keeps_the_last_numbers():
+    with MediaServer(bridge="process") as server:
+        phone = Phone(server.url)
+        phone.start()
+        call = next(iter(server))
+        for chunk in range(1, 6):
+            phone.say(SPEECH, chunk=chunk)
+        eventually(lambda: call._numbers.get("received") == 5)
+        os.kill(bridges._shared.pid, signal.SIGKILL)
+        call.wait_closed(30)
+        assert call.statistics()["received"] == 5
+        eventually(lambda: "lost" in repr(server))
+        told = server.statistics()
+        assert (told["messages"], told["calls_taken"], told["calls"], told["sockets"]) == (6, 1, 0, 0)
+        phone.close()
+
+
 def test_it_speaks_tls_by_the_paths_of_a_certificate(tmp_path):
     certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     subprocess.run(

@@ -6,6 +6,7 @@ here; sound stays there, where the other end of it lives there too.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -13,6 +14,7 @@ from typing import Any, Final
 from voxnb.errors import BridgeError
 from voxnb.events import WebSocketEvents
 from voxnb.media.call import Call, CallFacts
+from voxnb.media.clock import LOOP, Timer
 from voxnb.media.crossing import Far, Near, side_of
 from voxnb.media.door import NOTHING, Door, Plan, is_signed, tls
 from voxnb.media.guard import Signature, TwilioSignature
@@ -24,6 +26,9 @@ SERVED: Final = "voxnb.media.far_door:ServedDoor"
 
 ASK_S: Final = 5.0
 """How long the process may take to answer; it is never held up by what cells do."""
+
+TELL_S: Final = 1.0
+"""How often the numbers are told without being asked for."""
 
 _numbers = itertools.count(-1, -1)
 """Of calls: the kernel numbers what it makes upwards, the bridge process downwards."""
@@ -89,7 +94,8 @@ class FarDoor:
     def statistics(self) -> dict[str, int]:
         """See `Door.statistics`; after the end what was known last."""
         if self._bridge is not None:
-            self._known = dict(self._ask("statistics"))
+            with contextlib.suppress(BridgeError):  # it has just ended
+                self._known = dict(self._ask("statistics"))
         return dict(self._known)
 
     def _ask(self, method: str, *args: Any) -> Any:
@@ -113,11 +119,18 @@ class FarDoor:
         call = FarCall(self._near, number, known, ended=self._ended)
         self._near.bridge.channel.objects[number] = _FarCallPort(call)
         self._calls[number] = call
+        self._known["calls_taken"] += 1
         self._arrived(call)
 
     def _ended(self, number: int) -> None:
         self._calls.pop(number, None)
         self._near.bridge.channel.objects.pop(number, None)
+
+    def known(self, numbers: dict[str, int], of_calls: Mapping[str, dict[str, Any]]) -> None:
+        """The numbers of the door and, by id, of its calls, told from time to time: a process may be killed."""
+        self._known = numbers
+        for call in self.calls:
+            call.last_known(of_calls.get(call.id))
 
     async def is_signed(self, headers: list[tuple[str, str]], path: str) -> bool:
         """Whether a handshake is signed by who it should be."""
@@ -128,6 +141,7 @@ class FarDoor:
     def lost(self, error: BridgeError) -> None:
         """The process has ended: nobody listens any more."""
         self._bridge = None
+        self._known |= {"calls": 0, "sockets": 0}
         self._gone(error)
 
 
@@ -152,8 +166,9 @@ class FarCall(Call):
     def statistics(self) -> dict[str, Any]:
         """What came, and what became of it; after the end the last of it."""
         if not self.closed and not loop.on_loop():
-            told = loop.wait(loop.submit(self._channel.ask(self._number, "statistics")), timeout_s=ASK_S)
-            self._numbers = told or self._numbers
+            with contextlib.suppress(BridgeError):  # it has just ended
+                told = loop.wait(loop.submit(self._channel.ask(self._number, "statistics")), timeout_s=ASK_S)
+                self._numbers = told or self._numbers
         return dict(self._numbers)
 
     def _hang_up(self) -> None:
@@ -166,11 +181,15 @@ class FarCall(Call):
         """An event for its listeners."""
         self._dispatcher.emit(name, payload, context=None)
 
+    def last_known(self, numbers: dict[str, Any] | None) -> None:
+        """What came so far, where that is told."""
+        self._numbers = numbers or self._numbers
+
     def over(self, numbers: dict[str, Any] | None = None) -> None:
         """It has ended."""
         if self.closed:
             return
-        self._numbers = numbers or self._numbers
+        self.last_known(numbers)
         self._end_media()
         self._over.set_result(None)
         self._dispatcher.close()
@@ -218,7 +237,19 @@ class ServedDoor:
         self._number = number
         asked = self._is_signed if asks_signature else None
         self._door = Door(plan, arrived=self._arrived, signature=signature or asked)
-        self.listen, self.token, self.statistics = self._door.listen, self._door.token, self._door.statistics
+        self.token, self.statistics = self._door.token, self._door.statistics
+        self._timer: Timer | None = None
+
+    async def listen(self, port: int) -> int:
+        """See `Door.listen`."""
+        taken = await self._door.listen(port)
+        self._tell()
+        return taken
+
+    def _tell(self) -> None:
+        self._timer = LOOP.call_at(LOOP.now() + TELL_S, self._tell)
+        of_calls = {call.id: call.statistics() for call in self._door.calls}
+        self._channel.do(self._number, "known", self.statistics(), of_calls, most_bytes=MOST_EVENT_BYTES)
 
     async def _is_signed(self, headers: Mapping[str, str], path: str) -> bool:
         told = list(getattr(headers, "raw_items", headers.items)())
@@ -226,6 +257,8 @@ class ServedDoor:
 
     async def shut(self) -> dict[str, int]:
         """End it all; the last numbers."""
+        if self._timer is not None:
+            self._timer.cancel()
         await self._door.shut()
         return self._door.statistics()
 

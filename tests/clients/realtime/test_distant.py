@@ -140,8 +140,13 @@ def test_a_process_that_is_killed_is_a_typed_error_and_what_was_said_stays(store
             one.response_create()
         assert caught.value.exit_code == -9
         assert not one.connected
-        assert one.statistics().sessions == 1
+        numbers = one.statistics()
+        assert (numbers.sessions, len(numbers.streams), len(one.waterfall())) == (1, 1, 1)
+        assert numbers.bytes_received > 0
         one.close()
+        (row,) = store.media().to_dict("records")
+        assert (row["direction"], row["bytes"]) == ("out", row["duration_ms"] * 48)
+        assert row["duration_ms"] >= 1000
         ((_, state, said, answered, reason),) = turns(store)
         assert (state, said, reason) == ("partial", "Count.", "interrupted")
         assert answered.startswith("one two")

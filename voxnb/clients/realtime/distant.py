@@ -7,7 +7,8 @@ listeners, and notes for the scribe, the tools and the numbers.
 Rule 1: nothing over there waits for the kernel, but a first connection for what its conversation had said, a key that is
 a function's, and a reconnection for the embedded voice, which the kernel starts again. A session that is to be replaced asks
 for its conversation as long as it has time. A kernel that is busy hears of it all when it has time.
-Rule 2: how much was heard is told as it sounds, so that a process that is killed leaves turns cut where they were heard.
+Rule 2: how much was heard, and the numbers, are told as it sounds: a process that is killed leaves turns cut where they
+were heard, rows of its streams, and the last numbers.
 """
 
 from __future__ import annotations
@@ -88,6 +89,7 @@ class Distant:
         self._under_way: tuple[Response, list[Item]] | None = None
         self._numbers: dict[str, Any] = {"streams": (), "queues": ()}
         self._rows: Sequence[Mapping[str, Any]] = ()
+        self._sounding: Sequence[MediaRow] = ()
         self._bridge = bridge.shared()
         self._channel = self._bridge.channel
         near = Near.of(self._bridge)
@@ -198,9 +200,13 @@ class Distant:
         """A response has ended."""
         self._client.counters.add(facts)
 
-    def known(self, numbers: dict[str, Any]) -> None:
-        """The numbers, told from time to time."""
-        self._numbers = numbers
+    def known(self, numbers: dict[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+        """The numbers and the rows of the waterfall, told from time to time."""
+        self._numbers, self._rows = numbers, rows
+
+    def sounding(self, rows: Sequence[MediaRow]) -> None:
+        """The streams that go on, as the rows that they will be."""
+        self._sounding = rows
 
     def hearing(self, heard_ms: Mapping[str, float], under_way: tuple[Response, list[Item]] | None) -> None:
         """How much of what sounds now was heard so far, and the answer that is still being made."""
@@ -258,6 +264,8 @@ class Distant:
                 self._client.scribe.heard(Item(item_id), heard_ms)
             if self._under_way is not None:
                 self._client.scribe.answered(*self._under_way, None)
+        for row in self._sounding:
+            self.keep_media(row)
         self._client.bridge_lost(error, self.over)
 
 

@@ -24,6 +24,8 @@ from voxnb.clients.sdk import Transport
 from voxnb.events import RealtimeAPIEvents
 from voxnb.media.clock import LOOP
 from voxnb.media.crossing import side_of
+from voxnb.media.stream import Stream
+from voxnb.media.unit import MediaUnit
 from voxnb.runtime.channel import MOST_EVENT_BYTES, Channel
 from voxnb.runtime.stats import CallFacts
 from voxnb.runtime.trace import Trace
@@ -188,8 +190,17 @@ class Served(Told):
         if heard != self._heard_told:
             self._heard_told = heard
             self._tell_event("hearing", heard, self._under_way(self._state))
-        if self._ticks % NUMBERS_EVERY == 0:
-            self._tell_event("known", self.numbers())
+        if self._ticks % NUMBERS_EVERY == 1:
+            self._tell_event("known", self.numbers(), self.rows())
+        self._tell_open_rows()
+
+    def _tell_open_rows(self) -> None:
+        if self._memory is not None:
+            self._tell_event("sounding", self._open_rows())
+
+    def _keep_stream(self, stream: Stream, *, direction: str, unit: MediaUnit) -> None:
+        super()._keep_stream(stream, direction=direction, unit=unit)
+        self._tell_open_rows()  # this one is kept: a process that dies now does not leave it twice
 
     def _tell_event(self, method: str, *args: Any) -> None:
         """Something to be seen: dropped where the kernel is too far behind."""

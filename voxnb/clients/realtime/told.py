@@ -327,21 +327,14 @@ class Told(VoiceUnit, Client):
 
     def _keep_stream(self, stream: Stream, *, direction: str, unit: MediaUnit) -> None:
         """A stream has ended: it becomes a row of the store's media table."""
-        memory, told = self._memory, stream.statistics()
-        if memory is None or not told["frames"]:
-            return
-        path = getattr(unit, "path", None)
-        memory.keep_media(
-            MediaRow(
-                direction=direction,
-                tag=stream.tag or None,
-                encoding=told["encoding"],
-                sample_rate_hz=told["rate_hz"],
-                duration_ms=told["duration_ms"],
-                size_bytes=told["size_bytes"],
-                path=None if path is None else str(path),
-            )
-        )
+        if self._memory is not None and stream.traffic.frames:
+            self._memory.keep_media(_row_of(stream, direction=direction, unit=unit))
+
+    def _open_rows(self) -> list[MediaRow]:
+        """The rows that its streams would become if they ended now."""
+        ways = (("out", self._outgoing), ("in", self._incoming))
+        open_now = [(way, one) for way, found in ways for one in found.values() if one.traffic.frames]
+        return [_row_of(one, direction=way, unit=one.target if way == "out" else one.source) for way, one in open_now]
 
     def _media_started(self, facts: dict[str, Any]) -> None:
         self.emit(Events.WebSocketMediaStarted.value, facts, context=None)
@@ -352,6 +345,11 @@ class Told(VoiceUnit, Client):
 
     def _emit(self, event: RealtimeAPIEvents, payload: Mapping[str, Any]) -> None:
         self.emit(event.value, payload, context=None)
+
+
+def _row_of(stream: Stream, *, direction: str, unit: MediaUnit) -> MediaRow:
+    path = getattr(unit, "path", None)
+    return stream.row(direction=direction, path=None if path is None else str(path))
 
 
 def _is_transcribed(config: Mapping[str, Any]) -> bool:
