@@ -19,6 +19,7 @@ import time
 import tracemalloc
 
 import pytest
+from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
@@ -308,6 +309,21 @@ def test_a_server_whose_process_is_killed_keeps_the_last_numbers():
         told = server.statistics()
         assert (told["messages"], told["calls_taken"], told["calls"], told["sockets"]) == (6, 1, 0, 0)
         phone.close()
+
+
+@pytest.mark.parametrize("bridge", ["loop", pytest.param("process", marks=pytest.mark.slow)])
+def test_a_header_that_comes_twice_is_refused_like_any_other(bridge, capsys):
+    check = twilio_signature("12345", url="wss://example.com")
+    with MediaServer(origins=["https://example.com"], bridge=bridge) as server:
+        with pytest.raises(InvalidStatus, match="403"):
+            dial(server.url, origin="https://example.com", additional_headers={"Origin": "https://example.com"})
+        assert server.statistics()["refused"] == 1
+    with MediaServer(signature=check, bridge=bridge) as server:
+        twice = Headers([("X-Twilio-Signature", "one"), ("X-Twilio-Signature", "two")])
+        with pytest.raises(InvalidStatus, match="403"):
+            dial(server.url, additional_headers=twice)
+        assert server.statistics()["refused"] == 1
+    assert capsys.readouterr().err == ""
 
 
 def test_it_speaks_tls_by_the_paths_of_a_certificate(tmp_path):

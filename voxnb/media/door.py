@@ -144,10 +144,15 @@ class Door:
 
     async def _check(self, connection: Any, request: Any) -> Any:
         """Let a handshake in, or answer it."""
-        if self._signature is not None and not await self._is_signed(request.headers, request.path):
+        from websockets.datastructures import Headers
+
+        # A header that comes twice is read as HTTP says, one list; websockets would raise where it is asked for.
+        said = {name: ", ".join(request.headers.get_all(name)) for name in request.headers}
+        headers = Headers(said)
+        if self._signature is not None and not await self._is_signed(headers, request.path):
             self.refused += 1
             return connection.respond(403, "the signature is missing or wrong\n")
-        refusal = self.guard.refuses(request.path, request.headers, now_s=LOOP.now())
+        refusal = self.guard.refuses(request.path, headers, now_s=LOOP.now())
         if refusal is not None:
             self.refused += 1
             return connection.respond(refusal.status, refusal.reason + "\n")
