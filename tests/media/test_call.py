@@ -15,7 +15,7 @@ from tests.media.ear import Ear, Source, noise
 from tests.media.phone import VirtualPhone, media_of, start_of, stop_of
 from voxnb.audio.formats import PCM_8K, PCM_16K, PCM_24K, ULAW_8K
 from voxnb.audio.playout import Delete, Nothing, Truncate
-from voxnb.errors import ParameterError
+from voxnb.errors import ClientClosedError, ParameterError
 from voxnb.media import Recorder, send_media_between
 from voxnb.media.line import MOST_BROKEN, MOST_TAGS
 from voxnb.media.socket_call import FILL_MS
@@ -224,6 +224,16 @@ def test_a_message_of_ones_own_is_sent_and_the_systems_word_is_refused(clock):
     for bad in ({"event": "media"}, "text", {"customEvent": object()}):
         with pytest.raises(ParameterError):
             call.send(bad)
+
+
+def test_a_message_to_a_call_that_has_ended_is_an_error(clock):
+    phone, call = called(clock)
+    call.close()
+    with pytest.raises(ClientClosedError, match="has ended"):
+        call.send({"n": 1})
+    call._send('{"n": 1}')  # it was said before, and comes too late
+    assert call.statistics()["unsent_frames"] == 1
+    assert phone.sent == []
 
 
 # -- out ------------------------------------------------------------------------------------------

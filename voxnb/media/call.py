@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from voxnb.audio.formats import AudioFormat
-from voxnb.errors import ParameterError
+from voxnb.errors import ClientClosedError, ParameterError
 from voxnb.events import WebSocketEvents
 from voxnb.media.clock import Clock
 from voxnb.media.stream import Sink
@@ -107,6 +107,7 @@ class Call(MediaUnit):
             message: what JSON can say; ``event`` is the system's word.
 
         Raises:
+            ClientClosedError: the call has ended.
             ParameterError: it holds ``event``, or what JSON cannot say.
         """
         if not isinstance(message, Mapping) or "event" in message:
@@ -118,6 +119,8 @@ class Call(MediaUnit):
             text = json.dumps(dict(message))
         except (TypeError, ValueError) as error:
             raise ParameterError(f"the message is no JSON: {error}", name="message") from error
+        if self.closed:
+            raise ClientClosedError(f"{self!r} has ended; who called hears nothing more on it")
         self._clock.call_soon(self._send, text)
 
     def add_event_listener(self, event: str, callback: Callable[[Any], Any], /) -> None:

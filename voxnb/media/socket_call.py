@@ -136,7 +136,10 @@ class SocketCall(Call):
         self._line.hang_up(self)
 
     def _send(self, text: str) -> None:
-        self._line.send(text)
+        if self.closed:  # it ended while the message was on its way to this loop
+            self._line.unsent += 1
+        else:
+            self._line.send(text)
 
     # -- what comes, on the media loop --------------------------------------------------------
 
