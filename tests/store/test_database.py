@@ -6,6 +6,7 @@ import contextlib
 import errno
 import gc
 import os
+import shutil
 import sqlite3
 import stat
 import subprocess
@@ -29,6 +30,7 @@ from voxnb.errors import (
 )
 from voxnb.store import database, schema
 from voxnb.store.database import Database
+from voxnb.store.trouble import store_error
 
 PREAMBLE = """
 import os, sys, threading, time
@@ -316,6 +318,53 @@ def test_a_file_without_the_right_to_write_says_so_and_opens_read_only(public, f
     store.close()
     """
     assert run(code, path) == "refused True\n[('x',)]\n"
+
+
+@pytest.mark.slow
+def test_a_folder_that_cannot_be_written_says_so_and_how_its_store_is_read(public):
+    path = public / "store.db"
+    store = Database(path)
+    add(store, "x")
+    for ending in ("", "-wal"):
+        shutil.copy(f"{path}{ending}", f"{public / 'live.db'}{ending}")
+    store.close()
+    for file in public.iterdir():
+        file.chmod(0o666)
+    public.chmod(0o555)
+    code = f"""
+    {NOBODY.replace(chr(10), chr(10) + " " * 4)}
+    for file, read_only in ((path, False), (path, True), (path.replace("store", "live"), True)):
+        try:
+            Database(file, read_only=read_only).close()
+        except errors.StoreReadOnlyError as error:
+            print(str(error).rpartition("; ")[2])
+        else:
+            print("opened")
+    """
+    assert run(code, path).splitlines() == [
+        "check its permissions or open it with read_only=True",
+        "opened",
+        "copy both to another folder and open that copy",
+    ]
+
+
+def test_a_log_that_cannot_be_shared_is_no_trouble_of_the_disk():
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR_SHMMAP
+    said = str(store_error(error, "/net/store.db"))
+    assert said.startswith("'/net/store.db' has a log")
+    assert "without read_only" in said
+
+
+def test_a_file_that_is_refused_is_let_go_at_once(path):
+    path.write_bytes(b"no database at all" * 100)
+    gc.disable()
+    try:
+        with pytest.raises(StoreFormatError):
+            Database(path)
+        assert str(path) not in {os.path.realpath(f) for f in Path("/proc/self/fd").iterdir()}
+    finally:
+        gc.enable()
 
 
 # -- a full disk ------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ from voxnb.store.opening import (
     upgraded_copy,
 )
 from voxnb.store.place import Place, check_name, close_gone, gone_error, leave_log, watch
-from voxnb.store.trouble import BUSY_TIMEOUT_S, mapped, mapped_sql
+from voxnb.store.trouble import BUSY_TIMEOUT_S, has_log, mapped, mapped_sql
 
 T = TypeVar("T")
 
@@ -116,10 +116,9 @@ class Database:
                 f"{self.path!r} does not exist and read_only=True cannot make it; open it once without",
                 path=self.path,
             )
-        if self.read_only:
+        else:
             # A log needs a file beside the store even to be read; where none can be made, nobody can be writing either.
-            log = Path(f"{self.path}-wal")
-            self._immutable = not os.access(file.parent, os.W_OK) and not (log.exists() and log.stat().st_size)
+            self._immutable = not os.access(file.parent, os.W_OK) and not has_log(file)
         shared = self.read_only or can_have_log(file)
         connection = self._connect()
         try:
@@ -156,11 +155,15 @@ class Database:
             cached_statements=256,
             factory=kind,
         )
-        connection.execute("PRAGMA foreign_keys=ON")
-        connection.execute("PRAGMA synchronous=NORMAL")
-        connection.execute(f"PRAGMA page_size={PAGE_BYTES}")  # an existing file keeps its own
-        (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
-        connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_BYTES // page_bytes}")
+        with contextlib.ExitStack() as failing:
+            # Left to the collector it would hold the file against whoever opens it another way.
+            failing.callback(connection.close)
+            connection.execute("PRAGMA foreign_keys=ON")
+            connection.execute("PRAGMA synchronous=NORMAL")
+            connection.execute(f"PRAGMA page_size={PAGE_BYTES}")  # an existing file keeps its own
+            (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
+            connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_BYTES // page_bytes}")
+            failing.pop_all()
         return connection
 
     def backup(self, target: Path) -> Path:
@@ -191,10 +194,8 @@ class Database:
         """Close every connection before this process forks; they are opened again when needed."""
         if self.memory or self.closed:
             return
-        for reader in list(self._readers):
-            reader.connection.close()
-        if self._writer_connection is not None:
-            self._writer_connection.close()
+        for connection in reversed(self._held()):
+            connection.close()
         self._local, self._readers, self._writer_connection = threading.local(), weakref.WeakSet(), None
 
     def start_again(self) -> None:
@@ -227,8 +228,7 @@ class Database:
 
     def _held(self) -> list[sqlite3.Connection]:
         """The connections that have the file open."""
-        readers = [reader.connection for reader in list(self._readers)]
-        return readers if self._writer_connection is None else [self._writer_connection, *readers]
+        return [c for c in (self._writer_connection, *(r.connection for r in list(self._readers))) if c is not None]
 
     @contextlib.contextmanager
     def _last_sight(self) -> Iterator[sqlite3.Connection]:
@@ -383,9 +383,8 @@ class Database:
                 reader.connection.close()
             if self._went and self._writer_connection is not None:
                 leave_log(self._writer_connection)
-            for connection in (self._writer_connection, self._shared):
-                if connection is not None:
-                    connection.close()
+            for connection in filter(None, (self._writer_connection, self._shared)):
+                connection.close()
         if self._upgraded is not None:
             self._cleaning()
 

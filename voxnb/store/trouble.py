@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 from voxnb.errors import (
@@ -26,6 +28,12 @@ BUSY_TIMEOUT_S: Final = 30.0
 def is_busy(error: sqlite3.Error) -> bool:
     """Whether SQLite says that somebody else holds the file."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def has_log(file: Path) -> bool:
+    """Whether a log lies beside a store, and in it what the file does not hold yet."""
+    log = file.with_name(f"{file.name}-wal")
+    return log.exists() and log.stat().st_size > 0
 
 
 NOT_AS_WRITTEN: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
@@ -103,7 +111,26 @@ def store_error(error: sqlite3.Error, path: str) -> StoreError:
             path=path,
         )
     if code == sqlite3.SQLITE_CANTOPEN:
-        return StoreError(f"cannot open {path!r} ({error}); check the folder and its permissions", path=path)
+        return _cannot_open(error, Path(path))
+    if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_IOERR_SHMMAP:
+        return StoreError(
+            f"{path!r} has a log, which cannot be read in its folder (no memory can be shared there, as in many network "
+            "folders); open it once without read_only, which ends the log, or copy it elsewhere with the -wal beside it",
+            path=path,
+        )
     if code == sqlite3.SQLITE_IOERR:
         return StoreError(f"reading or writing {path!r} failed ({error}); check the disk", path=path)
     return StoreError(f"the store {path!r} refused a statement ({error})", path=path)
+
+
+def _cannot_open(error: sqlite3.Error, file: Path) -> StoreError:
+    path, what = str(file), f"cannot open {str(file)!r} ({error})"
+    if not file.is_file() or os.access(file.parent, os.W_OK):
+        return StoreError(f"{what}; check the folder and its permissions", path=path)
+    if has_log(file):
+        return StoreReadOnlyError(
+            f"{what}: its folder cannot be written, which the log {file.name}-wal needs even to be read; "
+            "copy both to another folder and open that copy",
+            path=path,
+        )
+    return StoreReadOnlyError(f"{what}: its folder cannot be written; open it with read_only=True", path=path)
