@@ -157,11 +157,17 @@ def test_a_real_call_has_its_answers_in_the_picture(tmp_path):
 
 
 @pytest.mark.parametrize("plot", PLOTS)
-def test_a_conversation_without_a_turn_has_an_empty_picture(empty, drawn, plot):
+def test_a_conversation_without_a_turn_has_a_sentence_in_place_of_empty_axes(empty, drawn, plot):
     figure = getattr(empty, plot)()
-    assert "yet" in figure.summary
+    assert figure.summary.startswith("no ")
+    assert figure._repr_html_().endswith(f"</strong>: {figure.summary}</p>")
     assert len(figure.df) == 0
-    ET.fromstring(picture(figure))
+    ET.fromstring(figure.svg)
+
+
+def test_turns_that_never_were_a_request_are_counted(empty):
+    told = empty.store.append("told", [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}])
+    assert told.plot_tokens().summary == "no request yet; 1 turn stored without one"
 
 
 def test_altair_is_to_go_on_with_and_its_absence_names_the_extra(folded, monkeypatch):

@@ -79,7 +79,7 @@ class Bars:
 
 
 class Figure:
-    """A picture with its numbers; as a cell's last line it shows both.
+    """A picture with its numbers; as a cell's last line it shows both, or in a sentence that there is nothing yet.
 
     Attributes:
         df: the numbers.
@@ -119,20 +119,23 @@ class Figure:
         return f"<{self._bars.title}: {self.summary}>"
 
     def _repr_html_(self) -> str:
+        head = f"<p><strong>{html.escape(self._bars.title)}</strong>: {html.escape(self.summary)}</p>"
+        if not self._bars.names:  # axes without bars would say less than the sentence
+            return head
         picture = base64.b64encode(self.svg.encode()).decode()
         told = html.escape(self.summary)
         shown = self.df.tail(MOST_ROWS)
         more = f", the last {MOST_ROWS} of {len(self.df):,}" if len(self.df) > MOST_ROWS else ""
-        head = "".join(f"<th>{html.escape(str(name))}</th>" for name in shown.columns)
+        names = "".join(f"<th>{html.escape(str(name))}</th>" for name in shown.columns)
         rows = "".join(
             "<tr>" + "".join(f"<td>{_cell(value)}</td>" for value in row) + "</tr>"
             for row in shown.itertuples(index=False, name=None)
         )
         return (
-            f"<p><strong>{html.escape(self._bars.title)}</strong>: {told}</p>"
+            f"{head}"
             f'<p><img src="data:image/svg+xml;base64,{picture}" alt="{told}"></p>'
             f"<details><summary>The numbers{more}</summary>"
-            f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></details>"
+            f"<table><thead><tr>{names}</tr></thead><tbody>{rows}</tbody></table></details>"
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from voxnb.errors import ParameterError, StoreError, StoreFormatError
+from voxnb.errors import ConversationError, ParameterError, StoreError, StoreFormatError
 from voxnb.notebook.figure import Bars, Figure, Level, Part
 from voxnb.store.conversation import Conversation
 from voxnb.store.report import counted
@@ -43,12 +43,13 @@ def plot_tokens(conversation: Conversation, *, last: int = 60) -> Figure:
 
     _check(last)
     rows = []
-    for seq in conversation.turns(limit=last, columns=["seq"])["seq"]:
+    turns = conversation.turns(limit=last, columns=["seq"])["seq"]
+    for seq in turns:
         try:
             rows.append({"turn": int(seq), **conversation.explain(int(seq)).tokens})
         except StoreFormatError:
             raise
-        except StoreError:  # it never came to a request
+        except (ConversationError, StoreError):  # it never came to a request
             continue
     parts = [name for name in COLOURS if any(row.get(name) for row in rows)]
     df = pd.DataFrame(rows, columns=["turn", *parts]).fillna(0).astype("Int64")
@@ -59,7 +60,7 @@ def plot_tokens(conversation: Conversation, *, last: int = 60) -> Figure:
     limits = conversation.plan().layout.limits if conversation.client is not None else None
     levels = [] if limits is None else [Level("folds at", limits.fold_at_tokens), Level("window", limits.window_tokens)]
     folds = conversation.summaries(columns=["round", "last_seq"])
-    summary = "no request yet"
+    summary = "no request yet" + (f"; {counted(len(turns), 'turn')} stored without one" if len(turns) else "")
     if rows:
         summary = "; ".join([f"{counted(len(rows), 'request')} of up to {most:,} tokens", *(v.label for v in levels)])
         summary += f"; {counted(len(folds), 'fold')}" if len(folds) else ""
