@@ -704,10 +704,10 @@ def test_an_answer_that_broke_and_nobody_looked_at_is_reported_too(client, grace
 
 
 @pytest.mark.parametrize(
-    ("wait", "loads"), [(lambda t: t.show(wait=True), "config.load"), (lambda t: gather([t, t]), "_progress")]
+    ("wait", "loads"), [(lambda t: t.show(wait=True), "config.load"), (lambda t: gather([t, t]), "following")]
 )
 def test_an_interrupt_while_what_shows_is_loaded_stops_the_turn(client, gate, monkeypatch, wait, loads):
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     turn = client(["a"], gate=gate).ask()

@@ -17,3 +17,9 @@ def test_the_saved_notebook_was_run_from_top_to_bottom(name):
 @pytest.mark.parametrize("name", ALL)
 def test_the_saved_notebook_names_no_machine_and_no_key(name):
     assert traces(Notebook(name).path) == []
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_nothing_in_the_saved_notebook_needs_a_widget(name):
+    shown = [one.data for cell in Notebook(name).cells for one in cell.outputs if "data" in one]
+    assert [data["text/plain"] for data in shown if any("widget" in kind for kind in data)] == []

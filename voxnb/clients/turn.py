@@ -16,10 +16,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import queue
-import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
 from contextvars import copy_context
 from typing import Any, Final
@@ -27,7 +26,8 @@ from typing import Any, Final
 from voxnb.clients.follow import STORE_S, AsyncDeltaIterator, DeltaIterator, Follower, Progress, give_up
 from voxnb.clients.reply import Reply, shorten
 from voxnb.errors import StreamBrokenError, ToolRoundsError, TurnCancelledError, TurnError, VoxnbError
-from voxnb.runtime import cells, config, loop
+from voxnb.runtime import config, loop
+from voxnb.runtime.progress import following
 
 __all__ = ["Reply", "Turn", "gather"]
 
@@ -348,7 +348,8 @@ def gather(
         news.set()
 
     try:
-        with _progress(progress, len(turns)) as tell:
+        wanted = False if progress is None and len(turns) < 2 else progress
+        with following(wanted, title="replies", total=len(turns), unit="turn", leave=True, tick_s=0) as tell:
             for turn in turns:
                 turn.mark_seen()
                 turn._progress.end().add_done_callback(note)  # noqa: SLF001 - of this module
@@ -358,7 +359,7 @@ def gather(
                     if ended.empty():
                         loop.block(news)
                 ended.get_nowait()
-                tell(n + 1, len(turns))
+                tell(n + 1)
     except (KeyboardInterrupt, asyncio.CancelledError):
         _cancel_all(turns)
         raise
@@ -378,22 +379,3 @@ def _cancel_all(turns: list[Turn]) -> None:
     deadline = time.monotonic() + STORE_S
     for turn in turns:
         turn.cancel(wait_s=deadline - time.monotonic())
-
-
-@contextlib.contextmanager
-def _progress(
-    wanted: bool | Callable[[int, int], object] | None,  # noqa: FBT001 - gather's own argument, passed on
-    total: int,
-) -> Iterator[Callable[[int, int], object]]:
-    if callable(wanted):
-        yield wanted
-        return
-    if wanted is None:
-        wanted = total > 1 and (cells.in_kernel() or bool(sys.stderr and sys.stderr.isatty()))
-    if not wanted:
-        yield lambda _done, _total: None
-        return
-    from tqdm.auto import tqdm
-
-    with tqdm(total=total, unit="turn") as bar:
-        yield lambda _done, _total: bar.update(1)

