@@ -208,5 +208,26 @@ def named(told, name):
     return [event.payload for event in told if event.name == Events[name].value]
 
 
+def test_a_remote_tool_may_ask_for_leave_first():
+    asks = {**REMOTE, "type": "mcp_approval_request"}
+    replies = [{"content": "May I?", "tool_calls": [asks]}, {"tool_calls": [{**REMOTE, "output": "150 rows"}]}]
+    realtime = testing.Realtime(remote_tools={"notes": [{"name": "find"}]})
+    with testing.server(replies, realtime=realtime) as server, ContextStore(":memory:") as store:
+        given = {"session": {"tools": [NOTES]}, "store_context": True, "store": store, "conversation": "call"}
+        one = voxnb.RealtimeAPIClient(base_url=server.base_url, api_key=server.api_key, **given)
+        told = everything(one)
+        with one:
+            say(one, "Find it.")
+            said, asked = answered(one).output
+            assert (said.type, asked.type, asked.name, asked.server_label) == ("message", asks["type"], "find", "notes")
+            assert asked.arguments == '{"text": "iris"}'
+            leave = {"type": "mcp_approval_response", "approval_request_id": asked.id, "approve": True}
+            one.conversation_item_create(item=leave)
+            assert [item.type for item in answered(one).output] == ["mcp_call"]
+        assert [event.name for event in told if "MCPCallInProgress" in event.name] == [Events.ResponseMCPCallInProgress]
+        assert server.sessions[0].problems == []
+        assert store.verify(), store.verify()
+
+
 def items(told, kind):
     return [e.item for e in named(told, "ConversationItemDone") if e.item.type == kind]

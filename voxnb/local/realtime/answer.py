@@ -51,6 +51,7 @@ class RemoteCall:
         arguments: JSON text.
         output: what it returned.
         error: why it failed, instead; None where it did not.
+        asks: the user's leave is asked for first: an ``mcp_approval_request``, and no call.
     """
 
     server_label: str
@@ -58,6 +59,7 @@ class RemoteCall:
     arguments: str = "{}"
     output: str | None = None
     error: str | None = None
+    asks: bool = False
 
 
 @dataclass(frozen=True)

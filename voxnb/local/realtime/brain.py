@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from voxnb.local.realtime.answer import Call, Ended, Gone, NextItem, Part, Raw, RemoteCall, Speech, Stuck, Wait
 from voxnb.local.realtime.sound import tone
@@ -17,6 +17,9 @@ from voxnb.local.realtime.view import Heard, View, text_of
 
 Hears: TypeAlias = Iterable[str | None] | Callable[[Heard], str | None] | None
 """What users say: texts in order (the last repeats; None is a transcript that fails), or a function of the speech."""
+
+
+ASKS: Final = "mcp_approval_request"
 
 
 class Brain(Protocol):
@@ -80,7 +83,8 @@ class Script(Ears):
             - a ``str``: said in the artificial voice;
             - ``bytes``: a sound, 16-bit mono at 24 kHz;
             - a dict: ``transcript`` (or ``content``) and ``audio``; ``tool_calls``, each ``{"name": …, "arguments": …}``, with
-              ``server_label`` and ``output`` or ``error`` where a remote tool is called;
+              ``server_label`` and ``output`` or ``error`` where a remote tool is called, and with
+              ``"type": "mcp_approval_request"`` where leave is asked for that;
               or ``output``, a list of texts, such dicts and items of the API, each an item of its own; ``status``
               (``failed``, ``incomplete``) with ``error`` or ``reason``;
             - a `Part`, or a list of replies;
@@ -132,7 +136,7 @@ class Script(Ears):
             raise TypeError(f"{reply!r} is no reply; give a text, a sound, a dict or a function")
 
     def _message(self, reply: Mapping[str, Any], view: View) -> Iterator[Part]:
-        if reply.get("type") in ("function_call", "mcp_call") or ("name" in reply and "arguments" in reply):
+        if reply.get("type") in ("function_call", "mcp_call", ASKS) or ("name" in reply and "arguments" in reply):
             yield _call(reply)
             return
         for item in reply.get("output") or ():
@@ -155,7 +159,8 @@ def _call(given: Mapping[str, Any]) -> Call | RemoteCall:
     arguments = inner.get("arguments", {})
     text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
     if "server_label" in given:
-        return RemoteCall(given["server_label"], inner["name"], text, given.get("output"), given.get("error"))
+        asks = given.get("type") == ASKS
+        return RemoteCall(given["server_label"], inner["name"], text, given.get("output"), given.get("error"), asks)
     return Call(inner["name"], text, given.get("call_id") or given.get("id"))
 
 

@@ -165,6 +165,9 @@ class Response:
     def _steps_of(self, part: Part) -> Iterator[_Step]:
         if isinstance(part, Speech):
             yield from self._speech(part)
+        elif isinstance(part, RemoteCall) and part.asks:
+            yield _Step(partial(self._ask, part), TEXT_DELTA_MS)
+            yield _Step(self._close, 0)
         elif isinstance(part, Call | RemoteCall):
             if isinstance(part, Call):
                 named = {
@@ -274,6 +277,12 @@ class Response:
     def _begin_call(self, named: dict[str, Any]) -> None:
         self._close()
         self._call = self._begin(**named, arguments="")
+
+    def _ask(self, part: RemoteCall) -> None:
+        """Ask for leave to make a remote call; it comes whole."""
+        self._close()
+        named = {"server_label": part.server_label, "name": part.name, "arguments": part.arguments}
+        self._call = self._begin(type="mcp_approval_request", **named)
 
     def _argue(self, piece: str) -> None:
         item = self._call
