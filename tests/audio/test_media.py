@@ -73,6 +73,8 @@ def test_a_message_is_understood(said, meant):
         '{"event": "media", "media": {"payload": "AAE=", "chunk": true}}',
         '{"event": "media", "media": {"payload": "AAE=", "chunk": "1.5"}}',
         '{"event": "media", "media": {"payload": "AAE=", "tag": 7}}',
+        '{"event": "start", "start": {"tag": "two\\nlines"}}',
+        '{"event": "start", "start": {"tag": "half of a pair \\ud800"}}',
         '{"event": "start", "start": {"mediaFormat": {"encoding": "MP3"}}}',
         '{"event": "start", "start": {"mediaFormat": 5}}', '{"event": "start", "start": "now"}',
         '{"event": "start", "start": {"mediaFormat": {"encoding": "PCM16", "channels": 2}}}',
@@ -105,7 +107,9 @@ def test_any_content_of_an_event_is_read(event, inner):
 
 
 @given(
-    tag=st.text(max_size=20), payload=st.binary(min_size=1, max_size=400), parameters=st.dictionaries(st.text(), JSON)
+    tag=st.text(max_size=20).filter(media.is_tag),
+    payload=st.binary(min_size=1, max_size=400),
+    parameters=st.dictionaries(st.text(), JSON),
 )
 def test_what_voximplant_is_sent_is_what_it_sends(tag, payload, parameters):
     writer = VoximplantWriter()

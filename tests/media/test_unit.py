@@ -335,10 +335,20 @@ def test_a_parameter_that_is_not_known_names_the_nearest(clock):
         Source(clock).send_media_to(Ear(clock), {"encodng": "ULAW"})
     with pytest.raises(ParameterError, match="mapping"):
         Source(clock).clear_media_buffer("a")
+    with pytest.raises(ParameterError, match="a tag is a line"):
+        Source(clock).clear_media_buffer(tag=5)
 
 
 @pytest.mark.parametrize(
-    "bad", [{"tag": 5}, {"tag": "a\nb"}, {"tag": "x" * 999}, {"encoding": "MP3"}, {"custom_parameters": "x"}]
+    "bad",
+    [
+        {"tag": 5},
+        {"tag": "a\nb"},
+        {"tag": "\ud800"},
+        {"tag": "x" * 999},
+        {"encoding": "MP3"},
+        {"custom_parameters": "x"},
+    ],
 )
 def test_parameters_that_make_no_sense_are_refused_before_anything_happens(clock, bad):
     source, ear = Source(clock), Ear(clock)

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import binascii
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
@@ -28,6 +29,7 @@ from typing import Any, Final, NamedTuple
 from voxnb.audio.formats import DEFAULT, AudioFormat, audio_format
 from voxnb.errors import AudioError
 
+_NO_TAG: Final = re.compile(r"[\x00-\x1f\ud800-\udfff]")
 _DECODE: Final = json.JSONDecoder().raw_decode
 
 LONGEST_TAG: Final = 128
@@ -114,6 +116,15 @@ class _NoMessage(Exception):  # noqa: N818 - never leaves this module
     """Why something is no message."""
 
 
+def is_tag(tag: Any, /) -> bool:
+    r"""Whether it can name a stream: a line of Unicode text, and not a long one.
+
+    >>> is_tag("agent"), is_tag("two\nlines"), is_tag("half of a pair \ud800"), is_tag(7)
+    (True, False, False, False)
+    """
+    return isinstance(tag, str) and len(tag) <= LONGEST_TAG and not _NO_TAG.search(tag)
+
+
 def read(text: str, /) -> Message:
     r"""Understand a message of either shape.
 
@@ -178,9 +189,9 @@ def _tag(inner: Mapping[str, Any]) -> str:
     tag = inner.get("tag")
     if tag is None:
         return ""
-    if not isinstance(tag, str) or len(tag) > LONGEST_TAG:
+    if not is_tag(tag):
         raise _NoMessage("tag is no short text")
-    return tag
+    return str(tag)
 
 
 def _number(value: Any, *, name: str) -> int | None:

@@ -7,11 +7,11 @@ run there and must not block.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from voxnb.audio.formats import DEFAULT, PCM_24K, AudioFormat, Frame, audio_format
+from voxnb.audio.media import LONGEST_TAG, is_tag
 from voxnb.audio.silence import Ended
 from voxnb.errors import AudioError, ParameterError
 from voxnb.media.clock import LOOP, Clock
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 SEND: Final = ("tag", "encoding", "custom_parameters")
 """Parameters of `MediaUnit.send_media_to`; VoxEngine's `SendMediaParameters`."""
-
-LONGEST_TAG: Final = 128
 
 
 class _Voice(NamedTuple):
@@ -139,10 +137,10 @@ class MediaUnit:
             tag: only the streams of this name; None: all.
 
         Raises:
-            ParameterError: an unknown parameter.
+            ParameterError: an unknown parameter, or what is no tag.
         """
         given = _given(parameters, {"tag": tag}, ("tag",))
-        self._clock.call_soon(self._clear, given["tag"])
+        self._clock.call_soon(self._clear, None if given["tag"] is None else _tag(given["tag"]))
 
     sendMediaTo = send_media_to  # noqa: N815 - VoxEngine's spelling
     stopMediaTo = stop_media_to  # noqa: N815 - as above
@@ -364,9 +362,9 @@ def _check(source: Any, unit: Any) -> None:
 def _tag(tag: Any) -> str:
     if tag is None:
         return ""
-    if not isinstance(tag, str) or len(tag) > LONGEST_TAG or re.search(r"[\x00-\x1f]", tag):
+    if not is_tag(tag):
         raise ParameterError(f"a tag is a line of at most {LONGEST_TAG} characters, not {tag!r}", name="tag")
-    return tag
+    return str(tag)
 
 
 def _given(parameters: Any, keywords: dict[str, Any], known: tuple[str, ...]) -> dict[str, Any]:
