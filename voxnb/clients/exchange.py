@@ -24,11 +24,11 @@ from voxnb.clients.ends import (
     current_task,
     ended,
     error_payload,
-    overflow,
     settled,
     write_late,
 )
 from voxnb.clients.reply import Reply
+from voxnb.clients.room import Room
 from voxnb.clients.streaming import Streaming
 from voxnb.clients.tools.loop import ToolLoop
 from voxnb.clients.tools.request import Extras
@@ -51,7 +51,6 @@ from voxnb.store.ending import Ending
 from voxnb.store.journal import Ask, Begun, Reused
 from voxnb.store.owner import RENEW_S, this_process
 from voxnb.store.planner import Measure, Planner
-from voxnb.store.request import plan_call
 from voxnb.store.rows import ConversationRow, Counted
 from voxnb.usage import Usage
 from voxnb.wire.unicode import whole_unicode
@@ -60,14 +59,6 @@ if TYPE_CHECKING:
     from voxnb.clients.text import TextClient
     from voxnb.store.conversation import Conversation
 
-
-OTHERS_WAIT_S: Final = 30.0
-"""How long a request that does not fit waits for turns that other processes have under way; then their lease is over."""
-
-OTHERS_LOOK_S: Final = 0.05
-
-MAKE_ROOM_TRIES: Final = 6
-"""Forced folds before a request is given up: each covers at least one turn more, several run only in chunks."""
 
 CUT_RATIO: Final = 0.5
 """A server that reports less than this share of the estimate has cut the prompt."""
@@ -106,7 +97,7 @@ class Exchange:
         self.begun: Begun | None = None
         self._said_before = True  # whether the client's own instructions were
         self.warnings: list[str] = []
-        self.planner: Planner | None = None
+        self.room = Room(client, turn, conversation=conversation, model=self.model, tools=self.tools)
         self._stored = False
         self._repeated: tuple[tuple[int, int], ConversationRow] | None = None
 
@@ -133,10 +124,9 @@ class Exchange:
         with contextlib.suppress(StoreError):  # the turn that begins now will tell
             await write_late(self.client)
         if self.client.knowledge.is_known(self.model):
-            planner = self.planner = await self._current_planner()
-            await self.client.fold_due(planner, context=self.turn.context)
+            await self.client.fold_due(await self.room.learn(self.parameters), context=self.turn.context)
         # Asking the server for its window may take long: what was said is stored before (rule 1).
-        begun = await settled(self._begin(self._ask(self.planner)))
+        begun = await settled(self._begin(self._ask(self.room.planner)))
         if isinstance(begun, Reused):
             going_on = await self._reuse(begun)
             if going_on is None:
@@ -149,9 +139,8 @@ class Exchange:
             )
         keeping = asyncio.ensure_future(self._keep_alive(begun.turn.id))
         try:
-            planner, begun = await self._planned(begun)
-            ask = self._ask(planner)
-            begun = self.begun = await self._fit(begun, ask, planner)
+            begun, ask = await self._planned(begun)
+            begun = self.begun = await self.room.fit(begun, ask)
             self._tell_plan(begun)
             await self._converse(begun, ask)
             await self._read_form(self.streaming.reader.message)
@@ -186,15 +175,12 @@ class Exchange:
         )
         self.warnings += warnings
 
-    async def _planned(self, begun: Begun) -> tuple[Planner, Begun]:
+    async def _planned(self, begun: Begun) -> tuple[Begun, Ask]:
         """The turn with its plan, which it has already where the window was known when it began."""
-        if self.planner is not None:
-            return self.planner, begun
-        planner = self.planner = await self._current_planner()
-        return planner, await self._plan_again(begun, self._ask(planner))
-
-    async def _current_planner(self) -> Planner:
-        return await self.client.current_planner(self.parameters, self.tools, conversation=self.conversation.id)
+        if self.room.planner is not None:
+            return begun, self._ask(self.room.planner)
+        ask = self._ask(await self.room.learn(self.parameters))
+        return await self.room.plan_again(begun, ask), ask
 
     async def _begin(self, ask: Ask) -> Begun | Reused:
         cursor, path = self.client.reuse_cursor, self.client.reuse_path
@@ -239,65 +225,6 @@ class Exchange:
             again=self.again,
         )
 
-    # -- room ---------------------------------------------------------------------------------
-
-    async def _fit(self, begun: Begun, ask: Ask, planner: Planner) -> Begun:
-        """Fold until the request fits.
-
-        Raises:
-            ContextOverflowError: what cannot be folded does not fit.
-        """
-        since_s = time.monotonic()
-        tries = 0
-        while tries < MAKE_ROOM_TRIES:
-            if begun.call_id is not None:
-                return begun
-            if begun.layout.least_tokens > planner.limits.hard_tokens or not self.client.folds:
-                break
-            # A background fold may be about to make the room.
-            before = (begun.conversation.head, begun.conversation.folded_to)
-            await self.client.folder.make_room(
-                begun.conversation, planner, begun.layout, context=self.turn.context, since_s=since_s
-            )
-            begun = await self._plan_again(begun, ask)
-            moved = (begun.conversation.head, begun.conversation.folded_to) != before
-            # What comes after a turn that still runs elsewhere cannot be folded before it ends; then it can.
-            if any(drop.reason.startswith("still running") for drop in begun.layout.drops):
-                if time.monotonic() - since_s > OTHERS_WAIT_S:
-                    break
-                await asyncio.sleep(0 if moved else OTHERS_LOOK_S)
-            elif moved:
-                tries += 1
-            elif begun.call_id is None:
-                break
-        if begun.call_id is None:
-            begun = await self._counted_less(begun, ask)
-        if begun.call_id is not None:
-            return begun
-        raise overflow(begun.layout, folds=self.client.folds)
-
-    async def _counted_less(self, begun: Begun, ask: Ask) -> Begun:
-        """Before a request is refused by an estimate, ask a server that counts exactly; plan again where it counts less."""
-        exact = await self.client.knowledge.exact_tokens(begun.layout, model=self.model, tools=self.tools)
-        if exact is None or exact > begun.layout.limits.hard_tokens:
-            return begun
-        self.client.knowledge.learn(
-            begun.layout, model=self.model, reported_tokens=exact, conversation=begun.conversation.uid
-        )
-        planner = self.planner = await self._current_planner()
-        return await self._plan_again(begun, replace(ask, lay_out=planner.lay_out))
-
-    async def _plan_again(self, begun: Begun, ask: Ask) -> Begun:
-        now = time.time()
-
-        def work(c: Any) -> Begun:
-            row = ledger.by_id(c, begun.conversation.id)
-            current = paths.whole_turn(c, begun.turn.id)
-            layout, call_id = plan_call(c, row, begun.turn, current, ask, now=now)
-            return replace(begun, conversation=row, call_id=call_id, layout=layout)
-
-        return await self.client.write(work)
-
     def _tell_plan(self, begun: Begun) -> None:
         """`ContextPlanned`."""
         layout = begun.layout
@@ -315,7 +242,7 @@ class Exchange:
 
     async def _send(self, begun: Begun, ask: Ask) -> None:
         """Stream the reply; a server that says "too long" is believed, once."""
-        begun = await self._counted(begun, ask)
+        begun = self.begun = await self.room.counted(begun, ask)
         for attempt in (1, 2):
             layout = begun.layout
             body = self.dialect.write({**self.parameters, **(self.tools or {})}, layout.messages, layout.leading)
@@ -327,30 +254,9 @@ class Exchange:
                 if attempt == 2 or limit is None or self.streaming.chunks:
                     raise
                 await self._close_call(begun, error)
-                begun = await self._fit_again(begun, ask)
+                begun = self.begun = await self.room.fit_again(begun, ask)
             else:
                 return
-
-    async def _counted(self, begun: Begun, ask: Ask) -> Begun:
-        """Near the limit, ask a server that counts exactly; plan again where it counts more than there is room for."""
-        exact = await self.client.knowledge.exact_tokens(begun.layout, model=self.model, tools=self.tools)
-        if exact is None:
-            return begun
-        self.client.knowledge.learn(
-            begun.layout, model=self.model, reported_tokens=exact, conversation=begun.conversation.uid
-        )
-        if exact <= begun.layout.limits.hard_tokens:
-            return begun
-        call_id = begun.call_id
-        await self.client.write(lambda c: c.execute("DELETE FROM call WHERE id = ?", (call_id,)))  # it was never made
-        return await self._fit_again(begun, ask)
-
-    async def _fit_again(self, begun: Begun, ask: Ask) -> Begun:
-        """Plan and fit with what was learned of the server since."""
-        planner = self.planner = await self._current_planner()
-        again = replace(ask, lay_out=planner.lay_out)
-        self.begun = await self._fit(await self._plan_again(begun, again), again, planner)
-        return self.begun
 
     async def _close_call(self, begun: Begun, error: VoxnbError) -> None:
         record = self.streaming.record(
@@ -384,12 +290,13 @@ class Exchange:
         said = await self._finish("complete", None, events=self._events())
         self.turn._store(self._reply())  # noqa: SLF001 - the client drives its turns
         self._stored = True
+        planner = self.room.planner
         if (
-            self.planner is not None
+            planner is not None
             and self.held_by is None
-            and fold_ledger.may_be_due(begun.layout, said, weigh=self.planner.weigh)
+            and fold_ledger.may_be_due(begun.layout, said, weigh=planner.weigh)
         ):
-            self.client.after_turn(begun, self)
+            self.client.after_turn(begun, planner, context=self.turn.context)
 
     async def _failed(self, error: VoxnbError) -> None:
         """Close the turn; what had come is kept."""
@@ -480,7 +387,7 @@ class Exchange:
         self, state: str, error: str | None, *, events: Sequence[tuple[str, Mapping[str, Any]]]
     ) -> tuple[Ending, Callable[[Any], object] | None]:
         """How a request ended, as it is stored, and what was learned of how the server counts."""
-        begun, planner = self.begun, self.planner
+        begun, planner = self.begun, self.room.planner
         assert begun is not None
         message = None
         whole = state in ("complete", "running")

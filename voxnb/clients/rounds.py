@@ -62,13 +62,14 @@ class Rounds(Exchange):
         message = self.streaming.reader.message
         begun = await settled(self._end_round())
         room = begun.layout.limits.hard_tokens - begun.layout.least_tokens
-        assert self.planner is not None
-        limit = Limit(tokens=min(LIMIT_TOKENS, room // 2), count=self.planner.measure.count)
+        planner = self.room.planner
+        assert planner is not None
+        limit = Limit(tokens=min(LIMIT_TOKENS, room // 2), count=planner.measure.count)
         results = await self.tools_run.answer(message, calls, limit=limit)
         self.parameters = self.tools_run.next(self.parameters)
-        planner, ask = self.planner, self._ask(self.planner)
+        ask = self._ask(planner)
         begun = await settled(self._go_on(begun, results, ask))
-        begun = self.begun = await self._fit(begun, ask, planner)
+        begun = self.begun = await self.room.fit(begun, ask)
         self._tell_plan(begun)
         self.streaming = self.streaming.following(lead=self.tools_run.lead)
         await self._send(begun, ask)
@@ -129,6 +130,6 @@ class Rounds(Exchange):
         with self.client.store.database.reader() as c:
             self.client.reuse_cursor = (reused.turn.seq, rounds.length(c, reused.turn))
         self.streaming = self.streaming.following(lead=self.tools_run.lead)
-        begun = await settled(self._begin(self._ask(self.planner)))
+        begun = await settled(self._begin(self._ask(self.room.planner)))
         assert isinstance(begun, Begun)
         return begun

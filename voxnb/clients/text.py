@@ -366,17 +366,14 @@ class TextClient(Client):
         p = self._parameters
         return self.FOLDS or p.summary_model is not None or p.summary_client is not None
 
-    def after_turn(self, begun: Begun, exchange: Exchange) -> None:
+    def after_turn(self, begun: Begun, planner: Planner, *, context: Context) -> None:
         """Fold while the user reads."""
-        planner = exchange.planner
-        if planner is None or not self.folds:
+        if not self.folds:
             return
         if not self.policy.background:
             self._fold_due = begun.conversation
             return
-        task = asyncio.ensure_future(
-            self.folder.in_background(begun.conversation, planner, context=exchange.turn.context)
-        )
+        task = asyncio.ensure_future(self.folder.in_background(begun.conversation, planner, context=context))
         self._folds.add(task)
         task.add_done_callback(self._folds.discard)
 
