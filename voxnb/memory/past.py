@@ -33,6 +33,9 @@ Counts = tuple[int, tuple[int, ...] | None]
 Weigh = Callable[[int, "tuple[int, ...] | None"], int]
 """Counts → tokens as the server will count them."""
 
+UNDER_WAY: Final = frozenset({"queued", "running"})
+"""States of a turn that has not ended."""
+
 ANSWERED: Final = frozenset({"complete", "partial"})
 """States of a turn that is sent and folded."""
 

@@ -22,6 +22,7 @@ from voxnb.memory.past import (
     CUT_OFF,
     FENCE_TOKENS,
     SDK_KEYS,
+    UNDER_WAY,
     Counts,
     Drop,
     PastSummary,
@@ -39,6 +40,7 @@ from voxnb.memory.policy import Limits
 
 __all__ = [
     "CUT_OFF",
+    "UNDER_WAY",
     "Counts",
     "Drop",
     "Fold",
@@ -272,7 +274,7 @@ def foldable(snapshot: Snapshot) -> list[PastTurn]:
     """
     out = []
     for turn in snapshot.tail:
-        if turn.state in ("queued", "running"):
+        if turn.state in UNDER_WAY:
             break
         out.append(turn)
     if snapshot.current is None and out and len(out) == len(snapshot.tail) and open_tool_calls(out[-1].messages):

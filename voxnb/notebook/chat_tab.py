@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from voxnb.clients.reply import plain
 from voxnb.clients.turn import Turn
 from voxnb.errors import ConversationError, ParameterError
+from voxnb.memory.past import UNDER_WAY
 from voxnb.notebook.live import LiveText
 from voxnb.notebook.tab import Sent, Tab
 from voxnb.notebook.transcript import answer_html, facts, marks, parts_html, said_text, user_messages
@@ -22,8 +23,7 @@ PAGE_TURNS: Final = 30
 MOST_TURNS: Final = 300
 """Turns that a page shows at once; older ones are in the tables."""
 
-RUNNING: Final = ("queued", "running")
-UNDER_WAY: Final = {"state": "running"}
+BEGUN: Final = {"state": "running"}
 
 MOST_ATTACHED_BYTES: Final = 32 * 1024 * 1024
 
@@ -94,7 +94,7 @@ class ChatTab(Tab):
         live = self._live()
         page = self._talk().page(limit=self._limit)
         items = {turn.id: _item(turn) for turn in page.turns}
-        if live is not None and items.get(str(live[0].id), UNDER_WAY)["state"] not in RUNNING:
+        if live is not None and items.get(str(live[0].id), BEGUN)["state"] not in UNDER_WAY:
             live = None  # stored since: its answer stands in the page, and not a second time below it
         order = list(items)
         told = {
@@ -162,7 +162,7 @@ def _item(turn: ShownTurn) -> dict[str, Any]:
         "seq": turn.seq,
         "state": turn.state,
         "said": [{"role": str(m.get("role")), "text": said_text(m), "parts": parts_html(m)} for m in said],
-        "answer": answer_html(turn.messages) if turn.state not in RUNNING else "",
+        "answer": answer_html(turn.messages) if turn.state not in UNDER_WAY else "",
         "marks": marks(turn),
         "facts": facts(turn),
         "error": plain(turn.error) if turn.error and turn.error != "cancelled" else "",

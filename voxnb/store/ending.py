@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from voxnb.memory.plan import PastTurn, Snapshot
+from voxnb.memory.plan import UNDER_WAY, PastTurn, Snapshot
 from voxnb.messages import Message
 from voxnb.store import ledger
 from voxnb.store.database import Database
@@ -307,4 +307,4 @@ def _count_estimated(c: sqlite3.Connection, turn_id: int, measure: Callable[[Mes
 def is_running(c: sqlite3.Connection, *, turn_id: int, owner: str) -> bool:
     """Whether a turn still waits for its owner to close it."""
     row = c.execute("SELECT owner, state FROM turn WHERE id = ?", (turn_id,)).fetchone()
-    return row is not None and row[0] == owner and row[1] in ("queued", "running")
+    return row is not None and row[0] == owner and row[1] in UNDER_WAY

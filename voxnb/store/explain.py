@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 from voxnb.errors import ConversationError, StoreError
-from voxnb.memory.past import REDACTED
+from voxnb.memory.past import REDACTED, UNDER_WAY
 from voxnb.memory.plan import Layout, PastTurn, Said, Snapshot, assemble
 from voxnb.memory.policy import NO_LIMITS
 from voxnb.store import journal, ledger, paths, pins
@@ -118,7 +118,7 @@ def _as_it_was(c: sqlite3.Connection, turn: PastTurn, *, running: bool, horizon:
         return turn._replace(state="running")
     grown = c.execute("SELECT 1 FROM message WHERE turn = ? AND id > ? LIMIT 1", (turn.id, horizon)).fetchone()
     # It went on afterwards (a tool loop), so it had ended before.
-    return turn._replace(state="complete") if grown or turn.state in ("queued", "running") else turn
+    return turn._replace(state="complete") if grown or turn.state in UNDER_WAY else turn
 
 
 class Asked(NamedTuple):

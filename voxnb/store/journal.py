@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from voxnb.errors import ConversationError, ConversationExistsError, HistoryConflictError, MessageError
-from voxnb.memory.plan import Layout, PastTurn, Snapshot, open_tool_calls
+from voxnb.memory.plan import UNDER_WAY, Layout, PastTurn, Snapshot, open_tool_calls
 from voxnb.messages import Message, canonical, goes_on, group_turns, split_instructions, unpaired
 from voxnb.store import ledger, paths
 from voxnb.store.ending import close_expired
@@ -219,7 +219,7 @@ def step_back(c: sqlite3.Connection, row: ConversationRow, turn_id: int, *, now:
     last = paths.turn_at(c, row.branch, row.last_seq) if row.last_seq else None
     if last is None or last.id != turn_id:
         raise ConversationError(f"{row.name!r} went on meanwhile: the turn to ask again is no longer the last one")
-    if last.state in ("queued", "running"):
+    if last.state in UNDER_WAY:
         raise ConversationError(f"turn {last.seq} of {row.name!r} is still {last.state}; wait for it or cancel() it")
     check_not_redacted(row, last)
     return ledger.move(c, row, seq=last.seq - 1, now=now)

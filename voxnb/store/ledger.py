@@ -13,7 +13,7 @@ from operator import index
 from typing import Any
 
 from voxnb.errors import ConversationError, ConversationExistsError, UnknownConversationError
-from voxnb.memory.plan import PastSummary, PastTurn, Said, Snapshot, open_tool_calls
+from voxnb.memory.plan import UNDER_WAY, PastSummary, PastTurn, Said, Snapshot, open_tool_calls
 from voxnb.messages import INSTRUCTION_ROLES, Message, canonical, digest
 from voxnb.params import nearest
 from voxnb.store.ids import new_id
@@ -367,7 +367,7 @@ def adopt(c: sqlite3.Connection, fork: ConversationRow, source: ConversationRow,
         ConversationError: the last turn to share still runs.
     """
     last = turn_at(c, source.branch, seq) if seq else None
-    if last is not None and last.state in ("queued", "running"):
+    if last is not None and last.state in UNDER_WAY:
         raise ConversationError(f"turn {seq} of {source.name!r} is still {last.state}; wait for it, or fork before it")
     if last is None or not open_tool_calls(whole_turn(c, last.id).messages):
         _share(c, fork, source, seq=seq)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from voxnb.errors import ConversationError
-from voxnb.memory.past import REDACTED
+from voxnb.memory.past import REDACTED, UNDER_WAY
 from voxnb.runtime import config
 from voxnb.runtime.trace import SHORT_CHARS, TRACES, traces_holding
 from voxnb.store import erase
@@ -170,7 +170,7 @@ def _alike(c: sqlite3.Connection, turn_id: int, family: Iterable[int]) -> list[i
                 found[key] = None
                 waiting.append(key)
     for uid, seq, state in c.execute(f"SELECT uid, seq, state FROM turn WHERE id IN ({_list(found)})"):
-        if state in ("queued", "running"):
+        if state in UNDER_WAY:
             raise ConversationError(f"turn {seq} ({uid}) is still {state}; wait for it or cancel() it, then redact it")
     return sorted(found)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from voxnb.memory.past import ANSWERED, REDACTED
+from voxnb.memory.past import ANSWERED, REDACTED, UNDER_WAY
 from voxnb.messages import Message
 from voxnb.store import fresh, paths
 from voxnb.store.damage import wrong_values
@@ -91,7 +91,7 @@ def _messages(c: sqlite3.Connection) -> Iterator[str]:
     tokens = 0
 
     def check() -> Iterator[str]:
-        if turn[0] is not None and turn[4] not in ("queued", "running"):
+        if turn[0] is not None and turn[4] not in UNDER_WAY:
             if turn_hash(hashes) != turn[2]:
                 yield f"turn {turn[1]}: its hash is not that of its messages"
             if tokens != turn[3]:

@@ -18,6 +18,7 @@ from voxnb.clients.tools.result import LIMIT_TOKENS, Limit
 from voxnb.clients.tools.running import TOOL_OF, Call, Runner, ToolRun
 from voxnb.clients.tools.tool import ArgumentError, read_object
 from voxnb.errors import ConversationError, ToolRoundsError
+from voxnb.memory.past import UNDER_WAY
 from voxnb.messages import Message
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def check_not_inside(conversation: Any) -> None:
     if inside is None:
         return
     turn, where = inside
-    if where is not None and where.id == conversation.id and turn.state in ("queued", "running"):
+    if where is not None and where.id == conversation.id and turn.state in UNDER_WAY:
         raise ConversationError(
             "a tool cannot ask in the conversation that waits for its result; ask a client without memory, in another "
             "conversation, or in a fork"

@@ -6,6 +6,7 @@ import json
 import sqlite3
 from typing import Final
 
+from voxnb.memory.past import UNDER_WAY
 from voxnb.store.exporting.contents import lines
 from voxnb.store.exporting.sink import EVERYTHING, Sink
 
@@ -24,6 +25,6 @@ class JsonLines(Sink):
         for line in lines(c, conversation):
             if line["type"] == "turn":
                 self.count(line)
-                if line["state"] in ("queued", "running"):
+                if line["state"] in UNDER_WAY:
                     self.remarks.add("turns that still run, without their reply", f"{name}, turn {line['seq']}")
             self.put(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n")

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Final
 
 from voxnb.errors import MessageError
+from voxnb.memory.past import UNDER_WAY
 from voxnb.messages import Message, canonical, parse_message
 from voxnb.store import ledger
 from voxnb.store.importing.writing import Names, Outcome, insert
@@ -188,7 +189,7 @@ class Restoring:
         if turn_hash(m[7] for m in messages) != turn["content_hash"]:
             raise BrokenError(f"turn {turn['seq']} is not what its hash says")
         state, error = turn["state"], cell(turn, "error")
-        if state in ("queued", "running"):
+        if state in UNDER_WAY:
             state = "partial" if any(m[1] == "assistant" for m in messages) else "failed"
             error = error or "was still running when it was exported"
             self.outcome.remarks.append(("turns that still ran when they were exported count as ended", self.place))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
+from voxnb.memory.past import UNDER_WAY
 from voxnb.messages import Message
 from voxnb.store import ledger
 from voxnb.store.ending import DIED, estimated
@@ -115,7 +116,7 @@ class Turns:
 
     def _same(self, here: Row, turn: Row) -> bool:
         """Whether the turn is as there, or is further and nothing there relies on how it was."""
-        if here["hash"] == turn["hash"] or here["state"] in ("queued", "running"):
+        if here["hash"] == turn["hash"] or here["state"] in UNDER_WAY:
             return True
         ours, theirs = self._hashes_here(here["id"]), self._hashes_there(turn["id"])
         return len(theirs) < len(ours) and ours[: len(theirs)] == theirs and self._is_loose(self.both.o, turn)
