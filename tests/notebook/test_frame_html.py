@@ -10,9 +10,13 @@ import pytest
 from IPython.core.formatters import DisplayFormatter
 
 import voxnb
+from voxnb import testing
 from voxnb.notebook import frame_html
 from voxnb.notebook.frame_html import LONG, draw, table_html
-from voxnb.store.frames import MARK, marked
+from voxnb.runtime.marked import MARK, marked
+
+FRAME = '<div class="voxnb-reply tex2jax_ignore mathjax_ignore">'
+"""In it no TeX is typeset: neither a price of $5 nor an address hidden in a formula."""
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -81,22 +85,30 @@ def test_ids_are_told_by_their_ends():
     assert cells_of(page) == ["t-…we64b6", "t-7", ""]
 
 
+def test_the_head_of_a_text_stands_over_it_and_that_of_a_number_too():
+    page = table_html(pd.DataFrame({"role": ["user"], "n": [1], "turn_id": ["t-7"]}))
+    assert re.findall("<th>(.*?)</th>", page) == ['<div align="left">role</div>', "n", "turn_id"]
+
+
 def test_many_rows_show_their_ends_as_pandas_does():
     page = table_html(pd.DataFrame({"n": range(1000)}))
     assert cells_of(page) == ["0", "1", "2", "3", "4", "…", "995", "996", "997", "998", "999"]
     assert "1,000 rows × 1 columns" in page
     with pd.option_context("display.max_rows", None):
         assert len(cells_of(table_html(pd.DataFrame({"n": range(1000)})))) == 1000
+    assert len(cells_of(table_html(pd.DataFrame({"n": range(1000)}), whole=True))) == 1000
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_nothing_that_a_table_says_acts_on_the_page(text):
     page = table_html(
-        pd.DataFrame({text: [text, text * 40], "x": [[text], {text: text}]}, index=pd.Index([text, "b"], name=text))
+        pd.DataFrame({text: [text, text * 40], "x": [[text], {text: text}]}, index=pd.Index([text, "b"], name=text)),
+        title=text,
     )
+    assert page.startswith(FRAME)
     tags = set(re.findall(r"<[^>]*>", page))
     assert tags <= {
-        '<div align="left">', "</div>", "<br>", "<details>", "</details>", "<summary>", "</summary>",
+        FRAME, '<div align="left">', "</div>", "<br>", "<details>", "</details>", "<summary>", "</summary>",
         *(f"<{end}{tag}>" for tag in ("table", "thead", "tbody", "tr", "th", "td", "p", "small", "nobr") for end in ("", "/")),
     }  # fmt: skip
     assert "\x1b" not in page
@@ -145,3 +157,28 @@ def test_a_notebook_draws_them_unless_somebody_else_draws_tables(store, monkeypa
     turns = store.turns()
     assert html(turns) == table_html(turns)
     assert html(pd.DataFrame({"a": [1]})) == pd.DataFrame({"a": [1]})._repr_html_()
+
+
+def test_a_plan_and_a_summary_typeset_no_formula_and_keep_the_lines_of_what_was_said():
+    text = "- It costs $5 or $6.\n- $\\href{javascript:x}{y}$ <script>alert(1)</script>"
+    policy = voxnb.ContextPolicy(window_tokens=900, fold_at_tokens=300, keep_last_turns=1, summary_max_tokens=100)
+    with (
+        testing.server(lambda _: text) as server,
+        voxnb.chat("m", base_url=server.base_url, store=":memory:", policy=policy) as chat,
+    ):
+        for _ in range(3):
+            chat.ask("word " * 60).result()
+        chat.conversation.fold().result()
+        plan, summary = (
+            chat.conversation.plan("How much is $5?")._repr_html_(),
+            chat.conversation.summary()._repr_html_(),
+        )
+        assert chat.statistics().df.attrs[MARK]
+    for page in (plan, summary):
+        assert page.startswith(FRAME)
+        assert "<script" not in page
+    assert "How much is $5?" in plan
+    assert re.findall("<li>(.*?)</li>", summary) == [
+        "It costs $5 or $6.",
+        "$\\href{javascript:x}{y}$ &lt;script&gt;alert(1)&lt;/script&gt;",
+    ]

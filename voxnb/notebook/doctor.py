@@ -7,6 +7,7 @@ from typing import Any
 
 from voxnb.notebook.checks import FAILED, NOTE, Check, everything
 from voxnb.runtime import cells
+from voxnb.runtime.marked import marked
 
 
 class Diagnosis:
@@ -29,7 +30,7 @@ class Diagnosis:
         """The checks as a DataFrame."""
         import pandas as pd
 
-        return pd.DataFrame(self.to_dict(), columns=["name", "state", "found", "cure"])
+        return marked(pd.DataFrame(self.to_dict(), columns=["name", "state", "found", "cure"]))
 
     def to_dict(self) -> list[dict[str, str]]:
         """The checks as JSON has them."""

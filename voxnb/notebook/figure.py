@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from voxnb.errors import NotSupportedError
+from voxnb.notebook.render import framed
 from voxnb.notebook.svg import draw
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ class Figure:
     def _repr_html_(self) -> str:
         head = f"<p><strong>{html.escape(self._bars.title)}</strong>: {html.escape(self.summary)}</p>"
         if not self._bars.names:  # axes without bars would say less than the sentence
-            return head
+            return framed(head)
         picture = base64.b64encode(self.svg.encode()).decode()
         told = html.escape(self.summary)
         shown = self.df.tail(MOST_ROWS)
@@ -131,7 +132,7 @@ class Figure:
             "<tr>" + "".join(f"<td>{_cell(value)}</td>" for value in row) + "</tr>"
             for row in shown.itertuples(index=False, name=None)
         )
-        return (
+        return framed(
             f"{head}"
             f'<p><img src="data:image/svg+xml;base64,{picture}" alt="{told}"></p>'
             f"<details><summary>The numbers{more}</summary>"

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from voxnb.clients.reply import plain
+from voxnb.notebook.render import framed
 from voxnb.runtime import cells
-from voxnb.store.frames import MARK
+from voxnb.runtime.marked import MARK
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,15 +56,17 @@ def draw(df: pd.DataFrame) -> Any:
     return table_html(df)
 
 
-def table_html(df: pd.DataFrame) -> str:
+def table_html(df: pd.DataFrame, *, title: str = "", whole: bool = False) -> str:
     """A table as it is drawn here.
 
     Args:
         df: with a plain index and plain columns.
+        title: a line above it.
+        whole: draw all rows; else as many as pandas would.
     """
     import pandas as pd
 
-    most, least = pd.get_option("display.max_rows"), pd.get_option("display.min_rows")
+    most, least = (None, None) if whole else (pd.get_option("display.max_rows"), pd.get_option("display.min_rows"))
     numbered = isinstance(df.index, pd.RangeIndex) and df.index.name is None
     drawers = [_drawer(str(name), df.iloc[:, n]) for n, name in enumerate(df.columns)]
     shown, half = list(range(len(df))), 0
@@ -82,16 +85,18 @@ def table_html(df: pd.DataFrame) -> str:
         rows.append(f"<tr>{index}{values}</tr>")
     size = f"<p><small>{len(df):,} rows × {len(df.columns)} columns</small></p>" if half else ""
     head = "".join(f"<th>{name}</th>" for name in heads)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>{size}"
+    above = f"<p>{html.escape(plain(title))}</p>" if title else ""
+    return framed(f"{above}<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>{size}")
 
 
 def _head(name: str, column: pd.Series[Any]) -> str:
     zone = " (UTC)" if str(column.dtype).endswith(", UTC]") else ""
     head = f"{html.escape(plain(name))}{zone}"
-    said = column.dtype in ("str", "object") and not name.endswith(_IDS)
-    if not (said and any(len(str(value)) > UNBROKEN for value in column)):
+    if _drawer(name, column) is not _SAID:
         return head
-    return f"<nobr>{head}{'&emsp;' * max(0, WIDE_EM - len(name) // 2)}</nobr>"
+    if column.dtype in ("str", "object") and any(len(str(value)) > UNBROKEN for value in column):
+        head = f"<nobr>{head}{'&emsp;' * max(0, WIDE_EM - len(name) // 2)}</nobr>"
+    return f'<div align="left">{head}</div>'
 
 
 def _drawer(name: str, column: pd.Series[Any]) -> Callable[[Any], str]:
@@ -111,7 +116,7 @@ def _drawer(name: str, column: pd.Series[Any]) -> Callable[[Any], str]:
         return _known(lambda value: f"{value:,.{digits}f}")
     if name.endswith(_IDS):
         return _known(_short_id)
-    return _known(_text)
+    return _SAID
 
 
 def _known(draw_it: Callable[[Any], str]) -> Callable[[Any], str]:
@@ -147,3 +152,7 @@ def _unbroken(line: str) -> str:
     """A line as HTML that wraps only where it is long; `nobr` does it without a style."""
     text = html.escape(line)
     return f"<nobr>{text}</nobr>" if len(line) <= UNBROKEN and (" " in line or "-" in line) else text
+
+
+_SAID: Final = _known(_text)
+"""Draws what is said; it stands at the left, as its head does."""

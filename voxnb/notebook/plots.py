@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from voxnb.errors import ConversationError, ParameterError, StoreError, StoreFormatError
 from voxnb.notebook.figure import Bars, Figure, Level, Part
+from voxnb.runtime.marked import marked
 from voxnb.store.conversation import Conversation
 from voxnb.store.report import counted
 
@@ -52,7 +53,7 @@ def plot_tokens(conversation: Conversation, *, last: int = 60) -> Figure:
         except (ConversationError, StoreError):  # it never came to a request
             continue
     parts = [name for name in COLOURS if any(row.get(name) for row in rows)]
-    df = pd.DataFrame(rows, columns=["turn", *parts]).fillna(0).astype("Int64")
+    df = marked(pd.DataFrame(rows, columns=["turn", *parts]).fillna(0).astype("Int64"))
     totals = df[parts].sum(axis=1)
     df["total"] = totals.astype("Int64")
     most = int(totals.max()) if rows else 0

@@ -17,6 +17,7 @@ UPWARD: Final[dict[str, str]] = {
     "chat_widget": "voxnb.notebook.chat_widget:ChatWidget",
     "draw_tables": "voxnb.notebook.frame_html:install",
     "event_table": "voxnb.store.tables:event_table",
+    "framed": "voxnb.notebook.render:framed",
     "live_turn": "voxnb.notebook.live:live_turn",
     "local": "voxnb.local.model:serve_default",
     "local_model": "voxnb.local.model:default_model",
@@ -28,6 +29,7 @@ UPWARD: Final[dict[str, str]] = {
     "store_widget": "voxnb.notebook.store_widget:StoreWidget",
     "show_turn": "voxnb.notebook.show:show_turn",
     "show_reply": "voxnb.notebook.render:reply_html",
+    "table_html": "voxnb.notebook.frame_html:table_html",
 }
 """Name → ``module:attribute`` of everything that a lower room reaches in a higher one."""
 

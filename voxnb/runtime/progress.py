@@ -93,7 +93,10 @@ def _cell_line(title: str, unit: str) -> Callable[[int, int], object]:
     def draw(done: int, total: int) -> None:
         nonlocal shown
         text = f"{title}: {told(done, total, unit)}, {time.monotonic() - began_s:.1f} s"
-        bundle = {"text/plain": text, "text/html": f"<p><small>{html.escape(text)}</small></p>"}
+        bundle = {
+            "text/plain": text,
+            "text/html": f'<p class="tex2jax_ignore mathjax_ignore"><small>{html.escape(text)}</small></p>',
+        }
         display(bundle, raw=True, display_id=name, update=shown)
         shown = True
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final
 
+from voxnb.runtime.marked import marked
 from voxnb.usage import money
 
 if TYPE_CHECKING:
@@ -144,8 +145,10 @@ class Statistics:
         whole = ("retries", "bytes_sent", "bytes_received", "events", "prompt_tokens", "completion_tokens")
         real = ("first_event_ms", "first_token_ms", "duration_ms", "cost_usd", "tokens_per_s")
         kinds = dict.fromkeys(whole, "Int64") | dict.fromkeys(real, "Float64")
-        return frame.astype({**kinds, "purpose": "str", "model": "str", "status": "str"}).rename(
-            columns={"at": "created_at"}
+        return marked(
+            frame.astype({**kinds, "purpose": "str", "model": "str", "status": "str"}).rename(
+                columns={"at": "created_at"}
+            )
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from voxnb.errors import ParameterError
 from voxnb.messages import ROLES
-from voxnb.runtime import cells, config
+from voxnb.runtime.marked import marked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 TURN_STATES: Final = ("queued", "running", "complete", "partial", "failed")
 SUMMARY_STATES: Final = ("live", "superseded", "trial", "stale")
 PURPOSES: Final = ("turn", "fold", "trial", "judge")
-
-MARK: Final = "voxnb"
-"""In ``attrs`` of a table that is ours."""
 
 Kind = str | tuple[str, ...]
 """A column's type: ``str``, ``Int64``, ``Float64``, ``bool``, ``time`` (UNIX seconds), or the values of a categorical."""
@@ -48,14 +45,6 @@ def frame(columns: Mapping[str, Kind], rows: Sequence[Sequence[Any]]) -> pd.Data
     values: Iterable[Sequence[Any]] = zip(*rows, strict=True) if rows else [()] * len(columns)
     data = {name: _array(kind, column) for (name, kind), column in zip(columns.items(), values, strict=True)}
     return marked(pd.DataFrame(data, columns=pd.Index(list(columns), dtype="str")))
-
-
-def marked(table: pd.DataFrame) -> pd.DataFrame:
-    """The same table, which a notebook draws as voxnb's tables are drawn: long texts folded, times that read."""
-    table.attrs[MARK] = True
-    if cells.shell() is not None:
-        config.load("draw_tables")()
-    return table
 
 
 def _array(kind: Kind, values: Sequence[Any]) -> Any:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from voxnb.errors import ParameterError, StoreError, StoreReadOnlyError
 from voxnb.params import did_you_mean
+from voxnb.runtime.marked import marked
 from voxnb.store import fresh, stretch
 from voxnb.store.columns import OWNER, TABLES
 from voxnb.store.database import Database
-from voxnb.store.frames import ROLE, Kind, frame, marked, row_limit, times, window
+from voxnb.store.frames import ROLE, Kind, frame, row_limit, times, window
 from voxnb.store.tables import view
 from voxnb.store.trouble import store_error
 

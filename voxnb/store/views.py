@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from voxnb.memory.plan import Layout
+from voxnb.runtime import config
+from voxnb.runtime.marked import marked
 from voxnb.store.explain import SPEAKS_FOR_ITSELF
-from voxnb.store.frames import marked
 from voxnb.wire.items import to_body, without_items
 
 if TYPE_CHECKING:
@@ -114,20 +115,8 @@ class Plan:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        head = repr(self).split("\n", 1)[0].strip("<>")
-        rows = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>"
-            for row in (
-                *(
-                    (i.kind, "" if i.seq is None else i.seq, i.message["role"], i.tokens, i.why, _short(i.message))
-                    for i in self.layout.items
-                ),
-                *(("dropped", d.seq, "", 0, d.reason, "") for d in self.layout.drops),
-                *((name, "", "", "", _NAMED, _cut(content)) for name, content in self._named()),
-            )
-        )
-        heads = "".join(f"<th>{h}</th>" for h in ("kind", "turn", "role", "tokens", "why", "content"))
-        return f"<p>{html.escape(head)}</p><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
+        title = repr(self).split("\n", 1)[0].strip("<>")
+        return str(config.load("table_html")(self.df.drop(columns="item"), title=title, whole=True))
 
 
 def _content(message: Mapping[str, Any]) -> str:
@@ -226,7 +215,10 @@ class Summary:
 
     def _repr_html_(self) -> str:
         head, _, _ = repr(self).partition("\n")
-        return f"<p><b>{html.escape(head.strip('<>'))}</b></p><blockquote>{html.escape(self.text)}</blockquote>"
+        text = config.load("safe_html")(self.text)
+        return str(
+            config.load("framed")(f"<p><b>{html.escape(head.strip('<>'))}</b></p><blockquote>{text}</blockquote>")
+        )
 
 
 def load_summary(store: ContextStore, row_id: int) -> Summary:
@@ -240,5 +232,7 @@ def load_summary(store: ContextStore, row_id: int) -> Summary:
         ).fetchone()
         facts = (*row[:8], json.loads(row[8] or "{}"), *row[9:12], tuple(json.loads(row[12])), *row[13:])
         summary = Summary(store, *facts)
-        summary._repr_html_()  # what is no text or no count shows here, while the store is at hand to say which row has it
+        html.escape(
+            repr(summary) + summary.text
+        )  # what is no text or no count shows here, while the store is at hand to say which row has it
         return summary

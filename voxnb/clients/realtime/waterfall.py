@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from voxnb.runtime.marked import marked
+
 KEPT_TURNS: Final = 1_000
 KEPT_APPENDS: Final = 3_000
 """A minute of frames: how far back the end of speech is looked for."""
@@ -133,4 +135,4 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> Any:
     names = ["item_id", "response_id", *(f"{step}_ms" for step in STEPS), "interrupted"]
     kinds: dict[str, Any] = {"item_id": "str", "response_id": "str", "interrupted": "bool"}
     kinds |= {f"{step}_ms": "Float64" for step in STEPS}
-    return pd.DataFrame(list(rows), columns=names).astype(kinds)
+    return marked(pd.DataFrame(list(rows), columns=names).astype(kinds))
