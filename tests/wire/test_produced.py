@@ -51,6 +51,10 @@ def test_each_kind_has_its_line(item, label):
     assert (found.label, found.data) == (label, None)
 
 
+def test_a_message_that_says_no_type_is_one():
+    assert produced([{"role": "assistant", "content": [{"type": "output_text", "text": "Hi", "annotations": []}]}]) == ()
+
+
 def test_what_the_reply_shows_anyway_is_not_said_twice():
     calls = [{"type": "function_call"}, {"type": "custom_tool_call"}, {"type": "reasoning"}, {"type": "message"}]
     assert produced(calls) == ()

@@ -210,6 +210,12 @@ class TestMessage:
         (made,) = reader.message["tool_calls"]
         assert made["id"] == reader.message["items"][0]["call_id"] == "call_abc_0"
 
+    def test_of_items_with_one_id_keeps_each(self):
+        said = [{**message(words), "id": "msg_0"} for words in ("Hi", "there")]
+        for events in (stream(*said), [{"type": "response.completed", "response": response(*said)}]):
+            reader, _, _ = read(events)
+            assert reader.message["content"] == "Hi\n\nthere"
+
     def test_the_end_has_the_last_word(self):
         events = [delta("Hallo"), {"type": "response.completed", "response": response(message("Hello"))}]
         reader, _, deltas = read(events)
@@ -264,6 +270,10 @@ class TestEnd:
     def test_a_queued_stream_goes_on(self):
         reader, _, _ = read(stream(status="queued"))
         assert not reader.complete
+
+    def test_an_end_without_the_response_completes(self):
+        reader, _, _ = read([delta("Hi"), {"type": "response.completed"}])
+        assert (reader.complete, reader.finish_reason, reader.message["content"]) == (True, "stop", "Hi")
 
     def test_done_of_a_compatible_server_completes(self):
         reader, _, _ = read(stream(message("Hi"))[:-1])

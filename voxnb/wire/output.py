@@ -147,7 +147,7 @@ class Output:
         self._items, self._by_id = {}, {}
         for index, given in enumerate(items):
             kind, identity = given.get("type"), given.get("id")
-            known = by_id.get(identity) if isinstance(identity, str) else None
+            known = by_id.pop(identity, None) if isinstance(identity, str) else None
             if known is None and index in old and "id" not in old[index].fields:
                 known = old[index]
             if known is None or known.fields.get("type") != kind:

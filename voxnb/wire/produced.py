@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from voxnb.wire.item import kind_of
+
 _KINDS: Final = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
     (b"\xff\xd8\xff", "image/jpeg"),
@@ -48,7 +50,7 @@ def produced(items: Iterable[Any]) -> tuple[Produced, ...]:
     out: list[Produced] = []
     for item in items:
         if isinstance(item, Mapping):
-            out += _READERS.get(str(item.get("type")), _other)(item)
+            out += _READERS.get(str(kind_of(item)), _other)(item)
     return tuple(out)
 
 

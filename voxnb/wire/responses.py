@@ -295,8 +295,8 @@ class ResponsesReader:
         elif kind == "error":
             self.error_is_late = self._ended and self.error is None
             self.error = error_in(event)
-        elif type(event.get("response")) is dict:
-            self._note_response(event["response"], ends=kind not in STARTS)
+        elif type(response := event.get("response")) is dict or (kind == "response.completed" and not response):
+            self._note_response(response or {}, ends=kind not in STARTS)
         elif stem.removeprefix("response.") in STEPS:
             called = self._item(event, stem.removeprefix("response."))
             if last in ("completed", "failed"):
