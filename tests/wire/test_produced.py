@@ -52,7 +52,9 @@ def test_each_kind_has_its_line(item, label):
 
 
 def test_a_message_that_says_no_type_is_one():
-    assert produced([{"role": "assistant", "content": [{"type": "output_text", "text": "Hi", "annotations": []}]}]) == ()
+    assert (
+        produced([{"role": "assistant", "content": [{"type": "output_text", "text": "Hi", "annotations": []}]}]) == ()
+    )
 
 
 def test_what_the_reply_shows_anyway_is_not_said_twice():

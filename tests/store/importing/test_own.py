@@ -106,6 +106,15 @@ def test_a_whole_store_comes_back_as_it_was(full, empty, tmp_path):
     assert again.path.read_bytes() == path.path.read_bytes()
 
 
+@pytest.mark.parametrize("name", ["two\nlines  of it ", "long " * 100])
+def test_a_name_comes_back_to_the_letter(empty, tmp_path, name):
+    with ContextStore(":memory:") as store:
+        path = store.append(name, [{"role": "user", "content": "Hi"}]).export(tmp_path / "odd.jsonl").path
+    report = empty.import_conversations(path)
+    assert (report.names, report.remarks) == ((name,), ())
+    assert empty[name].name == name
+
+
 def test_what_was_imported_is_in_the_index_once(full, empty, tmp_path):
     path = full.export_conversations(tmp_path / "all.jsonl")
     empty.import_conversations(path)

@@ -91,7 +91,7 @@ class _Lines:
         except StopIteration:
             self.ended = True
             raise
-        return line.decode("utf-8", "surrogateescape").replace("\0", "\ufffd")
+        return line.decode("utf-8", "surrogateescape")
 
 
 def _field(text: str, ours: str, place: str, reading: Reading) -> str | None:

@@ -65,8 +65,7 @@ class Names:
 
     def free(self, c: sqlite3.Connection, wanted: str) -> str:
         """The name, or the name with the next free number; it is taken from now on."""
-        name = " ".join(wanted.split())[:MAX_NAME_CHARS].strip() or "imported"
-        chosen = name
+        chosen = name = wanted if wanted.strip() else "imported"
         # Where it begins is remembered: ten thousand conversations of one title would try ten thousand numbers each.
         number = self._last.get(name, 1)
         while number > 1 or self._taken(c, chosen):
@@ -144,7 +143,8 @@ class Batch:
 
     def _wanted_name(self, ready: Ready) -> str:
         draft = ready.draft
-        return draft.name or draft.title or f"{self.reading.stem} {draft.place}"
+        wanted = draft.name or draft.title or f"{self.reading.stem} {draft.place}"
+        return " ".join(wanted.split())[:MAX_NAME_CHARS].strip()
 
     def _metadata(self, ready: Ready) -> str:
         draft = ready.draft
