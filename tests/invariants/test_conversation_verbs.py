@@ -228,6 +228,16 @@ def test_an_undone_turn_is_no_longer_named():
             chat.conversation.pin(turns[1])
 
 
+@pytest.mark.parametrize("verb", ["explain", "receipt", "undo", "unfold", "fork", "pin", "unpin", "rename", "delete"])
+def test_a_verb_before_the_first_turn_says_that_there_is_none(verb):
+    arguments = {"pin": [1], "unpin": [1], "rename": ["lilies"]}.get(verb, [])
+    with (
+        talking(conversation="iris") as (_, chat),
+        pytest.raises(errors.UnknownConversationError, match="'iris' has no turn yet"),
+    ):
+        getattr(chat.conversation, verb)(*arguments)
+
+
 # -- fold and unfold --------------------------------------------------------------------------
 
 
@@ -455,6 +465,13 @@ def test_a_fork_shares_turns_and_summaries_and_then_goes_its_own_way():
 
 def rows(store):
     return {table: len(found) for table, found in everything(store).items() if not table.startswith("message_fts")}
+
+
+def test_a_fork_has_no_empty_name():
+    with talking() as (_, chat):
+        chat.ask("One").result(WAIT_S)
+        with pytest.raises(errors.ConversationError, match="cannot be empty"):
+            chat.conversation.fork(name="")
 
 
 def test_a_fork_costs_the_same_whatever_the_length():

@@ -66,11 +66,14 @@ class Conversation(ConversationTables):
         Raises:
             UnknownConversationError: nothing was said yet, or it was deleted.
         """
-        row = self._find()
+        with self.store.database.reader() as c:
+            return self._row(c)
+
+    def _row(self, c: Any) -> ConversationRow:
+        row = ledger.find(c, self.id)
         if row is None:
-            raise UnknownConversationError(
-                f"the conversation {self._name!r} has no turn yet; ask something", name=self._name
-            )
+            said = f"the conversation {self._name!r} has no turn yet, or was deleted; ask something"
+            raise UnknownConversationError(said, name=self._name)
         return row
 
     def __len__(self) -> int:
@@ -183,7 +186,7 @@ class Conversation(ConversationTables):
         plan = self.plan()
         with self.store.database.snapshot() as c:
             seq, turn_id = self._turn(c, which)
-            return receipt.of_turn(c, ledger.need(c, self.id), seq=seq, turn_id=turn_id, plan=plan)
+            return receipt.of_turn(c, self._row(c), seq=seq, turn_id=turn_id, plan=plan)
 
     # -- folding ------------------------------------------------------------------------------
 
@@ -227,10 +230,9 @@ class Conversation(ConversationTables):
 
     def undo(self, n: int = 1, /) -> Conversation:
         """Go back before the last ``n`` turns; they stay in the store. The next turn takes their place."""
-        self.row()
 
         def work(c: Any) -> None:
-            row = ledger.need(c, self.id)
+            row = self._row(c)
             if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= row.last_seq:
                 raise ConversationError(f"cannot undo {n!r} of {counted(row.last_seq, 'turn')}")
             ledger.move(c, row, seq=row.last_seq - n, now=time.time())
@@ -251,15 +253,15 @@ class Conversation(ConversationTables):
 
         Raises:
             ConversationExistsError: the name is taken.
-            ConversationError: there is no such turn, or it still runs.
+            ConversationError: there is no such turn, it still runs, or the name is empty.
         """
         uid, now = new_id("k"), time.time()
 
         def work(c: Any) -> str:
-            row = ledger.need(c, self.id)
+            row = self._row(c)
             ending.close_expired(c, row, now=now)
             seq = 0 if isinstance(at, int) and at == 0 else self._turn(c, at)[0]
-            fork_name = name or _free_name(c, row.name)
+            fork_name = _free_name(c, row.name) if name is None else name
             fork = ledger.create(c, uid=uid, name=fork_name, now=now, model=row.model, parent=row.id, fork_seq=seq)
             ledger.adopt(c, fork, row, seq=seq)
             return fork_name
@@ -273,8 +275,7 @@ class Conversation(ConversationTables):
         """Keep a turn verbatim in every request, also once it is folded."""
 
         def work(c: Any) -> None:
-            row = ledger.need(c, self.id)
-            pins.add_pin(c, row, self._turn(c, turn)[1], position=None)
+            pins.add_pin(c, self._row(c), self._turn(c, turn)[1], position=None)
 
         self.store.database.write(work, durable=True).result()
 
@@ -282,8 +283,7 @@ class Conversation(ConversationTables):
         """No longer keep a turn verbatim; False if it was not pinned."""
 
         def work(c: Any) -> bool:
-            row = ledger.need(c, self.id)
-            return pins.remove_pin(c, row, self._turn(c, turn)[1])
+            return pins.remove_pin(c, self._row(c), self._turn(c, turn)[1])
 
         return self.store.database.write(work, durable=True).result()
 
@@ -296,7 +296,7 @@ class Conversation(ConversationTables):
         checked_name(name)
 
         def work(c: Any) -> None:
-            row = ledger.need(c, self.id)
+            row = self._row(c)
             other = ledger.find(c, name)
             if other is not None and other.id != row.id:
                 raise ConversationError(f"the name {name!r} is taken by {other.uid}; choose another")
@@ -372,7 +372,7 @@ class Conversation(ConversationTables):
 
     def _turn(self, c: Any, which: Any) -> tuple[int, int]:
         """(seq, row id) of a turn named by number, id, `Turn` or `Reply`."""
-        return naming.turn_on_path(c, ledger.need(c, self.id), which)
+        return naming.turn_on_path(c, self._row(c), which)
 
     def _need_client(self, client: Any, verb: str) -> Any:
         client = client if client is not None else self.client
