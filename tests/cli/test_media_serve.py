@@ -54,7 +54,12 @@ def test_what_cannot_be_served_is_told(piped, tmp_path):
         (["--play", tmp_path / "x.wav"], "no audio"),
         (["--certificate", tmp_path / "none.pem"], "cannot be used"),
         (["--host", "256.256.256.256"], "cannot listen"),
+        (["--record", tmp_path / "x.wav"], "no call can be recorded"),
     ):
         done = piped("media-serve", *arguments)
         assert (done.returncode, done.stdout) == (1, ""), done.stderr
+        assert told in done.stderr
+    for arguments, told in ((["--origin", "example.com"], "is no origin"), (["--addresses", "2000"], "at most 1000")):
+        done = piped("media-serve", *arguments)
+        assert (done.returncode, done.stdout) == (2, ""), done.stderr
         assert told in done.stderr

@@ -345,6 +345,9 @@ def test_it_speaks_tls_by_the_paths_of_a_certificate(tmp_path):
 def test_what_makes_no_sense_is_refused(tmp_path):
     with pytest.raises(ParameterError, match="list of origins"):
         MediaServer(origins="https://example.com")
+    for wrong in ("example.com", "https://example.com/page", "not a url", 5):
+        with pytest.raises(ParameterError, match="is no origin"):
+            MediaServer(origins=[wrong])
     with pytest.raises(ParameterError, match="without certificate"):
         MediaServer(certificate_key="key.pem")
     with pytest.raises(AudioError, match="cannot be used"):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from voxnb.cli import arguments, output
 from voxnb.cli.serving import asked_to_stop
+from voxnb.errors import AudioError, ParameterError
 
 LAST_S: Final = 2.0
 """How long recordings may take to be written at the end."""
@@ -40,7 +41,9 @@ def add(commands: Any) -> None:
     )
     p.add_argument("--certificate", metavar="PEM", help="certificate chain, for wss addresses")
     p.add_argument("--certificate-key", metavar="PEM", help="its key, if not in the same file")
-    p.add_argument("--addresses", type=arguments.count, metavar="N", help="print N addresses, each good for one call")
+    p.add_argument(
+        "--addresses", type=arguments.count, metavar="N", help="print N addresses, each good for one call, soon"
+    )
     arguments.bridge_option(p)
     arguments.json_option(p, what="one document with url and addresses, then one per event of a call")
     p.set_defaults(run=serve)
@@ -49,9 +52,16 @@ def add(commands: Any) -> None:
 def serve(options: Any) -> int:
     """``voxnb media-serve``."""
     from voxnb.media import AudioFile, MediaServer
+    from voxnb.media.guard import MOST_TOKENS
 
+    if (options.addresses or 0) > MOST_TOKENS:
+        raise ParameterError(
+            f"--addresses {options.addresses}: at most {MOST_TOKENS} are good at once", name="addresses"
+        )
     if options.play is not None:
         AudioFile(options.play).close()  # what cannot be played is told before the first call
+    if options.record is not None:
+        _make_folder(options.record)  # nor kept
     with MediaServer(
         host=options.host,
         port=options.port,
@@ -70,7 +80,16 @@ def serve(options: Any) -> int:
     return 0
 
 
+def _make_folder(path: str) -> None:
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AudioError(f"no call can be recorded in {path!r}: {error}", path=path) from error
+
+
 def _say(server: MediaServer, options: Any) -> None:
+    from voxnb.media.server import VALID_S
+
     wanted = options.addresses or (1 if server.needs_token else 0)
     addresses = [server.one_time_url() for _ in range(wanted)]
     if options.json:
@@ -81,7 +100,8 @@ def _say(server: MediaServer, options: Any) -> None:
     screen.line(f"listening  {server.url}")
     for address in addresses:
         screen.line(f"one call   {address}")
-    output.say_error("serving; Ctrl-C stops it")
+    good = f"each address is good for one call within {VALID_S / 60:g} minutes; " if addresses else ""
+    output.say_error(f"serving; {good}Ctrl-C stops it")
 
 
 class _Desk:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import functools
 import inspect
+import re
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -27,6 +28,12 @@ START_S: Final = 10.0
 
 BACKLOG: Final = 64
 """Calls that wait for somebody to ask for them."""
+
+
+VALID_S: Final = 300.0
+"""How long an address for one call is good."""
+
+_ORIGIN: Final = re.compile(r"null|[a-z][a-z0-9+.-]*://[^/\s]+/?", re.IGNORECASE)
 
 
 class ServerEvents(EventNamespace):
@@ -84,6 +91,13 @@ class MediaServer:
     ) -> None:
         if isinstance(origins, str):
             raise ParameterError(f"origins is a list of origins, not {origins!r}", name="origins")
+        origins = tuple(origins)
+        for origin in origins:
+            if not isinstance(origin, str) or not _ORIGIN.fullmatch(origin):
+                raise ParameterError(
+                    f"{origin!r} is no origin, which is a scheme and a host such as 'https://example.com'",
+                    name="origins",
+                )
         if not isinstance(host, str) or not host:
             raise ParameterError(f"host is {host!r}, expected an address such as '127.0.0.1' or '0.0.0.0'", name="host")
         if signature is not None and not callable(signature):
@@ -95,7 +109,7 @@ class MediaServer:
         self.host = host
         plan = Plan(
             host=host,
-            origins=tuple(origins),
+            origins=origins,
             needs_token=not is_loopback(host),
             certificate=None if certificate is None else str(certificate),
             certificate_key=None if certificate_key is None else str(certificate_key),
@@ -125,7 +139,7 @@ class MediaServer:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'wss' if self._secure else 'ws'}://{host}:{self.port}"
 
-    def one_time_url(self, path: str = "/", /, *, valid_s: float = 300) -> str:
+    def one_time_url(self, path: str = "/", /, *, valid_s: float = VALID_S) -> str:
         """An address with a token that is good for one handshake.
 
         Args:
