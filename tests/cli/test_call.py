@@ -172,7 +172,7 @@ def test_a_conversation_goes_on_in_the_next_call(calling, spoken):
         (lambda at: at / "none.wav", 1, "there is no file"),
         (lambda at: (at / "text.wav").write_text("no sound") and at / "text.wav", 1, "is no audio that can be read"),
         (lambda at: save(at / "empty.wav"), 1, "holds no sound"),
-        (lambda at: at, 1, "there is no file"),
+        (lambda at: at, 1, "is a folder"),
     ],
 )
 def test_what_is_no_audio_is_told_before_anybody_is_called(make, status, told, calling, tmp_path):
@@ -218,6 +218,13 @@ def test_an_answer_that_fails_is_told(calling, spoken):
     assert done.returncode == 1
     assert "(no answer: The response failed with status 500.)" in done.stdout
     assert done.stderr == "voxnb: APIError: The response failed with status 500.\n"
+
+
+def test_an_answer_of_nothing_is_told(calling, spoken):
+    with testing.server([{"output": []}], realtime=HEARD) as server:
+        done = calling(server, spoken)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "model  (nothing)\n" in done.stdout
 
 
 def started(tmp_path, server, *arguments, **more):

@@ -172,7 +172,7 @@ def test_what_is_no_audio_is_refused(tmp_path, content):
 def test_what_is_not_there_or_no_file_is_refused(tmp_path):
     with pytest.raises(AudioError, match="there is no file"):
         AudioFile(tmp_path / "none.wav")
-    with pytest.raises(AudioError, match="there is no file"):
+    with pytest.raises(AudioError, match="is a folder"):
         AudioFile(tmp_path)
 
 

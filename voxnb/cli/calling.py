@@ -213,7 +213,10 @@ class _Line:
 
     def _answered(self, event: Event) -> None:
         text = str(event.payload.get("transcript", event.payload.get("text")))
-        self._untold.append((text, {"text": text, "response_id": event.payload["response_id"]}))
+        self._tell_answer(text, event.payload["response_id"])
+
+    def _tell_answer(self, text: str, response_id: str) -> None:
+        self._untold.append((text or "(nothing)", {"text": text, "response_id": response_id}))
         if not self._unheard:
             self._tell_waiting()
 
@@ -228,6 +231,8 @@ class _Line:
             error = (response.get("status_details") or {}).get("error") or {}
             self._error = str(error.get("message") or "the server did not say why")
             self._tell("failed", {"response_id": response["id"], "message": self._error}, f"(no answer: {self._error})")
+        elif response["status"] == "completed" and not response.get("output"):
+            self._tell_answer("", response["id"])
         self._noting(ends="response")(event)
 
     def _interrupted(self, event: Event) -> None:

@@ -287,7 +287,8 @@ class AudioFile(MovingUnit):
 def _opened(path: Path) -> Any:
     package = soundfile()
     if not path.is_file():
-        raise AudioError(f"there is no file {str(path)!r}", path=str(path))
+        what = f"{str(path)!r} is a folder" if path.is_dir() else f"there is no file {str(path)!r}"
+        raise AudioError(what, path=str(path))
     try:
         opened = package.SoundFile(str(path))
     except (RuntimeError, TypeError, OSError) as error:
