@@ -113,7 +113,7 @@ class Player:
 
     def play(self) -> None:
         """The lines that are not stored yet, one by one."""
-        done = self._stored_lines()
+        done = stored_lines(self.client.store, self.client.conversation.id, self.script) or 0
         if done:
             self.screen.line(f"    resumed after line {done} of {len(self.script.turns)}")
         for number, turn in enumerate(self.script.turns[done:], start=done + 1):
@@ -125,19 +125,6 @@ class Player:
                 self._ask(turn["user"])
             self.client.idle().result()
             self._show_folds()
-
-    def _stored_lines(self) -> int:
-        """How many of the script's lines the conversation holds already, answered."""
-        if not self.client.conversation.exists:
-            return 0
-        turns = self.client.conversation.turns(columns=["user_text", "state"])
-        said = [
-            text
-            for text, state in zip(turns["user_text"], turns["state"], strict=True)
-            if state in ("complete", "partial")
-        ]
-        wanted = [turn["user"] for turn in self.script.turns]
-        return len(said) if said == wanted[: len(said)] else 0
 
     def _ask(self, text: str) -> None:
         self.screen.write("    model  ")
@@ -251,16 +238,23 @@ def _bar(screen: Screen, payload: Mapping[str, Any]) -> list[Span]:
     return token_bar(screen, payload["tokens"], **{name: payload[name] for name in names})
 
 
+def stored_lines(store: ContextStore, conversation: str, script: Script) -> int | None:
+    """How many of the script's lines a conversation holds already, answered; None where it is about something else."""
+    if conversation not in store:
+        return 0
+    turns = store.turns(conversation, columns=["user_text", "state", "live"])
+    said = list(turns["user_text"][turns["live"] & turns["state"].isin(["complete", "partial"])])
+    wanted = [turn["user"] for turn in script.turns]
+    return len(said) if said[: len(wanted)] == wanted[: len(said)] else None
+
+
 def free_name(store: ContextStore, script: Script) -> str:
     """The conversation to go on with: the newest demo that was not played to its end, else a new name."""
     number = 1
     while True:
         name = NAME if number == 1 else f"{NAME}-{number}"
-        if name not in store:
-            return name
-        turns = store.turns(name, columns=["user_text", "state"])
-        answered = int(turns["state"].isin(["complete", "partial"]).sum())
-        if answered < len(script.turns):
+        done = stored_lines(store, name, script)
+        if done is not None and done < len(script.turns):
             return name
         number += 1
 

@@ -63,6 +63,15 @@ def test_a_finished_demo_starts_a_new_conversation(server, tmp_path, capsys):
         assert list(store) == ["demo", "demo-2"]
 
 
+def test_a_conversation_of_the_users_own_that_is_called_demo_is_left_alone(server, tmp_path, capsys):
+    with voxnb.ContextStore(tmp_path / "s.db") as store:
+        store.append("demo", [{"role": "user", "content": "Mine."}, {"role": "assistant", "content": "Yours."}])
+    for _ in range(2):
+        assert demo(server, tmp_path / "s.db", "--lines", "2") == 0
+    with voxnb.ContextStore(tmp_path / "s.db") as store:
+        assert {name: len(store[name]) for name in store} == {"demo": 1, "demo-2": 2, "demo-3": 2}
+
+
 @pytest.mark.slow
 def test_ctrl_c_leaves_a_store_that_holds_and_says_how_to_go_on(tmp_path):
     with testing.server(lambda request: testing.Paced(answer(request), delay_s=0.3)) as server:
