@@ -88,6 +88,10 @@ def test_a_spoken_conversation_is_heard_answered_and_remembered(store):
             labels = [line[:26].strip() for line in repr(taken).splitlines()]
             assert len(set(labels)) == len(labels)
             assert all(f"<td>{label}</td>" in taken._repr_html_() for label in labels[1:-1])
+        assert one.streams == ()
+        after = one.statistics()
+        assert {row["queue"] for row in after.queues} == set(queues)
+        assert [s["frames"] >= was["frames"] > 0 for s, was in zip(after.streams, streams, strict=True)] == [True, True]
     assert turns(store) == [
         (1, "complete", "I am Ann.", "Hi Ann.", "stop"),
         (2, "complete", "Are you there?", "Yes.", "stop"),

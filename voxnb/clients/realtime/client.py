@@ -285,6 +285,8 @@ class RealtimeAPIClient(RealtimeCommands, Told):
         if connecting is not None and not connecting.done():
             connecting.cancel()
             await asyncio.wait({connecting})
+        if self._distant is None:
+            self._keep_numbers()
         self._end_media()
         await self._tools.end()
         state = self._state

@@ -29,7 +29,7 @@ class RealtimeStatistics(Statistics):
         audio_unheard_ms: sound of the model that came while no unit listened.
         problems: oddities of the server that were let pass.
         refused_events: events that were out of order and not taken in.
-        streams: one dict per media stream: depth, drops, lateness.
+        streams: one dict per media stream: depth, drops, lateness; after the end of the call as they were then.
         queues: one dict per queue on the way, with what it knows: depth, drops, lateness; ``late_p99_ms`` of the ``media
             loop`` says how much later than planned sound is worked off, in this process or in the bridge process.
     """

@@ -167,10 +167,16 @@ class Distant:
 
     def streams(self) -> tuple[StreamView, ...]:
         """Its streams, likewise."""
-        return tuple(StreamView(told) for told in self.numbers()["streams"])
+        is_on = self._is_there and self.over is None
+        return tuple(StreamView(told) for told in self.numbers()["streams"]) if is_on else ()
+
+    @property
+    def _is_there(self) -> bool:
+        """Whether the session's other half is there: neither has it ended nor its process."""
+        return self.error is None and self._number in self._channel.objects
 
     def _asked(self, method: str) -> Any:
-        if loop.on_loop() or self.error is not None or self._number not in self._channel.objects:
+        if loop.on_loop() or not self._is_there:
             return None
         if not self.sessions:  # the process may still be starting: whoever looks on need not wait for that
             return None

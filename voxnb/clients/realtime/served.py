@@ -134,8 +134,7 @@ class Served(Told):
     def numbers(self) -> dict[str, Any]:
         """What the statistics have of their own."""
         told = self._numbers()
-        told["queues"].append({"queue": "to the kernel", **self._channel.facts()})
-        return told
+        return {**told, "queues": [*told["queues"], {"queue": "to the kernel", **self._channel.facts()}]}
 
     def rows(self) -> list[dict[str, Any]]:
         """The rows of the waterfall."""
@@ -149,7 +148,7 @@ class Served(Told):
         if connecting is not None and not connecting.done():
             connecting.cancel()
             await asyncio.wait({connecting})
-        numbers = self.numbers()
+        self._keep_numbers()
         self._end_media()
         state = self._state
         await self._keeper.close(drain_s=DRAIN_S)
@@ -158,7 +157,7 @@ class Served(Told):
         if self.transport.trace is not None:
             self.transport.trace.close()
         side_of(self._channel).units.pop(self._number, None)
-        return {**self._numbers(), "streams": numbers["streams"], "queues": numbers["queues"]}, self._waterfall.rows()
+        return self.numbers(), self.rows()
 
     async def lost(self) -> None:
         """The kernel is gone."""

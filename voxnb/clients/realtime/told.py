@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from voxnb.clients.base import Client
@@ -60,6 +61,7 @@ class Told(VoiceUnit, Client):
     _memory: CallMemory | None
     _scribe: Scribe | None
     _lost_session: RealtimeSession | None = None  # while none has taken its place
+    _last_numbers: Mapping[str, Any] = MappingProxyType({})
     connect_s: float | None
 
     # -- what goes out ------------------------------------------------------------------------
@@ -98,7 +100,12 @@ class Told(VoiceUnit, Client):
         own["queues"] = queues
         ways = (("out", self._outgoing), ("in", self._incoming))
         streams = tuple({"direction": way, **one.statistics()} for way, found in ways for one in list(found.values()))
-        return {**sums, **own, "streams": streams}
+        return {**sums, **own, "streams": streams, **self._last_numbers}
+
+    def _keep_numbers(self) -> None:
+        """Before the end: what streams and queues did is still told when they are gone."""
+        numbers = self._numbers()
+        self._last_numbers = {name: numbers[name] for name in ("streams", "queues")}
 
     # -- what the keeper asks and tells -------------------------------------------------------
 
@@ -223,6 +230,7 @@ class Told(VoiceUnit, Client):
 
     def session_over(self, ended: Ended) -> None:
         """The last session has ended, and not by us."""
+        self._keep_numbers()
         self._over({"type": "closed", "message": self._lost_text(ended), "code": ended.code}, ended)
 
     def bridge_lost(self, error: BridgeError, ended: Ended) -> None:
