@@ -71,7 +71,13 @@ def assert_harmless(markup, *, allowed=frozenset()):
     found = inspect(markup)
     assert set(found.tags) <= render.TAGS | allowed
     for tag, name, value in found.attributes:
-        assert (tag, name) in {("a", "href"), ("a", "title"), ("a", "rel"), ("ol", "start"), ("div", "class")}
+        assert (name, value) == ("dir", "auto") or (tag, name) in {
+            ("a", "href"),
+            ("a", "title"),
+            ("a", "rel"),
+            ("ol", "start"),
+            ("div", "class"),
+        }
         if name == "href":
             assert re.match(r"https?://|mailto:", value, re.IGNORECASE)
     return found
@@ -114,6 +120,13 @@ def test_nothing_of_deeply_nested_text_is_left_out(levels):
     shown = "".join(inspect(render.markdown_html(lists)).text)
     assert [n for n in range(levels) if f"item {n}." not in shown] == []
     assert "deep" in "".join(inspect(render.markdown_html(">" * levels + " deep")).text)
+
+
+def test_a_paragraph_that_begins_in_hebrew_or_arabic_runs_from_the_right():
+    found = assert_harmless(render.markdown_html("שלום iris.\n\nmerhaba\n\n- مرحبا\n\n" + "\n\n".join(PAYLOADS)))
+    runs = [tag for tag, name, value in found.attributes if (name, value) == ("dir", "auto")]
+    assert runs[:4] == ["p", "p", "ul", "li"]
+    assert "dir=" not in render.markdown_html("Hello **there**")
 
 
 def test_html_in_model_text_is_shown_as_it_is_written():

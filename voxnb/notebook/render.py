@@ -12,6 +12,7 @@ import base64
 import functools
 import html
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -29,6 +30,10 @@ TAGS: Final = frozenset(
     )
 )
 ATTRIBUTES: Final = {"a": {"href", "title"}, "ol": {"start"}}
+BLOCKS: Final = ("blockquote", "h1", "h2", "h3", "h4", "h5", "h6", "li", "ol", "p", "td", "th", "ul")
+RIGHT_TO_LEFT: Final = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
+"""Letters of Hebrew, Arabic and their neighbours: a text with them runs from the right where a paragraph begins so."""
+
 MOST_SHOWN: Final = 2_000
 """Characters shown of a tool's arguments and of its result; all of it is in the reply."""
 
@@ -68,6 +73,7 @@ def markdown_html(text: str) -> str:
         attributes={tag: set(names) for tag, names in ATTRIBUTES.items()},
         url_schemes=set(SCHEMES),
         attribute_filter=_absolute,
+        set_tag_attribute_values={tag: {"dir": "auto"} for tag in BLOCKS} if RIGHT_TO_LEFT.search(text) else None,
         link_rel="noopener noreferrer nofollow",
     )
 

@@ -48,6 +48,7 @@ function safe(markup) {
         Object.assign(node, { src: source, alt: child.getAttribute("alt") ?? "" });
       }
       if (node.localName === "ol" && child.hasAttribute("start")) node.setAttribute("start", child.getAttribute("start"));
+      if (child.dir === "auto") node.dir = "auto";
       if (node.localName === "pre") node.tabIndex = 0; // it scrolls: by keyboard, too
       if (node.tabIndex >= 0) ownKeys(node);
       copy(child, node);

@@ -5,7 +5,7 @@
  * `title`, a `node`, and may have `update(section)`, `shown()`, `end(why)`, `close()`. The kernel says which tabs there are.
  */
 function tabbed({ model, el }, { label, makes }) {
-  const name = h("strong");
+  const name = h("strong", { dir: "auto" });
   const facts = h("span.voxnb-soft");
   const back = h("button", { type: "button", hidden: true, onclick: () => link.ask("open").catch(() => {}) });
   const notice = h("div.voxnb-alert", { role: "alert" });
