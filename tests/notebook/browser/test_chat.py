@@ -73,6 +73,21 @@ def test_a_conversation_is_read_continued_stopped_retried_edited_and_left_as_tex
     assert notebook.problems == []
 
 
+def test_of_a_closed_client_the_conversation_is_read_and_nothing_offers_to_ask(open_notebook):
+    notebook = open_notebook(CHAT, "w = chat.widget()\nw", "chat.close()", "w")
+    notebook.run(1)
+    cell = notebook.run(2)
+    cell.get_by_role("button", name="Edit turn 1").wait_for()
+    notebook.run(3)
+    cell.locator(".voxnb").wait_for(state="detached")  # the text takes its place
+    shown = notebook.run(4)
+    shown.get_by_text("The client was closed").wait_for()
+    shown.get_by_text("I study the iris data set").first.wait_for()
+    for name in ("Edit turn 1", "Ask turn 1 again", "Send"):
+        assert shown.get_by_role("button", name=name).is_disabled()
+    assert notebook.problems == []
+
+
 def test_it_answers_while_a_cell_blocks(shown):
     notebook, cell = shown
     notebook.start(5)

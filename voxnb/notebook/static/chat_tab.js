@@ -17,6 +17,7 @@ function chatTab({ link, act }) {
   const node = h("div", {}, earlier, log, form);
   let live = null; // {view, place}
   let last = null;
+  let ended = false; // nothing more can be asked
 
   async function submit(event) {
     event?.preventDefault();
@@ -84,8 +85,8 @@ function chatTab({ link, act }) {
     const said = h("div.voxnb-said", {}, item.said.map((one) => [
       one.role === "user" ? null : h("span.voxnb-soft", {}, `${one.role}: `), h("div.voxnb-plain", { dir: "auto" }, one.text), safe(one.parts)]));
     const tools = h("span.voxnb-tools", {},
-      h("button", { type: "button", "data-key": "edit", "aria-label": `Edit turn ${item.seq}`, onclick: () => edit(id, item, said) }, "Edit"),
-      h("button.voxnb-retry", { type: "button", "aria-label": `Ask turn ${item.seq} again`, onclick: () => act("chat.retry").catch(() => {}) }, "Retry"));
+      h("button", { type: "button", "data-key": "edit", disabled: ended, "aria-label": `Edit turn ${item.seq}`, onclick: () => edit(id, item, said) }, "Edit"),
+      h("button.voxnb-retry", { type: "button", disabled: ended, "aria-label": `Ask turn ${item.seq} again`, onclick: () => act("chat.retry").catch(() => {}) }, "Retry"));
     const place = h("div.voxnb-answer", { dir: "auto" }, h("div.voxnb-text", {}, safe(item.answer)));
     return h("article", { "aria-label": `Turn ${item.seq}`, tabindex: "-1" },
       h("div.voxnb-row.voxnb-turnhead", {}, h("strong", {}, `Turn ${item.seq}`),
@@ -157,7 +158,8 @@ function chatTab({ link, act }) {
       return Boolean(found);
     },
     end() {
-      for (const button of [send, stop, attach]) button.disabled = true;
+      ended = true;
+      for (const button of [send, stop, attach, ...log.querySelectorAll(".voxnb-tools button")]) button.disabled = true;
       box.disabled = true;
       live?.view.close();
     },
