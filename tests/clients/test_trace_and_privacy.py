@@ -122,7 +122,7 @@ def test_where_the_trace_is_is_told_by_the_created_event_also_to_late_listeners(
         payload = heard[0].payload
         assert payload.websocket == chat.web_socket_id()
         assert Path(payload.trace) == chat.trace.path
-        assert (chat.trace.path.parent.parent / ".gitignore").read_text() == "*\n"
+        assert (chat.trace.path.parent / ".gitignore").read_text() == "*\n"
         statistics = Path(payload.statisticsUrl.removeprefix("file://"))
         assert not statistics.exists()
     assert json.loads(statistics.read_text())["requests"] == 2
@@ -132,7 +132,7 @@ def test_without_trace_and_statistics_no_file_is_written(tmp_path):
     with talking("Well.") as (_, chat):
         chat.ask("One").result(WAIT_S)
         assert chat.trace is None
-    assert not (tmp_path / ".voxnb" / "traces").exists()
+    assert not (tmp_path / "voxnb-traces").exists()
     assert not (tmp_path / ".voxnb" / "statistics").exists()
 
 

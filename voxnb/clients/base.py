@@ -130,11 +130,12 @@ class Client:
             self.dispatcher.add(WebSocketEvents.Close, lambda event: callback(event.payload))
         created: dict[str, Any] = {"websocket": self._socket_id}
         if self._parameters.trace:
-            ignore_in_git(config.project_root() / config.FOLDER)
-            self.transport.trace = Trace(self._file_of(TRACES, ".jsonl"), hide=self.transport.hide)
+            folder = config.project_root() / TRACES
+            ignore_in_git(folder)
+            self.transport.trace = Trace(self._file_in(folder, ".jsonl"), hide=self.transport.hide)
             created["trace"] = str(self.transport.trace.path)
         if self._parameters.statistics:
-            self._statistics_path = self._file_of("statistics", ".json")
+            self._statistics_path = self._file_in(config.project_root() / config.FOLDER / "statistics", ".json")
             created["statisticsUrl"] = self._statistics_path.as_uri()
         self.dispatcher.emit(WebSocketEvents.Created.value, created, context=None)
 
@@ -145,10 +146,8 @@ class Client:
         information = {"applicationVersion": __version__, "id": self._socket_id, "endpoint": self.CONNECTOR}
         self.dispatcher.emit(self.EVENTS["ConnectorInformation"].value, information, context=None)
 
-    def _file_of(self, kind: str, ending: str) -> Path:
-        """Where a file about this client belongs: in the project's folder that git ignores."""
-        folder = config.project_root() / config.FOLDER
-        return folder / kind / (time.strftime("%Y%m%d-%H%M%S-") + self._id + ending)
+    def _file_in(self, folder: Path, ending: str) -> Path:
+        return folder / (time.strftime("%Y%m%d-%H%M%S-") + self._id + ending)
 
     # -- VoxEngine's methods ------------------------------------------------------------------
 

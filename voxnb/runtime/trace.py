@@ -30,8 +30,8 @@ KEPT_FILES: Final = 3
 MOST_LINE_BYTES: Final = 4 * 1024 * 1024
 """A longer message is cut in the trace, and says so."""
 
-TRACES: Final = "traces"
-"""Where traces lie, in the project's folder."""
+TRACES: Final = "voxnb-traces"
+"""Where traces lie, at the project's root: of a hidden folder Jupyter's server shows nothing, so that no link led there."""
 
 SHORT_CHARS: Final = 12
 _CUT: Final = b'"cut_to_bytes":'

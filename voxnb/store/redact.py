@@ -297,15 +297,16 @@ def _recordings(c: sqlite3.Connection, turns: Iterable[int]) -> list[str]:
 
 
 def _traces(c: sqlite3.Connection, turns: Iterable[int], path: str) -> list[str]:
-    """Traces of clients in the store's folder and in the project's: later requests carried the words, too."""
+    """Traces of clients in the store's project and in this one: later requests carried the words, too."""
     (since,) = c.execute(f"SELECT min(created_at) FROM turn WHERE id IN ({_list(turns)})").fetchone()
     rows = c.execute(f"SELECT text, extra FROM message WHERE text != ? AND turn IN ({_list(turns)})", (REDACTED,))
     texts: list[str] = []
     for text, extra in rows:
         # A short text of its own may be everything that was said; in the extra it is a kind or a name.
         texts += [text, *(held for held in _texts(json.loads(extra or "null")) if len(held) >= SHORT_CHARS)]
-    homes = dict.fromkeys([Path(path).parent, config.project_root() / config.FOLDER])
-    folders = [home / TRACES for home in homes if home.name == config.FOLDER]
+    home = Path(path).parent
+    projects = [home.parent] if home.name == config.FOLDER else []
+    folders = [project / TRACES for project in dict.fromkeys([*projects, config.project_root()])]
     return [f"the trace {name!r}" for name in traces_holding(folders, texts, since=since)]
 
 
