@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 
 import pytest
@@ -212,3 +213,9 @@ def test_a_policy_is_a_value():
     with pytest.raises(dataclasses.FrozenInstanceError):
         ContextPolicy().window_tokens = 1
     assert "window_tokens=4096" in repr(ContextPolicy(window_tokens=4_096))
+
+
+def test_tooltips_and_completion_know_the_names():
+    assert list(inspect.signature(ContextPolicy).parameters) == [
+        field.name for field in dataclasses.fields(ContextPolicy)
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from datetime import UTC, date, datetime, timedelta, timezone
 
 import pandas as pd
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import voxnb
 from tests.store.builder import NOON, Builder
 from voxnb.errors import ParameterError
 from voxnb.events import NAMESPACES, ChatCompletionsAPIEvents
@@ -598,3 +600,13 @@ def test_whatever_is_forked_undone_and_folded_the_tables_know_each_path(moves):
             assert tables.messages(store, conversation=key)["content"].tolist() == path
     finally:
         store.close()
+
+
+@pytest.mark.parametrize("home", [voxnb.ContextStore, voxnb.Conversation])
+def test_the_tooltip_of_a_table_names_its_columns_and_filters(home):
+    for name, spec in TABLES.items():
+        if name == "conversations" and home is voxnb.Conversation:
+            continue
+        method = getattr(home, name)
+        assert [c for c in spec.columns if c not in inspect.getdoc(method)] == []
+        assert list(inspect.signature(method).parameters)[-4:] == ["since", "until", "limit", "columns"]

@@ -179,11 +179,11 @@ class Client:
         self.dispatcher.remove(event, callback)
 
     def on(self, event: str, callback: Callable[[Event], Any] | None = None) -> Any:
-        """`add_event_listener` as a decorator: ``@client.on(OpenAI.ChatCompletionsAPIEvents.ContentDelta)``."""
+        """`add_event_listener` as a decorator: ``@client.on(OpenAI.ChatCompletionsAPIEvents.ContentDelta)`` (with a callback: at once)."""
         return self.dispatcher.on(event) if callback is None else self.dispatcher.on(event, callback)
 
     def wait_for(self, event: str, *, timeout_s: float | None = None) -> EventWait:
-        """The next event of a name: block with ``.result()`` or ``await`` it."""
+        """The next `Event` of a name, at most `timeout_s` from now: block with ``.result()`` or ``await`` it."""
         return self.dispatcher.wait_for(event, timeout_s=timeout_s)
 
     def watch_events(self, watcher: Watcher, /) -> Callable[[], None]:

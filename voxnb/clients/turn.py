@@ -327,8 +327,8 @@ def gather(
 
     Args:
         turns: in the order of the result; or one.
-        progress: True shows a bar, False none; None shows one in a notebook or a terminal. A function is
-            called with (done, all).
+        progress: True shows how many have ended, False nothing; None shows it of more than one turn, in a notebook or
+            a terminal. A function is called with (done, all).
 
     Returns:
         For each turn its reply or the error that its `result` would raise.

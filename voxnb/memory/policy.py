@@ -7,6 +7,7 @@ together fails before the first call.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, Final, Self
@@ -197,3 +198,8 @@ NO_LIMITS = Limits(
     summary_max_tokens=_ANY,
 )
 """A request that was sent did fit; its limits are not looked at again."""
+
+
+# Its `__new__` takes any name, to refuse it with the nearest: tooltips and completion read the names here.
+_OWN = list(inspect.signature(ContextPolicy.__init__).parameters.values())[1:]
+ContextPolicy.__signature__ = inspect.Signature(_OWN)  # type: ignore[attr-defined]  # what inspect reads

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from voxnb.runtime import config
-from voxnb.store import ledger, pages
+from voxnb.store import ledger, pages, tables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,38 +25,47 @@ class ConversationTables:
     store: ContextStore
     id: str
 
+    @tables.documented
     def turns(self, **filters: Any) -> pd.DataFrame:
         """Its turns, inherited ones of a fork included."""
         return self.store.turns(self, **filters)
 
+    @tables.documented
     def messages(self, **filters: Any) -> pd.DataFrame:
         """Its messages."""
         return self.store.messages(self, **filters)
 
+    @tables.documented
     def summaries(self, **filters: Any) -> pd.DataFrame:
         """Its summaries."""
         return self.store.summaries(self, **filters)
 
+    @tables.documented
     def coverage(self, **filters: Any) -> pd.DataFrame:
         """Which turns each of its summaries was made from."""
         return self.store.coverage(self, **filters)
 
+    @tables.documented
     def calls(self, **filters: Any) -> pd.DataFrame:
         """Calls made for it."""
         return self.store.calls(self, **filters)
 
+    @tables.documented
     def events(self, **filters: Any) -> pd.DataFrame:
         """Events that were kept of it."""
         return self.store.events(self, **filters)
 
+    @tables.documented
     def media(self, **filters: Any) -> pd.DataFrame:
         """Its media streams."""
         return self.store.media(self, **filters)
 
+    @tables.documented
     def prompts(self, **filters: Any) -> pd.DataFrame:
         """The saved prompts that its summaries were made with."""
         return self.store.prompts(self, **filters)
 
+    @tables.documented
     def notes(self, **filters: Any) -> pd.DataFrame:
         """Notes on it, its turns and its summaries."""
         return self.store.notes(self, **filters)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from voxnb.errors import ParameterError
 from voxnb.params import did_you_mean, nearest
-from voxnb.store import ledger
+from voxnb.store import ledger, tables
 from voxnb.store.database import Database
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ class StoreTables:
     # -- tables -------------------------------------------------------------------------------
 
     def _table(self, table: str, conversation: Any, **filters: Any) -> pd.DataFrame:
-        from voxnb.store import tables
-
         for name in filters:
             if name not in tables.Filters.__annotations__:
                 raise ParameterError(
@@ -50,42 +48,52 @@ class StoreTables:
             row = ledger.find(c, getattr(conversation, "id", conversation))
             return row.id if row is not None else 0
 
+    @tables.documented
     def conversations(self, conversation: Any = None, **filters: Any) -> pd.DataFrame:
-        """Conversations; like every table takes ``since, until, limit, columns``."""
+        """Conversations of the store."""
         return self._table("conversations", conversation, **filters)
 
+    @tables.documented
     def turns(self, conversation: Any = None, **filters: Any) -> pd.DataFrame:
         """Turns: number, state, what was asked and answered, tokens, what covers it."""
         return self._table("turns", conversation, **filters)
 
+    @tables.documented
     def messages(self, conversation: Any = None, **filters: Any) -> pd.DataFrame:
         """Messages, in order, with their token counts and content hashes."""
         return self._table("messages", conversation, **filters)
 
+    @tables.documented
     def summaries(self, conversation: Any = None, **filters: Any) -> pd.DataFrame:
         """Summaries with their rounds, prompts, models and tokens."""
         return self._table("summaries", conversation, **filters)
 
+    @tables.documented
     def coverage(self, conversation: Any = None, **filters: Any) -> pd.DataFrame:
         """The coverage ledger: which turns each summary was made from."""
         return self._table("coverage", conversation, **filters)
 
+    @tables.documented
     def calls(self, conversation: Any = None, **filters: Any) -> pd.DataFrame:
         """Calls to models, with estimated and reported tokens."""
         return self._table("calls", conversation, **filters)
 
+    @tables.documented
     def events(self, conversation: Any = None, **filters: Any) -> pd.DataFrame:
         """Events that were kept."""
         return self._table("events", conversation, **filters)
 
+    @tables.documented
     def media(self, conversation: Any = None, **filters: Any) -> pd.DataFrame:
         """Media streams of spoken conversations."""
         return self._table("media", conversation, **filters)
 
+    @tables.documented
     def prompts(self, conversation: Any = None, **filters: Any) -> pd.DataFrame:
         """Saved prompts with their versions."""
         return self._table("prompts", conversation, **filters)
 
+    @tables.documented
     def notes(self, conversation: Any = None, **filters: Any) -> pd.DataFrame:
         """Notes on conversations, turns and summaries."""
         return self._table("notes", conversation, **filters)

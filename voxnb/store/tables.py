@@ -13,8 +13,9 @@ the store cannot be read. Dtypes are the same with no row at all.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar, Unpack
 
 from voxnb.errors import ParameterError
 from voxnb.events import EventNamespace
@@ -35,6 +36,38 @@ class Filters(TypedDict, total=False):
     until: Any
     limit: int | None
     columns: Iterable[str] | None
+
+
+FILTERS: Final = """
+Args:
+    since: rows from then on: a datetime, a date or ISO text; UTC without a zone.
+    until: rows before then.
+    limit: only so many of the newest rows; they still come oldest first.
+    columns: names of the columns wanted, in that order; what is not asked for is not computed.
+
+Raises:
+    ParameterError: a filter that is none, or an unknown column; the nearest is named.
+"""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def documented(method: F) -> F:
+    """Say in a method's tooltip which columns and filters the table of its name has."""
+    first, _, more = inspect.cleandoc(globals()[method.__name__].__doc__).partition("\n\n")
+    columns = f"Columns: {', '.join(TABLES[method.__name__].columns)}."
+    told = [inspect.cleandoc(method.__doc__ or ""), f"{first} {more}".strip(), columns, FILTERS]
+    method.__doc__ = "\n\n".join(part.strip("\n") for part in told) + "\n"
+    own = [p for p in inspect.signature(method).parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    passed = [
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=getattr(kind, "__forward_arg__", kind)
+        )
+        for name, kind in Filters.__annotations__.items()
+        if name != "conversation"
+    ]
+    method.__signature__ = inspect.Signature([*own, *passed])  # type: ignore[attr-defined]  # what inspect reads
+    return method
 
 
 def conversations(db: Database, /, **filters: Unpack[Filters]) -> pd.DataFrame:
