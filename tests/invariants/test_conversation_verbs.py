@@ -25,6 +25,7 @@ from tests.invariants.scripted import (
     shown,
     small,
     spoken,
+    summarise,
     summary_of,
     talking,
     told,
@@ -293,6 +294,48 @@ def test_undo_moves_a_pointer():
         say(chat, 30)
         assert tags_of(chat.store, chat.conversation) == [*range(1, folded), 30]
         assert chats(server)[-1].messages[-1]["content"].startswith("Tell me of #30")
+        assert chat.store.verify()
+
+
+def test_a_turn_that_is_undone_while_it_waits_for_room_is_not_asked_with_what_came_instead():
+    folding, release = threading.Event(), threading.Event()
+
+    def slowly(request):
+        folding.set()
+        assert release.wait(WAIT_S)
+        return summarise(request)
+
+    with talking(scripted(fold=slowly)) as (server, chat):
+        tag = 0
+        while not folding.is_set():
+            tag += 1
+            chat.ask(f"Tell me of #{tag}, " + "please " * 12).result(WAIT_S)
+        asked = len(chats(server))
+        turn = chat.ask("And of #99, " + "please " * 500)
+        while len(chat.conversation) == tag:
+            assert turn.state in ("queued", "running")
+        chat.conversation.undo()
+        chat.store.append(chat.conversation.id, [{"role": "user", "content": "Of #100."}])
+        release.set()
+        with pytest.raises(errors.TurnError, match=rf"turn {tag + 1} of .* was taken back"):
+            turn.result(WAIT_S)
+        assert len(chats(server)) == asked
+        assert len(chat.store.search("#99")) == 1
+        assert chat.ask("On.").result(WAIT_S).finish_reason == "stop"
+        assert chat.store.verify()
+
+
+def test_a_turn_that_is_undone_while_its_tools_run_goes_no_further():
+    def look() -> str:
+        chat.conversation.undo(2)
+        chat.store.append(chat.conversation.id, [{"role": "user", "content": "Another"}])
+        return "seen"
+
+    with talking(scripted(in_turn("Well.", {"tool_calls": [{"name": "look"}]}, "Done."))) as (server, chat):
+        chat.ask("One").result(WAIT_S)
+        with pytest.raises(errors.TurnError, match=r"turn 2 of .* was taken back"):
+            chat.ask("Two", tools=[look], run_tools=True).result(WAIT_S)
+        assert len(chats(server)) == 2
         assert chat.store.verify()
 
 

@@ -13,7 +13,7 @@ from voxnb.clients.turn import Turn
 from voxnb.store import ledger, paths
 from voxnb.store.journal import Ask, Begun
 from voxnb.store.planner import Planner
-from voxnb.store.request import plan_call
+from voxnb.store.request import check_on_path, plan_call
 
 if TYPE_CHECKING:
     from voxnb.clients.text import TextClient
@@ -95,11 +95,16 @@ class Room:
         raise overflow(begun.layout, folds=self.client.folds)
 
     async def plan_again(self, begun: Begun, ask: Ask) -> Begun:
-        """The turn's request laid out as its conversation stands now, whether it fits or not."""
+        """The turn's request laid out as its conversation stands now, whether it fits or not.
+
+        Raises:
+            TurnError: the turn was taken back.
+        """
         now = time.time()
 
         def work(c: Any) -> Begun:
             row = ledger.by_id(c, begun.conversation.id)
+            check_on_path(c, row, begun.turn)
             current = paths.whole_turn(c, begun.turn.id)
             layout, call_id = plan_call(c, row, begun.turn, current, ask, now=now)
             return replace(begun, conversation=row, call_id=call_id, layout=layout)

@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from voxnb.errors import TurnError
 from voxnb.memory.plan import Layout, PastTurn
 from voxnb.memory.policy import NO_LIMITS
 from voxnb.messages import canonical, digest
@@ -77,6 +78,16 @@ def plan_call(
             (ask.owner, now + LEASE_S, turn.id),
         )
     return layout, int(cursor.lastrowid or 0)
+
+
+def check_on_path(c: sqlite3.Connection, row: ConversationRow, turn: TurnRow) -> None:
+    """Raise a TurnError where a turn was taken back before it was asked: what the conversation holds now is not its past."""
+    here = paths.turn_at(c, row.branch, turn.seq)
+    if here is None or here.id != turn.id:
+        raise TurnError(
+            f"turn {turn.seq} of {row.name!r} was taken back (by undo(), or by a request that went on before it) while it "
+            "waited; what was said is stored, ask again"
+        )
 
 
 def first_new(c: sqlite3.Connection, turn_id: int, current: PastTurn) -> int:

@@ -15,7 +15,7 @@ from voxnb.store import ending, ledger, paths
 from voxnb.store.ending import Ending
 from voxnb.store.journal import Ask, Begun, Reused, reply_id
 from voxnb.store.owner import LEASE_S
-from voxnb.store.request import plan_call
+from voxnb.store.request import check_on_path, plan_call
 from voxnb.store.rows import TurnRow
 
 
@@ -38,12 +38,13 @@ def go_on(c: sqlite3.Connection, begun: Begun, results: Sequence[Message], ask: 
     """Add the results of a turn's tools and plan its next request.
 
     Raises:
-        TurnError: another process has closed the turn meanwhile.
+        TurnError: another process has closed the turn meanwhile, or it was taken back.
     """
     turn_id = begun.turn.id
     if not ending.is_running(c, turn_id=turn_id, owner=ask.owner):
         raise TurnError("another process closed this turn while its tools ran; retry() asks again")
     row = ledger.by_id(c, begun.conversation.id)
+    check_on_path(c, row, begun.turn)
     held = length(c, begun.turn)
     counted = [ask.measure(m) for m in results]
     ledger.insert_messages(c, row, turn_id, messages=counted, first_position=held, now=now)
