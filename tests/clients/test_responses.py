@@ -477,6 +477,8 @@ def test_a_wrong_input_is_told_before_anything_is_stored():
             chat.ask("a", instructions=["x"])
         with pytest.raises(errors.ParameterError, match="empty"):
             chat.create_responses()
+        with pytest.raises(errors.ParameterError, match="given as messages, the name of chat completions"):
+            chat.create_responses(messages=[user("a")])
         assert not chat.conversation.exists
         assert asked(server) == []
 

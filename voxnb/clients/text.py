@@ -142,7 +142,8 @@ class TextClient(Client):
         body.pop("stream", None)
         if self._store is not None and not messages and not self.DIALECT.is_whole(body):
             name = self.DIALECT.says
-            raise ParameterError(f"{name} is empty; add what the user says", name=name)
+            chat = " (it was given as messages, the name of chat completions)" if body.get("messages") else ""
+            raise ParameterError(f"{name} is empty; add what the user says{chat}", name=name)
         extras = self.extras.take(body, again=again is not None)
         check_body(body)
         if self.endpoint.is_local and self.transport.later is None and running() is None:
