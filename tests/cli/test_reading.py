@@ -108,6 +108,7 @@ def test_verify_says_what_does_not_hold_and_exits_with_1(out, store):
 
 def test_a_backup_is_a_store_and_never_written_over_a_file(out, tmp_path):
     assert out("backup", tmp_path / "b.db") == f"{tmp_path / 'b.db'}\n"
+    assert json.loads(out("backup", tmp_path / "c.db", "--json")) == {"path": str(tmp_path / "c.db")}
     out("backup", tmp_path / "b.db", status=1)
     with voxnb.ContextStore(tmp_path / "b.db", read_only=True) as copy:
         assert list(copy) == ["iris"]
@@ -204,6 +205,11 @@ def test_wrong_arguments_exit_with_2_and_are_told(arguments, words, capsys):
 def test_a_moment_that_is_none_exits_with_2(store, capsys):
     assert main(["conversations", "--since", "yesterday", "--store", str(store)]) == 2
     assert "'yesterday'" in capsys.readouterr().err
+
+
+def test_a_time_in_which_nothing_was_said_is_no_empty_store(store, capsys):
+    assert main(["conversations", "--since", "2100-01-01", "--store", str(store)]) == 0
+    assert "no conversation of that time in" in capsys.readouterr().err
 
 
 def test_a_store_that_is_another_programs_is_left_alone(tmp_path, capsys):

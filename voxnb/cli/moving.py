@@ -91,6 +91,7 @@ def add(commands: Any) -> None:
         epilog="example:\n  voxnb backup store-$(date +%F).db",
     )
     p.add_argument("path", metavar="PATH", help="the new file")
+    arguments.json_option(p, what="one document: where the copy is")
     arguments.store_option(p)
     p.set_defaults(run=backup)
 
@@ -155,6 +156,9 @@ def merge(options: Any) -> int:
 def backup(options: Any) -> int:
     """``voxnb backup``."""
     with output.reading(options) as store:
-        written = store.backup(options.path)
-    output.screen().line(str(written))
+        written = str(store.backup(options.path))
+    if options.json:
+        output.print_json({"path": written})
+    else:
+        output.screen().line(written)
     return 0

@@ -101,7 +101,8 @@ def conversations(options: Any) -> int:
         }
         output.table(frame, shown, flexible=("name", "model"))
         if frame.empty:
-            output.say_error(f"no conversation in {store.path!r}")
+            then = " of that time" if options.since or options.until else ""
+            output.say_error(f"no conversation{then} in {store.path!r}")
     return 0
 
 
