@@ -39,6 +39,14 @@ def test_quick_work_is_drawn_at_its_begin_and_end_alone(cell):
     assert len(cell) < 20
 
 
+def test_what_need_not_be_shown_when_it_is_quick_is_shown_when_it_is_slow_or_asked_for(cell):
+    for wanted, after_s, lines in ((None, 1000.0, 0), (True, 1000.0, 2), (None, 1e-9, 2)):
+        with following(wanted, title="import", total=1, unit="row", after_s=after_s) as step:
+            step(1)
+        assert len(cell) == lines
+        cell.clear()
+
+
 def test_what_ends_too_early_stays_where_it_was(cell):
     with pytest.raises(ValueError, match="broken"), following(None, title="half", total=2, unit="row") as step:
         step(1)

@@ -24,7 +24,14 @@ TICK_S: Final = 0.1
 
 @contextmanager
 def following(
-    wanted: Progress, *, title: str, total: int, unit: str, leave: bool = False, tick_s: float = TICK_S
+    wanted: Progress,
+    *,
+    title: str,
+    total: int,
+    unit: str,
+    after_s: float = 0.0,
+    leave: bool = False,
+    tick_s: float = TICK_S,
 ) -> Iterator[Callable[[int], None]]:
     """A function to call with how much is done by now.
 
@@ -33,6 +40,7 @@ def following(
         title: what is done.
         total: how much there is; 0 where it is not known.
         unit: of both, in the singular; ``B`` for bytes.
+        after_s: what ends sooner shows nothing in a notebook that was not asked to show it.
         leave: whether the bar of a terminal stays.
         tick_s: how often a function is called at most, but for the last time.
     """
@@ -43,7 +51,7 @@ def following(
         yield lambda _done: None
         return
     elif cells.in_kernel():
-        draw = _cell_line(title, unit)
+        draw = _cell_line(title, unit, after_s=0.0 if wanted else after_s)
         draw(0, total)
     else:
         from tqdm import tqdm
@@ -84,7 +92,7 @@ def told(done: int, total: int, unit: str) -> str:
     return f"{done:,} of {total:,} {units}" if total else f"{done:,} {units}"
 
 
-def _cell_line(title: str, unit: str) -> Callable[[int, int], object]:
+def _cell_line(title: str, unit: str, *, after_s: float) -> Callable[[int, int], object]:
     """A line of the cell that runs, replaced in place."""
     from IPython.display import display
 
@@ -92,7 +100,9 @@ def _cell_line(title: str, unit: str) -> Callable[[int, int], object]:
 
     def draw(done: int, total: int) -> None:
         nonlocal shown
-        text = f"{title}: {told(done, total, unit)}, {time.monotonic() - began_s:.1f} s"
+        if (took_s := time.monotonic() - began_s) < after_s:
+            return
+        text = f"{title}: {told(done, total, unit)}, {took_s:.1f} s"
         bundle = {
             "text/plain": text,
             "text/html": f'<p class="tex2jax_ignore mathjax_ignore"><small>{html.escape(text)}</small></p>',

@@ -71,7 +71,7 @@ def export(
         done.append(sink)
         with closing(sink), db.snapshot() as c:
             rows = _chosen(c, conversations)
-            with following(progress, title=target.name, total=len(rows), unit="conversation") as step:
+            with following(progress, title=target.name, total=len(rows), unit="conversation", after_s=1.0) as step:
                 _write_all(c, sink, rows, step)
 
     write_whole(target, write, overwrite=overwrite)

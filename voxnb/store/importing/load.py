@@ -80,7 +80,7 @@ def load(
     else:
         reading, found = _values(source, named, how)
         title, total, unit = reading.source, len(source) if hasattr(source, "__len__") else 0, "row"
-    with following(progress, title=title, total=total, unit=unit) as step:
+    with following(progress, title=title, total=total, unit=unit, after_s=1.0) as step:
         return run(db, found, reading, step)
 
 
