@@ -14,6 +14,7 @@ import voxnb
 from tests.notebook.pages import Page
 from voxnb import testing
 from voxnb.notebook.live import LiveText
+from voxnb.notebook.transcript import marks
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def test_files_keep_their_names_and_no_path_gets_out_of_the_folder(chat, page):
         ("chat.ask", {"text": "  "}, "nothing to say"),
         ("chat.ask", {}, "nothing to say"),
         ("chat.ask", {"text": 7}, "nothing to say"),
-        ("chat.edit", {"turn": 99, "text": "x"}, "no conversation"),
+        ("chat.edit", {"turn": 99, "text": "x"}, "no turn yet"),
         ("chat.edit", {"turn": 1, "text": ""}, "nothing to say"),
         ("chat.retry", {}, "turn"),
         ("open", {"name": "no such"}, "no such"),
@@ -116,6 +117,14 @@ def test_stop_stops_what_runs_without_waiting_for_a_patch():
             (shown,) = page.shown(lambda shown: [t["state"] for t in shown] == ["partial"])
             assert "stopped" in shown["marks"]
             widget.close()
+
+
+def test_a_turn_that_was_stopped_before_anything_came_was_stopped_and_did_not_fail():
+    with testing.server([testing.Paced("Hi", delay_s=60)]) as server:
+        with voxnb.chat("m", base_url=server.base_url, api_key="k", store=":memory:") as chat:
+            chat.ask("Hi").cancel(wait_s=60)
+            (turn,) = chat.conversation.page().turns
+            assert (turn.state, marks(turn)) == ("failed", ["stopped"])
 
 
 def test_older_turns_come_on_demand(chat, page):

@@ -91,7 +91,7 @@ def user_messages(turn: ShownTurn) -> list[Message]:
 
 def marks(turn: ShownTurn) -> list[str]:
     """What there is to say of a turn beside its words."""
-    stopped = turn.state == "partial" and turn.error == "cancelled"
+    stopped = turn.state in ("partial", "failed") and turn.error == "cancelled"
     out = ["stopped" if stopped else turn.state] if turn.state != "complete" else []
     if turn.pinned:
         out.append("pinned")
