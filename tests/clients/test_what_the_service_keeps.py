@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import re
 
 import openai
 import pytest
@@ -59,10 +60,8 @@ def test_explain_shows_what_was_sent_in_place_of_words():
     assert by_answer.df["kind"].tolist() == ["dropped", "previous_response_id"]
     assert by_answer.df["content"].tolist()[-1] == first.id
     assert '\n  prompt           {"id": "pmpt_1"' in repr(by_prompt)
-    assert (
-        f"<td>previous_response_id</td><td></td><td></td><td></td><td>the service adds what it names</td><td>{first.id}"
-        in (by_answer._repr_html_())
-    )
+    cells = [re.sub("<[^>]*>", "", cell) for cell in re.findall("<td>(.*?)</td>", by_answer._repr_html_())]
+    assert cells[-6:] == ["previous_response_id", "", "", "", "the service adds what it names", first.id]
 
 
 def test_an_earlier_answer_or_a_conversation_of_the_service_goes_on_without_words():
