@@ -243,6 +243,9 @@ def test_what_a_transcription_session_writes_down_is_kept_as_turns_that_a_chat_g
                 understood = one.wait_for(TRANSCRIBED)
                 mouth.say(words)
                 understood.result(WAIT_S)
+                assert one.rollover().result(WAIT_S) is True, "nobody will answer, so nobody is waited for"
+            assert clean(one) == (0, 0.0)
+        assert [[e["type"] for e in s.received if "item" in e["type"]] for s in server.sessions] == [[], [], []]
         assert [t[1:3] for t in turns(store)] == [("complete", "I am Ann."), ("complete", "I like tea.")]
         assert store.verify(), store.verify()
         with voxnb.chat("m", **known) as chat:

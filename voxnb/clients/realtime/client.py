@@ -251,7 +251,8 @@ class RealtimeAPIClient(RealtimeCommands, Told):
     def rollover(self) -> Handle[bool]:
         """Replace the session by a new one with the same settings and conversation, at the next boundary of turns.
 
-        It happens by itself before a session ends (see `SessionPolicy`); call it where a server seems to be stuck.
+        It happens by itself before a session ends (see `SessionPolicy`); call it for what a session does not change any
+        more, such as a voice that has spoken. An answer that is owed is waited for.
 
         Returns:
             A handle; its result is False where the session ended first.

@@ -3,7 +3,8 @@
 Rule 1: what is said while the first session is begun waits for it: whoever has been answered speaks. The oldest of more
 than `MOST_AUDIO_MS` is dropped.
 Rule 2: what is said while a lost session is begun again is dropped: it would be heard too late.
-Rule 3: a session that takes another's place hears the last `CARRIED_MS` again: a word may have begun.
+Rule 3: a session that takes another's place hears the last `CARRIED_MS` again, a word may have begun; but nothing of what
+is an item of the conversation already.
 """
 
 from __future__ import annotations
@@ -80,6 +81,10 @@ class Hearing:
         if self.awaits:
             self.dropped_ms += self._newest_ms
         self.awaits = False
+        self.committed()
+
+    def committed(self) -> None:
+        """What was said so far became an item: no other session hears it."""
         self._newest.clear()
         self._newest_ms = 0.0
 

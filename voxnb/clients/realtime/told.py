@@ -157,7 +157,9 @@ class Told(VoiceUnit, Client):
     def _note(self, session: RealtimeSession, kind: str, *, event: Mapping[str, Any], facts: CallFacts | None) -> None:
         """What an event means for tools and memory."""
         scribe = self._scribe
-        if kind == "conversation.item.added":
+        if kind == "input_audio_buffer.committed":
+            self._keeper.hearing.committed()
+        elif kind == "conversation.item.added":
             item = session.item(event["item"]["id"])
             if item is None or item.id.startswith(RESTORED):
                 return
@@ -308,7 +310,9 @@ class Told(VoiceUnit, Client):
         return frozenset(item.id for item in session.items), messages_of(session.items), False
 
     def items_since(self, session: RealtimeSession, known: frozenset[str]) -> list[dict[str, Any]]:
-        """What was said after `conversation_messages`."""
+        """What was said after `conversation_messages`; who only writes down needs to know of none."""
+        if self._kind is RealtimeAPIClientType.TRANSCRIPTION:
+            return []
         return items_of(messages_of(item for item in session.items if item.id not in known))
 
     def count(self, link: Link) -> None:

@@ -121,6 +121,8 @@ class RealtimeSession:
         ):
             return False
         last = self.items.last
+        if self.config.get("type") == "transcription":  # nobody answers: what was said is over when it is written down
+            return last is None or last.transcription in ("completed", "failed")
         return last is None or (last.type == "message" and last.role in ("assistant", "system"))
 
     @property
