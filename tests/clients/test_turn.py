@@ -441,6 +441,7 @@ def test_cancel_never_cancels_what_other_waiters_hold(client):
 def test_a_cancelled_awaiter_cancels_the_turn_and_gets_its_own_exception_back(client):
     one = client(["a"] * 1000, pause_s=0.005, store_s=0.1)
     turn = one.ask()
+    next(iter(turn))
     caught = []
 
     async def awaiter():

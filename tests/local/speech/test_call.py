@@ -23,7 +23,8 @@ from voxnb.media import AudioFile, Recorder
 # The engines stand back behind everything else that a busy machine does.
 pytestmark = pytest.mark.timeout(600)
 WAIT_S = 200
-QUESTION = "please turn on the light in the kitchen"
+QUESTION = "please turn the light on in the house"
+"""Understood wherever the recogniser's frames begin in it; of some sentences a word is lost where they begin badly."""
 EVENTS = OpenAI.RealtimeAPIEvents
 
 linux = pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks processes up in /proc")

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 SENTENCES = (
     "hello there how are you today",
-    "please turn on the light in the kitchen",
+    "please turn the light on in the house",
     "my name is john and i live in london",
     "one two three four five six seven",
     "thank you very much",

@@ -20,7 +20,7 @@ from voxnb.local.voice import Voice
 pytestmark = pytest.mark.slow
 
 ANSWERS = {
-    "please turn on the light in the kitchen": "Thank you very much. Open the door please.",
+    "please turn the light on in the house": "Thank you very much. Open the door please.",
     "my name is john and i live in london": "Good morning. How much does it cost?",
 }
 
