@@ -229,7 +229,10 @@ class Conversation(ConversationTables):
     # -- going back ---------------------------------------------------------------------------
 
     def undo(self, n: int = 1, /) -> Conversation:
-        """Go back before the last ``n`` turns; they stay in the store. The next turn takes their place."""
+        """Go back before the last ``n`` turns, which stay in the store; the next turn takes their place.
+
+        One of them that still waits for room, or for its tools, is not asked further: it ends with a TurnError.
+        """
 
         def work(c: Any) -> None:
             row = self._row(c)
@@ -273,19 +276,15 @@ class Conversation(ConversationTables):
 
     def pin(self, turn: Any, /) -> None:
         """Keep a turn verbatim in every request, also once it is folded."""
-
-        def work(c: Any) -> None:
-            pins.add_pin(c, self._row(c), self._turn(c, turn)[1], position=None)
-
-        self.store.database.write(work, durable=True).result()
+        self.store.database.write(
+            lambda c: pins.add_pin(c, self._row(c), self._turn(c, turn)[1], position=None), durable=True
+        ).result()
 
     def unpin(self, turn: Any, /) -> bool:
         """No longer keep a turn verbatim; False if it was not pinned."""
-
-        def work(c: Any) -> bool:
-            return pins.remove_pin(c, self._row(c), self._turn(c, turn)[1])
-
-        return self.store.database.write(work, durable=True).result()
+        return self.store.database.write(
+            lambda c: pins.remove_pin(c, self._row(c), self._turn(c, turn)[1]), durable=True
+        ).result()
 
     def rename(self, name: str, /) -> None:
         """Give it another name.
