@@ -12,17 +12,19 @@ with testing.server("Well.") as server:
     watched.ask("Hello?").result()
 watched.trace
 """
+RESOLVED = "a[href*='/files/']"
+"""The link, once the page has found out where it leads."""
 
 
 def test_jupyterlab_opens_it_at_a_click(open_notebook):
     notebook = open_notebook(WATCHED)
-    notebook.run(1).locator("a").click()
+    notebook.run(1).locator(RESOLVED).click()
     notebook.page.locator(".jp-RenderedJSON").get_by_text("root").first.wait_for()
 
 
 def test_notebook_7_hands_it_out_at_a_click(open_notebook):
     notebook = open_notebook(WATCHED, app="notebook")
-    link = notebook.run(1).locator("a")
+    link = notebook.run(1).locator(RESOLVED)
     with notebook.page.expect_download() as found:
         link.click()
     assert '"direction":"sent"' in Path(found.value.path()).read_text()
