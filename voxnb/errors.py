@@ -27,7 +27,7 @@
     ├── TurnError                             a turn's own life
     │   ├── TurnCancelledError                cancelled before anything had come
     │   ├── ToolRoundsError                   the model would not stop calling tools: rounds, reply
-    │   └── ClientClosedError                 asked of a closed client
+    │   └── ClientClosedError                 asked of a closed client or call
     ├── ConversationError                     what a name or a history means
     │   ├── UnknownConversationError(KeyError)
     │   ├── ConversationExistsError
@@ -270,7 +270,7 @@ class ToolRoundsError(TurnError):
 
 
 class ClientClosedError(TurnError):
-    """The client was closed; make a new one."""
+    """The client was closed, make a new one; or a media call has ended."""
 
 
 class ConversationError(VoxnbError):
