@@ -122,7 +122,9 @@ def test_stop_stops_what_runs_without_waiting_for_a_patch():
 def test_a_turn_that_was_stopped_before_anything_came_was_stopped_and_did_not_fail():
     with testing.server([testing.Paced("Hi", delay_s=60)]) as server:
         with voxnb.chat("m", base_url=server.base_url, api_key="k", store=":memory:") as chat:
-            chat.ask("Hi").cancel(wait_s=60)
+            asked = chat.ask("Hi")
+            server.wait_for(1)
+            asked.cancel(wait_s=60)
             (turn,) = chat.conversation.page().turns
             assert (turn.state, marks(turn)) == ("failed", ["stopped"])
 
