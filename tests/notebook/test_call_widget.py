@@ -162,6 +162,8 @@ def test_gaps_and_disorder_are_counted(made):
     page.until(lambda p: p.sections["media"]["browser"]["frames"] == 4)
     facts = page.sections["media"]["browser"]
     assert (facts["lost"], facts["reordered"]) == (1, 1)
+    page.say(t="hello")
+    page.until(lambda p: p.sections["media"]["dropped_ms"] == 40)  # and the page says so
 
 
 def test_who_has_no_microphone_writes_and_reads(made):

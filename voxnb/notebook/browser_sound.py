@@ -23,6 +23,9 @@ TAG: Final = "browser"
 GONE_S: Final = 3.0
 """A page that is silent for so long is gone: one that listens sends frames of silence, too."""
 
+FRAME_MS: Final = 40
+"""Sound in one of a page's messages."""
+
 CONFIRM: Final = 5
 """Every how many frames the page is told that they come."""
 

@@ -15,7 +15,7 @@ from voxnb.clients.reply import plain
 from voxnb.errors import AudioError, ParameterError, VoxnbError
 from voxnb.events import Events
 from voxnb.media import AudioFile
-from voxnb.notebook.browser_sound import TAG, BrowserSound
+from voxnb.notebook.browser_sound import FRAME_MS, TAG, BrowserSound
 from voxnb.notebook.captions import Captions
 from voxnb.notebook.tab import Sent, Tab
 from voxnb.runtime import loop
@@ -163,7 +163,7 @@ class MediaTab(Tab):
             numbers = self.call.statistics()
             known = {
                 "streams": [*map(self._row, numbers.streams)],
-                "dropped_ms": round(numbers.audio_dropped_ms),
+                "dropped_ms": round(numbers.audio_dropped_ms) + FRAME_MS * self.browser.lost,
                 "unheard_ms": round(numbers.audio_unheard_ms),
                 "falls": [_fall(row) for row in self.call.falls()[-MOST_FALLS:]],
             }

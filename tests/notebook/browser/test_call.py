@@ -44,13 +44,23 @@ FACTS = "f = w._media().browser.facts(); import json; print(json.dumps(f))"
 
 
 @pytest.fixture
-def talking(open_notebook, talking_browser):
-    def open_(*more, source=CALL + PATIENT):
+def telephone(open_notebook, talking_browser):
+    """``telephone(source, …)``: a notebook whose third cell shows a panel, in a page that has a microphone."""
+
+    def open_(source, *more, panel="w = call.widget()\nw", permissions=("microphone",), init=""):
         notebook = open_notebook(
-            source, "w = call.widget()\nw", *more, browser=talking_browser, permissions=["microphone"], init=TRACKS
+            source, panel, *more, browser=talking_browser, permissions=list(permissions), init=TRACKS + init
         )
         notebook.run(1)
-        cell = notebook.run(2)
+        return notebook, notebook.run(2)
+
+    return open_
+
+
+@pytest.fixture
+def talking(telephone):
+    def open_(*more, source=CALL + PATIENT):
+        notebook, cell = telephone(source, *more)
         cell.get_by_role("button", name="Talk", exact=True).click()
         cell.get_by_text("Listening", exact=True).wait_for()
         notebook.page.wait_for_function(SOME_ON)
@@ -130,6 +140,21 @@ def test_nothing_is_lost_and_the_way_is_short_while_a_cell_sleeps(talking):
     assert cell.get_by_text("Listening", exact=True).count() == 1
 
 
+def test_a_kernel_that_is_too_slow_has_no_more_than_three_seconds_of_sound_on_their_way(talking):
+    slow = """
+browser = w._media().browser
+while browser.frames < 10: time.sleep(0.1)
+browser_sound.CONFIRM = 10**9
+first, last = browser.frames, None
+while last != browser.frames: last = browser.frames; time.sleep(2)
+print(browser.frames - first)
+"""
+    notebook, cell = talking(slow)
+    notebook.run(3)  # ends when no more comes
+    assert 0 < int(notebook.printed(3)) <= 75
+    assert notebook.problems == []
+
+
 @pytest.mark.parametrize("way", ["restart", "shutdown", "run again", "close", "delete"])
 def test_the_microphone_is_let_go_of(talking, way):
     notebook, cell = talking("w.close()", source=CALL if way in ("restart", "shutdown") else CALL + PATIENT)
@@ -173,20 +198,12 @@ def test_of_two_pages_one_has_the_microphone_and_the_other_says_so(talking, serv
     assert notebook.problems == other.problems == []
 
 
-def test_a_page_that_loses_the_microphone_as_soon_as_it_has_it_lets_go_of_it(open_notebook, talking_browser):
+def test_a_page_that_loses_the_microphone_as_soon_as_it_has_it_lets_go_of_it(telephone):
     stolen = """
 take = browser_sound.BrowserSound.take
 browser_sound.BrowserSound.take = lambda self, page: (take(self, page), take(self, "another page"))[0]
 """
-    notebook = open_notebook(
-        CALL + PATIENT + stolen,
-        "w = call.widget()\nw",
-        browser=talking_browser,
-        permissions=["microphone"],
-        init=TRACKS,
-    )
-    notebook.run(1)
-    cell = notebook.run(2)
+    notebook, cell = telephone(CALL + PATIENT + stolen)
     cell.get_by_role("button", name="Talk", exact=True).click()
     cell.get_by_text("Another page listens").wait_for()
     notebook.page.wait_for_function(ALL_OFF)
@@ -226,19 +243,14 @@ def test_a_page_that_shows_a_call_is_told_little_and_stays_quick(talking):
     assert notebook.problems == []
 
 
-def test_the_panel_of_a_chat_shows_the_call_of_its_conversation(open_notebook, talking_browser):
-    notebook = open_notebook(
+def test_the_panel_of_a_chat_shows_the_call_of_its_conversation(telephone):
+    notebook, cell = telephone(
         CALL + PATIENT,
-        "chat = voxnb.chat('m', base_url=server.base_url, api_key=server.api_key, store=call.store, conversation='a talk')\n"
-        "w = chat.widget()\nw",
         "call.conversation_item_create(item={'type': 'message', 'role': 'user', 'content': [{'type': 'input_text', 'text': 'Hi'}]})\n"
         "call.connect().result()",
-        browser=talking_browser,
-        permissions=["microphone"],
-        init=TRACKS,
+        panel="chat = voxnb.chat('m', base_url=server.base_url, api_key=server.api_key, store=call.store, conversation='a talk')\n"
+        "w = chat.widget()\nw",
     )
-    notebook.run(1)
-    cell = notebook.run(2)
     cell.get_by_role("tab", name="Media").click()
     notebook.run(3)
     cell.get_by_text("In the call, not listening").wait_for()
@@ -265,13 +277,9 @@ def test_the_panel_of_a_chat_shows_the_call_of_its_conversation(open_notebook, t
     ],
 )  # fmt: skip
 def test_without_a_microphone_the_reason_and_the_next_best_are_told_and_writing_works(
-    open_notebook, talking_browser, init, permissions, told
+    telephone, init, permissions, told
 ):
-    notebook = open_notebook(
-        CALL, "w = call.widget()\nw", browser=talking_browser, permissions=permissions, init=TRACKS + init
-    )
-    notebook.run(1)
-    cell = notebook.run(2)
+    notebook, cell = telephone(CALL, permissions=permissions, init=init)
     cell.get_by_role("button", name="Talk", exact=True).click()
     cell.get_by_text(told).wait_for()
     cell.get_by_text("voxnb.Microphone()").wait_for()

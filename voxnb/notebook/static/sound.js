@@ -2,6 +2,7 @@
 
 const RATE_HZ = 24000;
 const FRAME = 960; // samples of a message: 40 ms
+const AHEAD = 75; // frames that may be on their way, 3 s: what a kernel is too slow for is left out, and told late no more
 const NO_ANSWER = "the kernel no longer answers";
 const SILENT_MS = 3000; // a kernel that says nothing for so long is gone
 
@@ -91,6 +92,7 @@ function browserSound(model) {
   const told = new Set();
   let parts = null; // {stream, mic, ear, capture, play}
   let seq = 0;
+  let sent = []; // and not confirmed
   let watch = null;
   const now = { state: "off", why: "", muted: false, talk: true, level: 0, trip_ms: null, rate_hz: null, heard: 0 };
   const change = (what) => { Object.assign(now, what); for (const listener of told) listener(now); };
@@ -131,6 +133,7 @@ function browserSound(model) {
     if (now.state !== "asking") { release(made); return; } // it was let go meanwhile
     parts = made;
     seq = 0;
+    sent = [];
     parts.capture.port.onmessage = ({ data }) => frame(data);
     parts.play.port.onmessage = ({ data }) => {
       // What the loudspeaker was given sounds after its latency.
@@ -149,8 +152,12 @@ function browserSound(model) {
     let peak = 0;
     for (const sample of new Int16Array(buffer)) peak = Math.max(peak, Math.abs(sample));
     change({ level: Math.sqrt(peak / 32768) });
-    say({ t: "mic", seq, at: performance.now(), rate_hz: now.rate_hz }, [buffer]);
-    seq += 1;
+    // Until the first is confirmed nobody knows from which on they were taken.
+    if (sent.length < AHEAD || now.trip_ms === null) {
+      say({ t: "mic", seq, at: performance.now(), rate_hz: now.rate_hz }, [buffer]);
+      sent.push(seq);
+    }
+    seq += 1; // what is left out is missed by its number
   }
   function release(made) {
     for (const track of made.stream?.getTracks() ?? []) { track.onended = null; track.stop(); }
@@ -167,7 +174,10 @@ function browserSound(model) {
   }
   model.on("msg:custom", (message, buffers) => {
     if (message.page !== page) return;
-    if (message.t === "heard") change({ heard: performance.now(), trip_ms: performance.now() - message.at });
+    if (message.t === "heard") {
+      sent = sent.filter((number) => number > message.seq);
+      change({ heard: performance.now(), trip_ms: performance.now() - message.at });
+    }
     if (message.t !== "sound" || !parts) return;
     if (message.kind !== "audio") { parts.play.port.postMessage(message); return; }
     const bytes = buffers?.[0];
