@@ -15,6 +15,8 @@ def test_of_a_spoken_answer_the_id_goes_back_and_all_of_it_is_kept():
         with voxnb.chat("gpt-4o-audio-preview", **given) as chat:
             assert chat.ask("Say hello.").result(WAIT_S).message["audio"] == SOUND
             chat.ask("Again?").result(WAIT_S)
-            assert chat.conversation.explain(2).exact
+            plan = chat.conversation.explain(2)
+            assert plan.exact
             assert chat.store.verify()
         assert server.requests[-1].messages[1]["audio"] == {"id": "audio_1"}
+        assert server.requests[-1].messages == plan.request["messages"]

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 from voxnb.events import ChatCompletionsAPIEvents, EventNamespace
 from voxnb.wire.chat import ChatReader
-from voxnb.wire.items import without_items
+from voxnb.wire.items import chat_message
 
 Kept = list[tuple[str, Mapping[str, Any]]]
 """Events as they are stored: name and payload, deltas counted."""
@@ -133,14 +133,7 @@ def _write_chat(body: Mapping[str, Any], messages: Sequence[Mapping[str, Any]], 
     given = body.get("stream_options", {"include_usage": True})
     rest = {k: v for k, v in body.items() if k != "stream_options"}
     options = {"stream_options": {"include_usage": True, **given}} if given else {}  # None or {}: none are sent
-    return {**rest, "messages": [_chat_message(m) for m in messages], "stream": True, **options}
-
-
-def _chat_message(message: Mapping[str, Any]) -> dict[str, Any]:
-    """A message as chat completions take it: of sound that the service made and keeps, its id alone."""
-    sent = without_items(message)
-    audio = sent.get("audio")
-    return {**sent, "audio": {"id": audio["id"]}} if isinstance(audio, Mapping) and audio.get("id") else sent
+    return {**rest, "messages": [chat_message(m) for m in messages], "stream": True, **options}
 
 
 def _replay_chat(uid: str, model: str | None, message: Mapping[str, Any], finish_reason: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from voxnb.memory.plan import Layout
 from voxnb.runtime import config
 from voxnb.runtime.marked import marked
 from voxnb.store.explain import SPEAKS_FOR_ITSELF
-from voxnb.wire.items import to_body, without_items
+from voxnb.wire.items import chat_message, to_body
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +59,7 @@ class Plan:
         rest = {**self.parameters, **(self.tools or {})}
         if self.api == "responses":
             return to_body(rest, self.messages, leading=self.layout.leading)
-        return {**rest, "messages": [without_items(m) for m in self.messages]}
+        return {**rest, "messages": [chat_message(m) for m in self.messages]}
 
     @property
     def tokens(self) -> dict[str, int]:

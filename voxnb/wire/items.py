@@ -179,6 +179,13 @@ def to_body(body: Mapping[str, Any], messages: Sequence[Mapping[str, Any]], *, l
     return out
 
 
+def chat_message(message: Mapping[str, Any]) -> dict[str, Any]:
+    """A message as chat completions take it: without items, and of sound that the service made and keeps its id alone."""
+    sent = without_items(message)
+    audio = sent.get("audio")
+    return {**sent, "audio": {"id": audio["id"]}} if isinstance(audio, Mapping) and audio.get("id") else sent
+
+
 def without_items(message: Mapping[str, Any]) -> dict[str, Any]:
     """The message as chat completions take it: without items, and never with nothing in it.
 
