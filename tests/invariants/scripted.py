@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -50,6 +51,24 @@ def telling(tags: set[int]) -> str:
 def shown(request: testing.Request) -> str:
     """All that a request says."""
     return "\n".join(testing.request.text_of(m.get("content")) for m in request.messages)
+
+
+class Held:
+    """An answer that waits until it is released.
+
+    Attributes:
+        asked: set once somebody waits for it.
+        release: lets it go.
+    """
+
+    def __init__(self, reply: Callable[[testing.Request], str]) -> None:
+        self.reply = reply
+        self.asked, self.release = threading.Event(), threading.Event()
+
+    def __call__(self, request: testing.Request) -> str:
+        self.asked.set()
+        assert self.release.wait(WAIT_S)
+        return self.reply(request)
 
 
 def summarise(request: testing.Request) -> str:

@@ -13,6 +13,7 @@ import voxnb
 from tests.invariants.scripted import (
     TELLER,
     WAIT_S,
+    Held,
     answer,
     chats,
     client,
@@ -298,16 +299,10 @@ def test_undo_moves_a_pointer():
 
 
 def test_a_turn_that_is_undone_while_it_waits_for_room_is_not_asked_with_what_came_instead():
-    folding, release = threading.Event(), threading.Event()
-
-    def slowly(request):
-        folding.set()
-        assert release.wait(WAIT_S)
-        return summarise(request)
-
+    slowly = Held(summarise)
     with talking(scripted(fold=slowly)) as (server, chat):
         tag = 0
-        while not folding.is_set():
+        while not slowly.asked.is_set():
             tag += 1
             chat.ask(f"Tell me of #{tag}, " + "please " * 12).result(WAIT_S)
         asked = len(chats(server))
@@ -316,7 +311,7 @@ def test_a_turn_that_is_undone_while_it_waits_for_room_is_not_asked_with_what_ca
             assert turn.state in ("queued", "running")
         chat.conversation.undo()
         chat.store.append(chat.conversation.id, [{"role": "user", "content": "Of #100."}])
-        release.set()
+        slowly.release.set()
         with pytest.raises(errors.TurnError, match=rf"turn {tag + 1} of .* was taken back"):
             turn.result(WAIT_S)
         assert len(chats(server)) == asked

@@ -13,6 +13,7 @@ import voxnb
 from tests.invariants.scripted import (
     MODEL,
     WAIT_S,
+    Held,
     answer,
     chats,
     client,
@@ -375,19 +376,13 @@ def test_closing_in_the_middle_of_a_stream_keeps_the_partial():
 
 
 def test_closing_waits_for_a_fold_and_commits_it(capsys):
-    begun, release = threading.Event(), threading.Event()
-
-    def slowly(request):
-        begun.set()
-        release.wait(WAIT_S)
-        return summarise(request)
-
+    slowly = Held(summarise)
     with testing.server(scripted(fold=slowly)) as server:
         store = voxnb.ContextStore(":memory:")
         chat = client(server, store=store)
         for tag in range(1, 12):
             chat.ask(f"Tell me of #{tag}, " + "please " * 12).result(WAIT_S)
-            if begun.is_set():
+            if slowly.asked.is_set():
                 break
         closing = threading.Thread(target=chat.close)
         closing.start()
@@ -395,7 +390,7 @@ def test_closing_waits_for_a_fold_and_commits_it(capsys):
             while True:
                 chat.ask("Too late").result(WAIT_S)
         assert closing.is_alive()
-        release.set()
+        slowly.release.set()
         closing.join(WAIT_S)
         assert not closing.is_alive()
         assert len(store.summaries()) >= 1

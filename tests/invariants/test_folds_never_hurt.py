@@ -14,6 +14,7 @@ from tests.invariants.scripted import (
     MODEL,
     TELLER,
     WAIT_S,
+    Held,
     answer,
     chats,
     client,
@@ -266,23 +267,17 @@ def test_a_summary_closes_the_breaker():
 
 def test_a_slow_summary_is_not_waited_for():
     """The asks go on while it is written; what they said meanwhile is not covered by it."""
-    begun, release = threading.Event(), threading.Event()
-
-    def slowly(request):
-        begun.set()
-        assert release.wait(WAIT_S)
-        return summarise(request)
-
+    slowly = Held(summarise)
     with talking(scripted(fold=slowly), max_parallel=1, policy=small(window_tokens=2_000)) as (server, chat):
         for tag in range(1, 20):
             chat.ask(f"Tell me of #{tag}, " + "please " * 12).result(WAIT_S)
-            if begun.is_set():
+            if slowly.asked.is_set():
                 break
         for late in (tag + 1, tag + 2):
             chat.ask(f"Tell me of #{late}.").result(WAIT_S)
         assert chat.conversation.summary() is None
         assert told(shown(chats(server)[-1])) == set(range(1, late + 1))
-        release.set()
+        slowly.release.set()
         chat.idle().result(WAIT_S)
         summary = chat.conversation.summary(0)
         assert summary.last_seq < tag
@@ -293,22 +288,16 @@ def test_a_slow_summary_is_not_waited_for():
 
 
 def test_a_request_that_cannot_fit_waits_for_the_fold_that_runs():
-    begun, release = threading.Event(), threading.Event()
-
-    def slowly(request):
-        begun.set()
-        assert release.wait(WAIT_S)
-        return summarise(request)
-
+    slowly = Held(summarise)
     with talking(scripted(fold=slowly)) as (server, chat):
         for tag in range(1, 20):
             chat.ask(f"Tell me of #{tag}, " + "please " * 12).result(WAIT_S)
-            if begun.is_set():
+            if slowly.asked.is_set():
                 break
         turn = chat.ask("And this: " + "a long story " * 150)
         with pytest.raises(TimeoutError):
             turn.result(0.2)
-        release.set()
+        slowly.release.set()
         assert turn.result(WAIT_S).text
         chat.idle().result(WAIT_S)
         assert [f.outcome for f in folds(server)] == ["answered"] * len(folds(server))
