@@ -24,7 +24,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeGuard
 
 from voxnb.audio.formats import DEFAULT, AudioFormat, audio_format
 from voxnb.errors import AudioError
@@ -116,7 +116,7 @@ class _NoMessage(Exception):  # noqa: N818 - never leaves this module
     """Why something is no message."""
 
 
-def is_tag(tag: Any, /) -> bool:
+def is_tag(tag: Any, /) -> TypeGuard[str]:
     r"""Whether it can name a stream: a line of Unicode text, and not a long one.
 
     >>> is_tag("agent"), is_tag("two\nlines"), is_tag("half of a pair \ud800"), is_tag(7)
@@ -191,7 +191,7 @@ def _tag(inner: Mapping[str, Any]) -> str:
         return ""
     if not is_tag(tag):
         raise _NoMessage("tag is no short text")
-    return str(tag)
+    return tag
 
 
 def _number(value: Any, *, name: str) -> int | None:

@@ -179,7 +179,10 @@ class Client:
         self.dispatcher.remove(event, callback)
 
     def on(self, event: str, callback: Callable[[Event], Any] | None = None) -> Any:
-        """`add_event_listener` as a decorator: ``@client.on(OpenAI.ChatCompletionsAPIEvents.ContentDelta)`` (with a callback: at once)."""
+        """`add_event_listener` as a decorator: ``@client.on(OpenAI.ChatCompletionsAPIEvents.ContentDelta)``.
+
+        With a callback it listens at once.
+        """
         return self.dispatcher.on(event) if callback is None else self.dispatcher.on(event, callback)
 
     def wait_for(self, event: str, *, timeout_s: float | None = None) -> EventWait:

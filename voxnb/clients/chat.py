@@ -62,9 +62,9 @@ class ChatCompletionsAPIClient(SpeakingClient):
 
         **Tools.** ``tools`` takes Python functions beside the API's dicts: name, signature and docstring become the
         schema. With ``run_tools=True`` what the model calls is run, and it is asked again with the results until it
-        answers: one turn, whose ``reply.tool_runs`` say what ran (its usage is that of all its requests). Sync functions run in
-        daemon threads, async ones on the listeners' loop, all calls of a reply at once, in the context of this call.
-        Whatever goes wrong in one (an exception, no end in time, a result that JSON has no form for) is told to the
+        answers: one turn, whose ``reply.tool_runs`` say what ran (its usage is that of all its requests). Sync functions
+        run in daemon threads, async ones on the listeners' loop, all calls of a reply at once, in the context of this
+        call. Whatever goes wrong in one (an exception, no end in time, a result that JSON has no form for) is told to the
         model. After ``max_tool_rounds`` replies with calls it must answer without. A reply that also calls a dict's tool
         ends the turn with all its ``tool_calls``, for the caller to answer.
 

@@ -27,7 +27,8 @@ class SpeakingClient(TextClient):
 
         Tabs: *Chat* (history, composer, Stop, retry, edit and fork, attachments), *Context* (what would be sent next,
         every past request, the summaries and what they changed), *Events* (what listeners are told), and *Media* once a
-        call of this process speaks in the conversation. Works by keyboard. Where no widgets are, it is the conversation as text; ``close()`` leaves that in the notebook.
+        call of this process speaks in the conversation. Works by keyboard. Where no widgets are, it is the conversation
+        as text; ``close()`` leaves that in the notebook.
 
         Returns:
             An anywidget; it can be shown several times and laid out with ipywidgets.

@@ -364,7 +364,7 @@ def _tag(tag: Any) -> str:
         return ""
     if not is_tag(tag):
         raise ParameterError(f"a tag is a line of at most {LONGEST_TAG} characters, not {tag!r}", name="tag")
-    return str(tag)
+    return tag
 
 
 def _given(parameters: Any, keywords: dict[str, Any], known: tuple[str, ...]) -> dict[str, Any]:

@@ -232,7 +232,6 @@ def load_summary(store: ContextStore, row_id: int) -> Summary:
         ).fetchone()
         facts = (*row[:8], json.loads(row[8] or "{}"), *row[9:12], tuple(json.loads(row[12])), *row[13:])
         summary = Summary(store, *facts)
-        html.escape(
-            repr(summary) + summary.text
-        )  # what is no text or no count shows here, while the store is at hand to say which row has it
+        # What is no text or no count shows here, while the store is at hand to say which row has it.
+        html.escape(repr(summary) + summary.text)
         return summary

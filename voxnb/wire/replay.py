@@ -10,6 +10,7 @@ from itertools import count
 from typing import Any, Final
 
 from voxnb.wire.choice import copied
+from voxnb.wire.ending import ENDED
 
 Event = dict[str, Any]
 Pieces = Callable[[str], list[str]]
@@ -38,7 +39,6 @@ _TEXTS: Final = {
     "reasoning_text": ("text", "response.reasoning_text"),
 }
 _PLACE: Final = ("output_index", "content_index", "summary_index", "annotation_index")
-_ENDS: Final = ("completed", "incomplete", "failed", "cancelled")
 
 
 def events_of(response: Mapping[str, Any], *, pieces: Pieces | None = None) -> Iterator[Event]:
@@ -67,7 +67,7 @@ def events_of(response: Mapping[str, Any], *, pieces: Pieces | None = None) -> I
         if isinstance(item, Mapping):
             for event in _item(item, cut):
                 yield _event(event.pop("type"), numbers, output_index=index, **event)
-    if status in _ENDS or status is None:
+    if status in ENDED or status is None:
         yield _event(f"response.{status or 'completed'}", numbers, response=dict(response))
 
 
