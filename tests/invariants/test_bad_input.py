@@ -478,3 +478,34 @@ def test_a_list_that_ends_early_says_so_and_not_that_it_differs():
         with pytest.raises(errors.HistoryConflictError, match="the messages end before turn 2"):
             chat.create_chat_completions(messages=sent[:2]).result(WAIT_S)
         assert len(chat.conversation) == 3
+
+
+@pytest.mark.parametrize(
+    ("count", "reason"),
+    [
+        (lambda text: len(text) / 4, r"gave 1.0 \(float\) for 4 characters, expected a whole number"),
+        (lambda text: -1, "gave -1"),
+        (lambda text: None, "gave None"),
+        (lambda text: 1 << 63, "gave 9223372036854775808"),
+        (lambda text: 1 / 0, r"raised ZeroDivisionError \(division by zero\)"),
+    ],
+)
+def test_a_count_that_gives_no_number_of_tokens_is_refused_before_it_is_in_the_store(count, reason):
+    with talking(["Well.", "Well."], policy=ContextPolicy(window_tokens=1_000)) as (server, chat):
+        chat.ask("One").result(WAIT_S)
+        before = everything(chat.store)
+        given = {"store": chat.store, "conversation": chat.conversation.id, "max_retries": 0}
+        with client(server, policy=ContextPolicy(window_tokens=1_000, count=count), **given) as other:
+            with pytest.raises(errors.BudgetError, match=reason):
+                other.ask("Two").result(WAIT_S)
+        assert everything(chat.store) == before
+        assert chat.ask("Two").result(WAIT_S).text == "Well."
+
+
+def test_a_count_may_give_any_whole_number():
+    numpy = pytest.importorskip("numpy")
+    counting = ContextPolicy(window_tokens=1_000, count=lambda text: numpy.int64(len(text)))
+    with talking(["Well.", "Well."], policy=counting) as (_, chat):
+        chat.ask("One").result(WAIT_S)
+        chat.ask("Two").result(WAIT_S)
+        assert chat.store.verify()

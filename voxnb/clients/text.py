@@ -261,7 +261,7 @@ class TextClient(Client):
 
     def measure_of(self, model: str | None) -> Measure:
         """How messages are counted for a model."""
-        return measure_for(model or self._model(), count=self.policy.count)
+        return measure_for(model or self._model(), count=self.policy.count and self.policy.counted)
 
     def planner_model(self) -> str | None:
         """Model of a request that names none."""

@@ -8,6 +8,7 @@ together fails before the first call.
 from __future__ import annotations
 
 import inspect
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, Final, Self
@@ -27,6 +28,9 @@ MIN_SUMMARY_TOKENS: Final = 128
 
 LEAST_REQUEST_TOKENS: Final = 5
 """A request with less room holds no message; every other number follows from it and stays above 0."""
+
+MOST_COUNT_TOKENS: Final = 1 << 40
+"""No text has more."""
 
 MIN_GAIN: Final = 8
 """A fold must save at least 1/8 of `fold_at_tokens`: less is a call paid for nothing."""
@@ -103,6 +107,30 @@ class ContextPolicy:
             )
         # What can be known now is checked now; the window itself may only be known later.
         self.limits(self.window_tokens or max(self._smallest_window(), 1_000_000))
+
+    def counted(self, text: str) -> int:
+        """A text's tokens by the policy's own ``count``, looked at before anything is stored: others read the store, too.
+
+        Raises:
+            BudgetError: it gave no number of tokens, or raised.
+        """
+        assert self.count is not None
+        try:
+            found: Any = self.count(text)
+        except Exception as error:
+            raise BudgetError(
+                f"the policy's count raised {type(error).__name__} ({error}); it is asked of every text, '' too"
+            ) from error
+        try:
+            tokens = operator.index(found)
+        except TypeError:
+            tokens = -1
+        if not 0 <= tokens <= MOST_COUNT_TOKENS:
+            raise BudgetError(
+                f"the policy's count gave {found!r} ({type(found).__name__}) for {len(text):,} characters, expected a whole "
+                "number of at least 0"
+            )
+        return tokens
 
     def _smallest_window(self) -> int:
         return 2 * ((self.fold_at_tokens or 0) + (self.reserve_output_tokens or 0))
