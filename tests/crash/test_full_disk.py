@@ -91,6 +91,30 @@ def test_closing_stores_what_found_no_room_before(tmp_path):
             assert {state for _, state, _, _ in said(store)} == {"complete"}
 
 
+def test_the_next_client_stores_what_a_closed_one_found_no_room_for(tmp_path):
+    path, ballast = tmp_path / "disk" / "store.db", tmp_path / "disk" / "ballast"
+
+    def answer(request: testing.Request) -> str:
+        """The first time a long answer, and the disk is full before it comes."""
+        if told(request.text) != {1}:
+            return "Noted."
+        fill(ballast)
+        return "Noted, " + "and more " * 2_000
+
+    with small_disk(path.parent, size_kb=1500), testing.server(scripted(answer)) as server:
+        closed = client(path, server.base_url, policy=ROOMY)
+        with pytest.raises(StoreFullError):
+            closed.ask(question(1)).result(WAIT_S)
+        closed.close()
+        ballast.unlink()
+        with client(path, server.base_url, policy=ROOMY) as chat:
+            chat.ask(question(2)).result(WAIT_S)
+            store_holds(chat.store)
+            assert {state for _, state, _, _ in said(chat.store)} == {"complete"}
+            assert server.requests[-1].messages[1]["content"].startswith("Noted, and more")
+            chat.store.close()
+
+
 def test_a_fold_that_finds_no_room_leaves_the_turns_and_is_made_up_for(tmp_path):
     with (
         small_disk(tmp_path / "disk", size_kb=1500) as folder,

@@ -136,19 +136,22 @@ async def settled(work: Coroutine[Any, Any, T]) -> T:
 async def write_late(client: TextClient) -> None:
     """Close the turns whose end could not be written when it came, unless somebody else has closed them.
 
+    Those of a client that was closed meanwhile are among them: clients of one store share the list.
+
     Raises:
         StoreError: it still cannot be written.
     """
     waiting, owner = client.unwritten, this_process()
     while waiting:
-        turn_id, work = waiting[0]
+        late = turn_id, work = waiting[0]
 
         def still_open(c: Any, turn_id: int = turn_id, work: Callable[[Any], object] = work) -> None:
             if ending.is_running(c, turn_id=turn_id, owner=owner):
                 work(c)
 
         await settled(client.write(still_open, durable=True))
-        waiting.pop(0)
+        if late in waiting:  # another client may have been here meanwhile
+            waiting.remove(late)
 
 
 async def leave_store(client: TextClient) -> None:

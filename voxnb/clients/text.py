@@ -89,8 +89,6 @@ class TextClient(Client):
         self.instructions_said = False
         self.knowledge = Knowledge(self)
         self._fold_due: ConversationRow | None = None
-        self.unwritten: list[tuple[int, Callable[[Any], object]]] = []
-        """Ends of turns that the store had no room for when they came."""
         self.folder = Folder(self)
         self.extras = ExtrasDesk(p, api=self.DIALECT.api)
         self._open_memory(p)
@@ -103,6 +101,7 @@ class TextClient(Client):
         self.reuse_path: ConversationRow | None = None
         self._retries_replayed: dict[int, int] = {}
         self.must_be_new = p.if_exists == "fail"
+        self.unwritten: list[tuple[int, Callable[[Any], object]]] = []
         if not p.store_context:
             for name in ("conversation", "store"):
                 if getattr(p, name) is not None:
@@ -110,6 +109,7 @@ class TextClient(Client):
             return
         file = ":memory:" if p.privacy and p.store is None else p.store
         self._store = file if isinstance(file, ContextStore) else ContextStore.shared(file)
+        self.unwritten = self._store.unwritten
         with self._store.database.reader() as c:
             row = ledger.find(c, p.conversation) if p.conversation else None
         if row is not None and self.must_be_new:

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
@@ -65,7 +65,8 @@ class ContextStore(StoreTables):
                 with mapped(str(file)):
                     ignore_in_git(file.parent)
         self.database = Database(file, read_only=read_only)
-        self._local = threading.local()
+        self.unwritten: list[tuple[int, Callable[[Any], object]]] = []
+        """Ends of turns that there was no room for when they came: row, and what writes it; for whoever asks next."""
 
     # -- one instance per file, for clients that name a path ----------------------------------
 
