@@ -129,13 +129,15 @@ class Player:
     def _ask(self, text: str) -> None:
         self.screen.write("    model  ")
         turn = self.client.ask(text, max_tokens=REPLY_TOKENS)
-        if self.screen.live:
-            for delta in turn:
-                self.screen.write(" ".join(delta.split("\n")))
-        else:
-            self.screen.write(" ".join(turn.result().text.split()))
+        try:
+            if self.screen.live:
+                for delta in turn:
+                    self.screen.write(" ".join(delta.split("\n")))
+            else:
+                self.screen.write(" ".join(turn.result().text.split()))
+        finally:  # what stops it is told on a line of its own
+            self.screen.end()
         reply = turn.result()
-        self.screen.end()
         if self.planned is not None:
             self.screen.line(*_bar(self.screen, self.planned))
         for warning in reply.warnings:

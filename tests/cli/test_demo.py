@@ -85,8 +85,9 @@ def test_ctrl_c_leaves_a_store_that_holds_and_says_how_to_go_on(tmp_path):
         ) as process:
             server.wait_for(5, timeout_s=60)
             process.send_signal(signal.SIGINT)
-            _, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=60)
     assert process.returncode == 130
+    assert out.endswith("\n"), "what stopped it is told on a line of its own"
     assert "run it again to go on" in err
     assert "Traceback" not in err
     with voxnb.ContextStore(tmp_path / "s.db") as store:
