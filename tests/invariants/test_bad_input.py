@@ -379,6 +379,8 @@ def test_a_conversation_of_the_store_alone_asks_for_a_client():
         for verb in (alone.fold, alone.retry):
             with pytest.raises(errors.ConversationError, match="client="):
                 verb()
+            with pytest.raises(errors.ConversationError, match="client is 'gpt-4o', expected a client"):
+                verb(client="gpt-4o")
         with client(server) as elsewhere, pytest.raises(errors.ConversationError, match="this client's store"):
             alone.retry(client=elsewhere)
         assert alone.retry(client=chat).result(WAIT_S).text == "Well."

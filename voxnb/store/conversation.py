@@ -380,6 +380,8 @@ class Conversation(ConversationTables):
                 f"{verb}() calls a model and this conversation came from the store alone; "
                 f"pass client=… or use voxnb.chat(conversation={self._name!r}).conversation"
             )
+        if not hasattr(client, "ask_conversation"):
+            raise ConversationError(f"client is {client!r}, expected a client, as voxnb.chat() makes it")
         return client
 
     def _planner(self) -> Planner:
