@@ -54,6 +54,12 @@ def test_what_a_conversation_said_before_is_referred_to_and_read_whole(conversat
     assert [e.asked.body for e in found] == [e.asked.body for e in exchanges]
 
 
+@given(st.text() | st.sampled_from(["<html>\r\n404\n</html>", "{not JSON}", '"', "[{", "---\n=== x"]))
+def test_an_answer_that_is_no_json_leaves_the_tape_readable(text):
+    (found,), _ = again(stream(chat("Hi"), text))
+    assert [step.value for step in found.steps] == [text]
+
+
 def test_a_long_conversation_is_on_the_tape_once():
     texts = [f"turn {n}: " + "long " * 50 for n in range(21)]
     _, text = again(*(stream(chat(*texts[: n + 1])) for n in range(0, 21, 2)))

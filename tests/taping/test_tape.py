@@ -277,6 +277,8 @@ def test_a_tape_that_is_none_or_not_there_is_named(path):
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(TapeError, match="cannot be read"):
         voxnb.tape(path)
+    with pytest.raises(ParameterError, match="NUL"):
+        voxnb.tape("talk\0.tape")
 
 
 def test_running_the_cell_again_begins_the_tape_again(path):
@@ -341,6 +343,16 @@ def test_a_tape_may_be_edited_by_hand(path):
     path.write_text(path.read_text().replace("Flowers", "Petals").replace("Iris?", "Rose?"))
     with voxnb.tape(path, mode="replay"):
         assert ask(NOWHERE, "Rose?") == ["Petals."]
+
+
+def test_a_tape_that_git_gave_the_line_ends_of_windows_is_read(path):
+    with testing.server("Flowers.") as server, voxnb.tape(path):
+        ask(server.base_url, "Iris?")
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    with testing.server("Petals.") as server, voxnb.tape(path):
+        assert ask(server.base_url, "Iris?", "Rose?") == ["Flowers.", "Petals."]
+    with voxnb.tape(path, mode="replay"):
+        assert ask(NOWHERE, "Iris?", "Rose?") == ["Flowers.", "Petals."]
 
 
 def test_clients_of_other_threads_go_through_it_too(path):

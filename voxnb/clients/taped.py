@@ -67,8 +67,8 @@ async def through_tape(
         raise tape.miss(asked, because=str(error)) from error
     except APIStatusError as error:
         if refused(error.status_code):
-            step = Step("came", 0, cleaned(error.body, hide=tape.hide))
-            tape.record(Exchange(asked, error.status_code, JSON, [step]))
+            came = [] if error.body is None else [Step("came", 0, cleaned(error.body, hide=tape.hide))]
+            tape.record(Exchange(asked, error.status_code, JSON, came))
         raise
     tape.hide.learn(transport.secrets)  # also what this request brought
     opened.recorder = _Recorder(tape, asked, opened)

@@ -38,6 +38,9 @@ LONG_CHARACTERS: Final = 160
 _HEAD: Final = re.compile(r"=== (\S+) ([A-Z]+) (\S+)\Z")
 _FIELD: Final = re.compile(r"> (\w+)(?:\.(\d+)(?:-(\d+))?)?: (= )?(.*)\Z")
 _CAME: Final = re.compile(r"\+(\d+) (?:~(\S*) )?(.*)\Z")
+_JSON: Final = ("{", "[{", '"')
+"""How what came begins where it is JSON; everything else is a text."""
+
 _ANSWER: Final = re.compile(r"< (\d+)(?: (.*))?\Z")
 
 
@@ -136,7 +139,9 @@ def _step(step: Step, last: dict[str, Any]) -> str:
     if step.kind == "said":
         return f">> {_dump(step.value)}"
     if not isinstance(step.value, Mapping):
-        return f"+{step.wait_ms} {step.value}"
+        # A text is written as it is, but for one that would not be read as that, such as a page with several lines.
+        is_line = isinstance(step.value, str) and not step.value.startswith(_JSON) and step.value.isprintable()
+        return f"+{step.wait_ms} {step.value if is_line else _dump(step.value)}"
     kind = str(step.value.get("type", ""))
     before, last[kind] = last.get(kind), step.value
     changed = None if before is None else _changed(before, step.value)
@@ -246,7 +251,7 @@ def _take(block: _Raw, number: int, line: str) -> None:
 
 
 def _came(block: _Raw, match: re.Match[str]) -> Any:
-    if not match[3].startswith(("{", "[{")):
+    if not match[3].startswith(_JSON):
         return match[3]
     value = json.loads(match[3])
     if match[2] is not None:

@@ -92,7 +92,7 @@ class Tape:
         name = str(self.path)
         try:
             data = self.path.read_bytes()
-            text = data.decode("utf-8")
+            text = data.decode("utf-8").replace("\r\n", "\n")  # as git writes it on Windows
         except (OSError, UnicodeDecodeError) as error:
             raise TapeError(f"the tape {name!r} cannot be read ({error})", path=name) from error
         first, _, rest = text.partition("\n")
@@ -346,6 +346,8 @@ def tape(path: str | os.PathLike[str], mode: Mode = "auto", *, pace: Pace = "fas
             f"pace is {pace!r}; expected one of {', '.join(PACES)}{did_you_mean(str(pace), PACES)}", name="pace"
         )
     file = config.expanded(path).absolute()
+    if "\0" in str(file):
+        raise ParameterError(f"the path {str(path)!r} has a NUL character, which no file's name can hold", name="path")
     with _lock:
         again = [other for other in _running if other.path == file]
     for other in again:
