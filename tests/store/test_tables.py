@@ -610,3 +610,12 @@ def test_the_tooltip_of_a_table_names_its_columns_and_filters(home):
         method = getattr(home, name)
         assert [c for c in spec.columns if c not in inspect.getdoc(method)] == []
         assert list(inspect.signature(method).parameters)[-4:] == ["since", "until", "limit", "columns"]
+
+
+@pytest.mark.parametrize("thought", ["a\0b", "\0", r"a\u0000b", "a\0" + r"\\u0000", "a\0\\n\\", "a\ufdd0"])
+def test_a_thought_and_a_refusal_are_whole_also_beyond_a_nul(thought):
+    said = {"role": "assistant", "content": "x", "reasoning_content": thought, "refusal": thought}
+    with voxnb.ContextStore(":memory:") as store:
+        store.append("a", [{"role": "user", "content": "Hi"}, said])
+        assert store.messages()[["reasoning", "refusal"]].to_numpy().tolist()[1] == [thought, thought]
+        assert store.sql("SELECT reasoning FROM messages")["reasoning"].tolist()[1] == thought

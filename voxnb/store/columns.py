@@ -99,6 +99,13 @@ def _belonging(table: str) -> str:
     )
 
 
+def _said(key: str) -> str:
+    """A text in a message's extra; where it has NULs, at which `json_extract` ends, characters that are none stand for them."""
+    escaped = "replace(replace(m.extra, '\\\\', char(64977)), '\\u0000', char(64976))"
+    whole = f"replace(replace(json_extract({escaped}, '$.{key}'), char(64977), '\\'), char(64976), char(0))"
+    return f"CASE WHEN instr(m.extra, '\\u0000') THEN {whole} ELSE json_extract(m.extra, '$.{key}') END"
+
+
 def _joined(table: str, *names: str) -> str:
     """A row with the public ids of what it names."""
     return f"FROM {table} x" + "".join(f" LEFT JOIN {name} {name[0]} ON {name[0]}.id = x.{name}" for name in names)
@@ -197,8 +204,8 @@ MESSAGES: Final = Table(
         "content_hash": Column("m.hash"),
         "created_at": Column("m.created_at", TIME),
         "tool_calls": Column("json_extract(m.extra, '$.tool_calls')"),
-        "refusal": Column("json_extract(m.extra, '$.refusal')"),
-        "reasoning": Column("json_extract(m.extra, '$.reasoning_content')"),
+        "refusal": Column(_said("refusal")),
+        "reasoning": Column(_said("reasoning_content")),
     },
     every="FROM message m CROSS JOIN turn t ON t.id = m.turn" + OWNER,
     path=PATH + OWNER + " CROSS JOIN message m ON m.turn = t.id",
