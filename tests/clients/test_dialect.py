@@ -17,6 +17,8 @@ def test_of_a_spoken_answer_the_id_goes_back_and_all_of_it_is_kept():
             chat.ask("Again?").result(WAIT_S)
             plan = chat.conversation.explain(2)
             assert plan.exact
+            assert chat.conversation.turns()["reply_text"].tolist() == ["Hello Ann.", "Well."]
+            assert chat.store.search("ann")["snippet"].tolist() == ["Hello [Ann]."]
             assert chat.store.verify()
         assert server.requests[-1].messages[1]["audio"] == {"id": "audio_1"}
         assert server.requests[-1].messages == plan.request["messages"]

@@ -92,13 +92,16 @@ class Counted:
 
 
 def split_message(message: Message) -> tuple[str, dict[str, Any] | None]:
-    """A message as the text that is searched and what the text does not say."""
-    extra = dict(message.extra)
+    """A message as the text that is shown and searched, and what the text does not say."""
+    extra, text = dict(message.extra), message.text
     if isinstance(message.content, tuple):
         extra["content"] = list(message.content)
     elif message.content is None:
         extra["content"] = None
-    return message.text, extra or None
+    if not text and isinstance(audio := extra.get("audio"), Mapping) and audio.get("transcript"):
+        extra.setdefault("content", message.content)
+        text = str(audio["transcript"])  # an answer that was spoken
+    return text, extra or None
 
 
 def dump(value: Any) -> str:
