@@ -24,6 +24,13 @@ def test_what_was_exported_is_imported_once(store, tmp_path, capsys):
         assert opened.turns("iris")["user_text"].tolist() == before.turns("iris")["user_text"].tolist()
 
 
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_our_own_tables_are_imported_without_a_complaint(store, tmp_path, capsys, suffix):
+    file = tmp_path / f"iris.{suffix}"
+    run(capsys, "export", "iris", file, "--store", store)
+    assert "4 turns" in run(capsys, "import", file, "--store", tmp_path / "other.db").out
+
+
 def test_an_export_is_never_written_over_a_file_unasked(store, tmp_path, capsys):
     file = tmp_path / "iris.md"
     run(capsys, "export", "iris", file, "--store", store)

@@ -111,10 +111,10 @@ def test_our_own_tables_come_back(store, tmp_path):
         path = store.export_conversations(tmp_path / f"all{suffix}")
         with ContextStore(":memory:") as other:
             report = other.import_conversations(path)
-            (made_anew,) = report.skipped
-            assert made_anew.reason == "columns that a message has no place for"
+            (made_anew,) = report.remarks
+            assert made_anew.reason == "columns of our own table that are made anew (ids, counts, hashes)"
             assert made_anew.places[:3] == ("message_id", "turn_id", "conversation_id")
-            assert report.remarks == ()
+            assert report.skipped == ()
             assert list(other) == ["a", "b"]
             pd.testing.assert_frame_equal(other.messages(columns=columns), store.messages(columns=columns))
 
@@ -172,6 +172,24 @@ def test_a_frame_with_a_list_of_messages_per_row_is_conversations(store, tmp_pat
     frame = pd.DataFrame({"id": [7, 8, 9], "messages": rows})
     assert store.import_conversations(frame).conversations == 3
     assert store.import_conversations(written(tmp_path / "a.parquet", frame), copy=True).turns == 3
+
+
+def test_a_redacted_tool_loop_costs_only_the_rows_that_no_call_belongs_to(store, tmp_path):
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    store.append("a", [
+        {"role": "user", "content": "x"}, {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "content": "42", "tool_call_id": "c1"}, {"role": "assistant", "content": "42."},
+    ])  # fmt: skip
+    store.append("a", [{"role": "user", "content": "kept"}])
+    store["a"].redact(1)
+    path = store.export_conversations(tmp_path / "all.csv")
+    with ContextStore(":memory:") as other:
+        report = other.import_conversations(path)
+        assert [str(remark) for remark in report.skipped] == [
+            "1 × rows of tools that do not say which call they answer (line 4)"
+        ]
+        assert other.turns()["user_text"].tolist() == ["[redacted]", "kept"]
+        assert other.verify()
 
 
 def test_gaps_are_said_and_their_rows_passed_over(store):

@@ -166,13 +166,10 @@ class Waiting:
 
 def _said(place: str, row: Mapping[str, Any], reading: Reading, roles: Mapping[str, str] | None) -> list[Any] | None:
     """(place, message, time, model, title, whether a turn begins) of a row, or None where it is no message."""
-    if "conversation" in row and missing(row["conversation"]):
-        reading.skipped.add("rows that do not say whose message they are", place)
+    message: dict[str, Any] = {"role": role_of(_text(row.get("role")), roles)}
+    if unplaced := _unplaced(row, message["role"]):
+        reading.skipped.add(unplaced, place)
         return None
-    if missing(row.get("role")):
-        reading.skipped.add("rows without a role", place)
-        return None
-    message: dict[str, Any] = {"role": role_of(_text(row["role"]), roles)}
     calls, parts, content = _json(row.get("tool_calls")), _json(row.get("parts")), row.get("content")
     if parts is None and isinstance(content, list) and content and all(isinstance(part, Mapping) for part in content):
         parts = content  # a message as the API has it
@@ -197,6 +194,17 @@ def _said(place: str, row: Mapping[str, Any], reading: Reading, roles: Mapping[s
             reading.remarks.add("times that are none", f"{place}: {str(row['created_at'])[:40]!r}")
     model, title = (None if missing(row.get(name)) else _text(row[name]) for name in ("model", "title"))
     return [place, message, at, model, title, _text(row.get("position")) == "0"]
+
+
+def _unplaced(row: Mapping[str, Any], role: Any) -> str | None:
+    """What a row does not say and must, or None."""
+    if "conversation" in row and missing(row["conversation"]):
+        return "rows that do not say whose message they are"
+    if missing(row.get("role")):
+        return "rows without a role"
+    if role == "tool" and missing(row.get("tool_call_id")):
+        return "rows of tools that do not say which call they answer"
+    return None
 
 
 def _draft(key: str | None, said: Sequence[Sequence[Any]], reading: Reading) -> Draft:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from voxnb.errors import StoreError, StoreFormatError
+from voxnb.store.columns import MESSAGES
 from voxnb.store.importing.chats import as_draft, list_of
 from voxnb.store.importing.draft import Draft, Reading, shaped
 from voxnb.store.importing.lines import NOT_UTF8, opened, whole_lines
@@ -16,6 +17,7 @@ from voxnb.store.importing.rows import COLUMNS, Waiting, find_columns, refuse_tw
 
 BATCH_ROWS: Final = 2_000
 UNTAKEN: Final = "columns that a message has no place for"
+MADE_ANEW: Final = "columns of our own table that are made anew (ids, counts, hashes)"
 Names = Mapping[str, str] | None
 
 
@@ -204,9 +206,14 @@ def _columns_of(
 def _untaken(names: Iterable[Any], taken: Mapping[str, Any], reading: Reading) -> list[Any]:
     """Note the columns that are none of a message's, and give them back."""
     theirs = set(taken.values())
-    left = [name for name in names if name not in theirs]
+    have = list(names)
+    left = [name for name in have if name not in theirs]
+    made_anew = MESSAGES.columns if set(have).issuperset(MESSAGES.columns) else ()
     for name in left:
-        reading.skipped.add(UNTAKEN, str(name)[:60] or "one without a name")
+        if name in made_anew:
+            reading.remarks.add(MADE_ANEW, name)
+        else:
+            reading.skipped.add(UNTAKEN, str(name)[:60] or "one without a name")
     return left
 
 
