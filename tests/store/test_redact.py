@@ -280,6 +280,15 @@ def test_recordings_copies_and_names_are_told():
         assert "the name 'xylophonemarmalade and I' shares a word with it; rename()" in told_of
 
 
+def test_instructions_that_hold_a_word_of_it_are_told_also_where_others_were_given_since():
+    with talking(conversation="here") as (_, chat):
+        for instructions in (f"You talk with {SECRET}.", "Be brief."):
+            messages = [{"role": "system", "content": instructions}, {"role": "user", "content": f"I am {SECRET}"}]
+            chat.create_chat_completions(messages=messages).result(WAIT_S)
+        told_of = "instructions of 'here' share a word with it; give others if they should not"
+        assert chat.conversation.redact(1).elsewhere == (told_of,)
+
+
 def test_traces_that_hold_the_words_are_told(tmp_path, monkeypatch):
     (tmp_path / "pyproject.toml").write_text("")
     monkeypatch.chdir(tmp_path)

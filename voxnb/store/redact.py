@@ -21,6 +21,7 @@ from typing import Final
 
 from voxnb.errors import ConversationError
 from voxnb.memory.past import REDACTED, UNDER_WAY
+from voxnb.messages import content_text
 from voxnb.runtime import config
 from voxnb.runtime.trace import SHORT_CHARS, TRACES, traces_holding
 from voxnb.store import erase
@@ -45,6 +46,12 @@ COPIES: Final = (
 )
 """The turn, and what says the same at its place elsewhere: what was asked again, and copies of turns that still grew."""
 
+INSTRUCTIONS: Final = (
+    "SELECT DISTINCT k.name, v.text FROM conversation k JOIN value v ON v.id = k.instructions OR v.id IN "
+    "(SELECT json_extract(plan, '$.instructions') FROM call WHERE conversation = k.id) WHERE k.id IN ({family}) ORDER BY k.id"
+)
+"""The instructions of conversations, and those that they had when something was asked."""
+
 SAW: Final = (
     "WITH RECURSIVE saw (id) AS (SELECT v.summary FROM turn t CROSS JOIN coverage v ON v.turn = t.id WHERE t.redacted_at IS NOT NULL "
     "UNION SELECT s.id FROM saw JOIN summary s ON s.previous = saw.id) "
@@ -64,7 +71,7 @@ class Redaction:
         unfolded: names of conversations whose summary was among them.
         notes: how many notes on these were blanked.
         elsewhere: what may still hold the words and is not this store's to change: recordings, traces, copies,
-            names.
+            names, instructions.
     """
 
     turns: tuple[str, ...]
@@ -289,6 +296,9 @@ def _named(c: sqlite3.Connection, family: Iterable[int], words: frozenset[str]) 
             yield f"the name {name!r} shares a word with it; rename() it if it should not"
         if not words.isdisjoint(words_of(_texts(json.loads(metadata)))):
             yield f"the metadata of {name!r} share a word with it"
+    for name, text in c.execute(INSTRUCTIONS.format(family=_list(family))):
+        if not words.isdisjoint(words_of(content_text(message.get("content")) for message, *_ in json.loads(text))):
+            yield f"instructions of {name!r} share a word with it; give others if they should not"
 
 
 def _recordings(c: sqlite3.Connection, turns: Iterable[int]) -> list[str]:
