@@ -42,6 +42,12 @@ def test_lines_are_messages_and_commands_and_the_first_error_ends_it(piped, serv
     assert asked(server) == ["one", "two \nthree", "/four"]
 
 
+def test_a_command_that_takes_nothing_says_so(piped, server, tmp_path):
+    done = piped(*chat(server, tmp_path / "s.db", "--lines"), said="one\n/context 3\n")
+    assert (done.returncode, done.stdout) == (1, "You said: one\n")
+    assert "/context takes nothing, not '3'" in done.stderr
+
+
 def test_what_a_locale_lacks_is_shown_as_an_escape(piped, server, tmp_path):
     done = piped(*chat(server, tmp_path / "s.db"), said="hostile", PYTHONIOENCODING="ascii")
     assert done.returncode == 0

@@ -154,6 +154,8 @@ class Talk:
             known = (*commands.COMMANDS, *commands.ALSO)
             hint = did_you_mean(name, known).replace("mean '", "mean '/")
             raise ConversationError(f"there is no command /{name}{hint or '; see /help'} (to say it, begin with //)")
+        if argument.strip() and not command.takes:
+            raise ConversationError(f"/{name} takes nothing, not {argument.strip()!r}; see /help")
         command.run(self, argument.strip())
 
     # -- answering ----------------------------------------------------------------------------
