@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voxnb import errors
+import voxnb
+from voxnb import errors, testing
 from voxnb.clients.address import is_loopback, ollama_address, parse_address
 from voxnb.clients.endpoint import PLACEHOLDERS, Endpoint, resolve_endpoint
 from voxnb.params import ChatParameters
@@ -390,6 +391,15 @@ def test_a_deployment_without_a_version_says_what_is_missing():
     with pytest.raises(errors.ParameterError, match="api_version") as caught:
         resolve(api_key=KEY, base_url="https://x.openai.azure.com/openai/deployments/d")
     assert "/openai/v1" in str(caught.value)
+
+
+def test_the_deployment_in_an_address_is_the_model_where_none_is_named():
+    with testing.server("Hi.") as server:
+        url = f"{server.base_url.removesuffix('/v1')}/openai/deployments/my%20gpt/chat/completions?api-version=v"
+        with voxnb.ChatCompletionsAPIClient(base_url=url, api_key=server.api_key) as client:
+            assert str(client.ask("Hello").result(30)) == "Hi."
+        assert server.requests[0].path == "/openai/deployments/my%20gpt/chat/completions"
+        assert server.requests[0].json["model"] == "my gpt"
 
 
 @pytest.mark.parametrize("base_url", [None, "https://api.openai.com/v1"])

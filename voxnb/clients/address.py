@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import SplitResult, parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from voxnb.errors import ParameterError
 from voxnb.params import did_you_mean
@@ -61,6 +61,12 @@ class Endpoint:
     def root(self) -> str:
         """The base URL without a trailing ``/v1``: where a server keeps what is not OpenAI's."""
         return self.base_url.removesuffix("/v1")
+
+    @property
+    def deployment(self) -> str | None:
+        """The deployment that an address of Azure's names."""
+        found = re.search(r"/deployments/([^/]+)", self.base_url)
+        return unquote(found[1]) if found else None
 
     @property
     def is_loopback(self) -> bool:

@@ -80,7 +80,7 @@ class TextClient(Client):
             )
         super().__init__(p)
         self._watchers: list[Callable[[Turn], object]] = []
-        self.default_model: str | None = self.served.name if self.served else None
+        self.default_model: str | None = self.served.name if self.served else self.endpoint.deployment
         self._summary_sampling: Mapping[str, Any] = self.served.summary_sampling if self.served else {}
         self.prices = Prices(p.prices, base_url=self.endpoint.base_url)
         self.metadata = p.metadata
