@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -239,6 +240,29 @@ def test_a_bar_is_shown_where_asked_for(store, capsys):
     assert "an iterable" in capsys.readouterr().err
     store.import_conversations(list(conversations(3)), copy=True)
     assert capsys.readouterr().err == ""
+
+
+def test_a_batch_of_conversations_is_a_few_statements(store):
+    seen = []
+    store.database.perform(lambda c: c.set_trace_callback(seen.append)).result()
+    store.import_conversations(conversations(400))
+    store.database.perform(lambda c: c.set_trace_callback(None)).result()
+    made = [statement for statement, _ in itertools.groupby(seen)]  # once more for each row that has a trigger
+    assert len(made) < 100
+    check_whole(store)
+
+
+def test_names_and_ids_met_again_in_one_batch_and_in_the_next_are_known(store, small_batches):
+    """What a batch looks up for all its conversations at once stays true while it writes them one by one."""
+    other = {"messages": [{"role": "user", "content": "another"}, {"role": "assistant", "content": "yes"}]}
+    names = ["twin", "twin", "a\0b", "a\0c", "a\0b", "", "twin-2"]
+    named = [{**other, "id": f"n{n}", "title": name} for n, name in enumerate(names)]
+    some = list(conversations(12, turns=3))
+    report = store.import_conversations([*some[:4], *some[:2], *named, *some, *named])
+    assert (report.conversations, report.known) == (12 + len(named), 6 + len(named))
+    found = set(store.conversations()["name"])
+    assert {"twin", "twin-2", "a\0b", "a\0c", "a\0b-2", "twin-2-2"} <= found
+    assert store.verify()
 
 
 def test_any_number_of_rows_goes_into_statements_of_a_few_sizes(store):

@@ -100,6 +100,10 @@ def _size(item: object) -> int:
     return len(content) if type(content) is str else 500
 
 
+Waiting = deque[tuple[Future[Outcome], Writable]]
+"""Batches that are being written, kept here until then: so that the writer, who has most to do, need not free them."""
+
+
 def run(db: Database, found: Iterable[Writable], reading: Reading, step: Callable[[int], None]) -> ImportReport:
     """Write batch after batch.
 
@@ -113,16 +117,16 @@ def run(db: Database, found: Iterable[Writable], reading: Reading, step: Callabl
         VoxnbError: what writing or reading raised; a note says what had been imported.
     """
     totals = Totals()
-    waiting: deque[Future[Outcome]] = deque()
+    waiting: Waiting = deque()
     try:
         with rare_collections():
             for batch in found:
-                waiting.append(db.write(batch.write))
+                waiting.append((db.write(batch.write), batch))
                 step(reading.done)
                 if len(waiting) > AHEAD:
-                    totals.add(waiting.popleft().result(), reading)
+                    totals.add(waiting.popleft()[0].result(), reading)
             while waiting:
-                totals.add(waiting.popleft().result(), reading)
+                totals.add(waiting.popleft()[0].result(), reading)
         # Once for all: it makes every earlier commit durable too.
         db.write(_touch, durable=True).result()
     except BaseException as error:
@@ -154,10 +158,10 @@ def rare_collections() -> Iterator[None]:
         gc.set_threshold(*before)
 
 
-def _give_up(waiting: deque[Future[Outcome]], totals: Totals, reading: Reading) -> None:
+def _give_up(waiting: Waiting, totals: Totals, reading: Reading) -> None:
     """Cancel what has not begun, wait for what has."""
-    for future in reversed(waiting):
+    for future, _ in reversed(waiting):
         future.cancel()
-    for future in waiting:
+    for future, _ in waiting:
         if not future.cancelled() and future.exception() is None:
             totals.add(future.result(), reading)

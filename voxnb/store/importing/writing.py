@@ -8,11 +8,11 @@ Rule 2: keys are given out here, inside the write lock; nobody else can take the
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import count, repeat
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from voxnb.messages import INSTRUCTION_ROLES
 from voxnb.store import ledger
@@ -61,7 +61,15 @@ class Names:
 
     def __init__(self) -> None:
         self._last: dict[str, int] = {}
+        self._known: dict[str, bool] = {}
         self.pending: set[str] = set()
+
+    def look_up(self, c: sqlite3.Connection, wanted: Iterable[str]) -> None:
+        """See which of these are taken; holds until the next look, in one transaction."""
+        names = set(wanted)
+        there = _among(c, "name", names) | _among(c, "uid", names)
+        self._known = {name: name in there for name in names}
+        self.pending.clear()
 
     def free(self, c: sqlite3.Connection, wanted: str) -> str:
         """The name, or the name with the next free number; it is taken from now on."""
@@ -79,14 +87,30 @@ class Names:
         return chosen
 
     def _taken(self, c: sqlite3.Connection, name: str) -> bool:
-        found = (
-            name in self.pending
-            or c.execute(
-                "SELECT 1 FROM conversation WHERE name = ?1 UNION ALL SELECT 1 FROM conversation WHERE uid = ?1",
-                (name,),
-            ).fetchone()
-        )
-        return bool(found)
+        if name in self.pending:
+            return True
+        known = self._known.get(name)
+        return bool(_among(c, "name", [name]) or _among(c, "uid", [name])) if known is None else known
+
+
+class Head(NamedTuple):
+    """A conversation's id, the number of it (None for a copy), the name it would have, and its metadata."""
+
+    uid: str
+    number: int | None
+    name: str
+    metadata: str
+
+
+def _among(c: sqlite3.Connection, column: str, values: Collection[str]) -> set[str]:
+    """Which of the values a column of the conversations holds, at most `MAX_PARAMETERS` of them.
+
+    Asked for together: after each statement a thread waits for whichever other one runs Python, and reading does.
+    """
+    marks = ", ".join("?" * len(values))
+    return {
+        value for (value,) in c.execute(f"SELECT {column} FROM conversation WHERE {column} IN ({marks})", [*values])
+    }
 
 
 @dataclass(slots=True)
@@ -99,6 +123,7 @@ class Batch:
         names: of the import.
         now: UNIX seconds; stands in for times that nobody knows.
         copy: give new ids, so that nothing is recognised.
+        heads: what is told of each before it is written: where it is made, since the writer has most to do.
     """
 
     ready: Sequence[Ready]
@@ -106,28 +131,35 @@ class Batch:
     names: Names
     now: float
     copy: bool = False
+    heads: Sequence[Head] = ()
+
+    def __post_init__(self) -> None:
+        self.heads = [self._head(ready) for ready in self.ready]
 
     def write(self, c: sqlite3.Connection) -> Outcome:
         """Write every conversation of the batch; called inside a transaction."""
         rows, outcome = Rows(c, self.now), Outcome()
-        fresh: set[str] = set()
-        self.names.pending.clear()
-        for ready in self.ready:
-            number = self._number(ready)
-            uid = new_id("k") if number is None else written("k", number)
+        stored, fresh = _among(c, "uid", [head.uid for head in self.heads]), set[str]()
+        self.names.look_up(c, [head.name for head in self.heads])
+        for ready, (uid, number, wanted, metadata) in zip(self.ready, self.heads, strict=True):
             if uid in fresh:
                 rows.flush()
+                stored |= fresh
                 fresh.clear()
-            stored = c.execute("SELECT id FROM conversation WHERE uid = ?", (uid,)).fetchone()
-            if stored is None:
-                fresh.add(uid)
-                name = self.names.free(c, self._wanted_name(ready))
-                rows.add_conversation(ready, uid=uid, name=name, metadata=self._metadata(ready), number=number)
-                outcome.add(ready.turns, name=name)
+            if uid in stored:
+                self._meet(rows, ledger.need(c, uid), ready, number, outcome)
             else:
-                self._meet(rows, ledger.by_id(c, stored[0]), ready, number, outcome)
+                fresh.add(uid)
+                name = self.names.free(c, wanted)
+                rows.add_conversation(ready, uid=uid, name=name, metadata=metadata, number=number)
+                outcome.add(ready.turns, name=name)
         rows.flush()
         return outcome
+
+    def _head(self, ready: Ready) -> Head:
+        number = self._number(ready)
+        uid = new_id("k") if number is None else written("k", number)
+        return Head(uid, number, self._wanted_name(ready), self._metadata(ready))
 
     def _number(self, ready: Ready) -> int | None:
         """The number of the id that this conversation always gets, or None for a copy."""
