@@ -13,8 +13,12 @@ import pytest
 import voxnb
 from tests.notebook.pages import Page
 from voxnb import testing
+from voxnb.audio.wav import header
 from voxnb.notebook.live import LiveText
 from voxnb.notebook.transcript import marks
+
+PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x08\0\0\0\x08\x08\x02\0\0\0Km)\xdc"
+WAV = header(4_800, rate_hz=24_000, channels=1) + bytes(4_800)
 
 
 @pytest.fixture
@@ -103,6 +107,23 @@ def test_an_edit_goes_on_in_a_fork_and_back(chat, page):
     page.ask("open")
     page.until(lambda p: p.sections["head"].get("own", "") is None)
     assert len(page.shown(lambda shown: len(shown) == 3)) == 3
+
+
+def test_an_edit_takes_along_what_was_attached_or_says_that_it_cannot(chat, page):
+    chat.ask("What is it?", attach=[PNG, WAV]).result()
+    page.ask("chat.edit", turn=1, text="What colour is it?")
+    page.shown(lambda shown: [t["state"] for t in shown] == ["complete"] and "colour" in shown[0]["said"][0]["text"])
+    before, after = (request.messages[-1]["content"] for request in chat.server.requests[-2:])
+    assert [part["type"] for part in after] == ["text", "image_url", "input_audio"]
+    assert after[1:] == before[1:]
+    at_an_address = [
+        {"type": "image_url", "image_url": {"url": "https://example.com/x.png"}},
+        {"type": "text", "text": "?"},
+    ]
+    page.ask("open")
+    chat.create_chat_completions(messages=[{"role": "user", "content": at_an_address}]).result()
+    assert "turn 2 has a part (image_url)" in page.ask("chat.edit", turn=2, text="else")["error"]
+    assert len(chat.store) == 2
 
 
 def test_stop_stops_what_runs_without_waiting_for_a_patch():

@@ -1,5 +1,7 @@
 """The Context tab, with a page played by hand."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 import voxnb
 from tests.notebook.pages import Page
 from voxnb import testing
-from voxnb.notebook.context_tab import word_diff
+from voxnb.notebook.context_tab import request_of, word_diff
 
 POLICY = voxnb.ContextPolicy(window_tokens=1400, fold_at_tokens=900, keep_last_turns=1, summary_max_tokens=100)
 
@@ -66,6 +68,34 @@ def test_a_past_request_and_a_dry_run_are_told_message_by_message(chat, page):
     assert (tried["exact"], tried["items"][-1]["text"]) == (None, "What of virginica?")
     assert len(chat.conversation) == 4
     assert "error" in page.ask("context.explain", turn=99)
+
+
+def test_a_request_tells_the_tools_that_were_called_and_is_not_cut_in_silence():
+    call = {"id": "c1", "type": "function", "function": {"name": "rides", "arguments": '{"station": "North"}'}}
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+    said = [
+        {"role": "user", "content": [{"type": "text", "text": "y " * 3_000}, picture]},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": "410"},
+        {"role": "assistant", "content": "z" * 30_000},
+    ]
+    with voxnb.ContextStore(":memory:") as store:
+        items = request_of(store.append("x", said).plan())["items"]
+    asked, called, result, answered = (item["text"] for item in items)
+    assert asked == "y " * 3_000 + "\n[image_url]"
+    assert json.loads(called) == call
+    assert result == "410"
+    assert answered.endswith("z … (30,000 characters)")
+
+
+def test_every_turn_can_be_reached(page, chat):
+    for n in range(4, 70):
+        chat.conversation.ask(f"Question {n}", client=chat).result()
+    page.until(lambda p: p.sections["context"]["count"] == 70)
+    assert [turn["seq"] for turn in page.sections["context"]["turns"]] == list(range(11, 71))
+    page.ask("context.earlier")
+    page.until(lambda p: p.sections["context"]["turns"][0]["seq"] == 1)
+    assert page.sections["context"]["most"] > 70
 
 
 @given(st.text("ab \n.", max_size=40), st.text("ab \n.", max_size=40))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -136,16 +137,17 @@ class ChatTab(Tab):
     def _stop(self, _message: Mapping[str, Any], _buffers: Sequence[bytes]) -> None:
         self.stop()
 
-    def _edit(self, message: Mapping[str, Any], buffers: Sequence[bytes]) -> str:
-        """Say something else in a turn's place: in a fork, so that both courses stay."""
+    def _edit(self, message: Mapping[str, Any], _buffers: Sequence[bytes]) -> str:
+        """Say something else in a turn's place, with what was attached: in a fork, so that both courses stay."""
         talk = self._talk()
         text = _text(message)
         if not text.strip():
             raise ParameterError("there is nothing to say; write something", name="text")
         number = talk.number_of(message.get("turn"))
+        attached = _attached(user_messages(talk.page(before=number + 1, limit=1).turns[0]), number)
         fork = talk.fork(at=number - 1)
         self._go(fork)
-        self._say(fork, text, (), buffers)
+        self._say(fork, text, [name for name, _ in attached], [data for _, data in attached])
         return fork.name
 
     def _earlier(self, _message: Mapping[str, Any], _buffers: Sequence[bytes]) -> None:
@@ -172,6 +174,32 @@ def _item(turn: ShownTurn) -> dict[str, Any]:
 def _text(message: Mapping[str, Any]) -> str:
     text = message.get("text")
     return text if isinstance(text, str) else ""
+
+
+def _attached(said: Sequence[Mapping[str, Any]], number: int) -> list[tuple[str, bytes]]:
+    """Names and bytes of the pictures, the sound and the files in what was said in a turn.
+
+    Raises:
+        ConversationError: something that is not in the message itself, such as a picture at an address.
+    """
+    found = []
+    for part in (part for one in said if isinstance(one.get("content"), list | tuple) for part in one["content"]):
+        if isinstance(part.get("text"), str):
+            continue
+        value = part.get(str(part.get("type")))
+        value = value if isinstance(value, Mapping) else {"url": value}
+        data = str(value.get("url") or value.get("data") or value.get("file_data") or "")
+        try:
+            found.append(
+                (str(value.get("filename") or ""), base64.b64decode(data.rpartition("base64,")[2], validate=True))
+            )
+        except ValueError:
+            found.append(("", b""))
+        if not found[-1][1]:
+            raise ConversationError(
+                f"turn {number} has a part ({part.get('type')}) whose bytes are not in it, and an edit would lose it; ask in a cell"
+            )
+    return found
 
 
 def _written(folder: Path, number: int, names: Sequence[Any], data: bytes) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
     from voxnb.store.conversation import Conversation
 
 PAGE_TURNS: Final = 60
-MOST_SUMMARIES: Final = 20
-MOST_CONTENT: Final = 4_000
-"""Characters shown of one message of a request."""
+MOST_TURNS: Final = 300
+"""Turns that a page shows at once; `Conversation.explain` knows them all."""
 
+MOST_SUMMARIES: Final = 20
 MOST_COMPARED: Final = 4_000
 """Words of a summary that are compared; more takes too long to be looked at."""
 
@@ -42,10 +43,12 @@ class ContextTab(Tab):
         self._client, self._talk, self._poke = client, talk, poke
         self._known: Mapping[str, Any] | None = None
         self._note = ""
+        self._limit = PAGE_TURNS
         self.verbs = {
             "pin": lambda message, _buffers: self._talk().pin(message.get("turn")),
             "unpin": lambda message, _buffers: self._talk().unpin(message.get("turn")),
             "fold": self._fold,
+            "earlier": self._earlier,
             "unfold": lambda _message, _buffers: self._talk().unfold() is not None,
             "explain": lambda message, _buffers: request_of(self._talk().explain(message.get("turn"))),
             "try": lambda message, _buffers: request_of(self._talk().plan(str(message.get("text") or ""))),
@@ -55,7 +58,7 @@ class ContextTab(Tab):
         """All of it, where something changed."""
         talk = self._talk()
         plan = talk.plan()
-        page = talk.page(limit=PAGE_TURNS)
+        page = talk.page(limit=self._limit)
         dropped = dict(plan.dropped)
         turns = [
             {
@@ -73,6 +76,7 @@ class ContextTab(Tab):
             "bar": bar_of(plan),
             "turns": turns,
             "count": page.turn_count,
+            "most": MOST_TURNS,
             "chain": chain_of(talk),
             "note": self._note,
         }
@@ -80,6 +84,9 @@ class ContextTab(Tab):
             return None
         self._known = now
         return now
+
+    def _earlier(self, _message: Mapping[str, Any], _buffers: Sequence[bytes]) -> None:
+        self._limit = min(MOST_TURNS, self._limit + PAGE_TURNS)
 
     def _fold(self, message: Mapping[str, Any], _buffers: Sequence[bytes]) -> None:
         """Begin a fold; what comes of it is shown when it has come."""
@@ -137,12 +144,21 @@ def request_of(plan: Plan) -> dict[str, Any]:
             "role": item.message["role"],
             "tokens": item.tokens,
             "why": item.why,
-            "text": said_text(item.message)[:MOST_CONTENT],
+            "text": _words(item.message),
         }
         for item in plan.layout.items
     ]
     drops = [{"turn": seq, "why": reason} for seq, reason in plan.dropped]
     return {"items": items, "drops": drops, "total": plan.total_tokens, "exact": plan.exact, "redacted": plan.redacted}
+
+
+def _words(message: Mapping[str, Any]) -> str:
+    """A message to read: its text, what else is in it, and the tools that it calls."""
+    content = message.get("content")
+    parts = content if isinstance(content, list | tuple) else ()
+    others = [f"[{part.get('type')}]" for part in parts if not isinstance(part.get("text"), str)]
+    calls = [json.dumps(call, ensure_ascii=False) for call in message.get("tool_calls") or ()]
+    return "\n".join(filter(None, [said_text(message), *map(plain, [*others, *calls])]))
 
 
 def chain_of(talk: Conversation) -> list[dict[str, Any]]:

@@ -97,6 +97,33 @@ def test_it_answers_while_a_cell_blocks(shown):
     assert notebook.printed(5) == "answered\n"
 
 
+def test_of_a_kernel_that_is_gone_nothing_is_offered_and_what_was_typed_comes_back(open_notebook):
+    stop = "import os, signal, threading; threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGSTOP)).start()"
+    notebook = open_notebook(CHAT, "chat.widget()", "chat.store.widget()", stop)
+    notebook.run(1)
+    cell, there = notebook.run(2), notebook.run(3)
+    cell.get_by_role("tab", name="Context").click()
+    cell.get_by_text("The next request has").wait_for()
+    cell.get_by_role("tab", name="Chat").click()
+    notebook.run(4)
+    notebook.page.wait_for_timeout(1000)  # it is frozen by now
+    say(cell, "Are you there?")
+    notebook.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    cell.get_by_text("is gone").wait_for()
+    there.get_by_text("is gone").wait_for()
+    assert cell.get_by_role("textbox", name="Message").input_value() == "Are you there?"
+    cell.get_by_role("tab", name="Context").click()
+    for place, name in (
+        (cell, "Fold now"),
+        (cell, "Dry run"),
+        (cell, "Pin turn 1"),
+        (there, "Open iris"),
+        (there, "Delete iris"),
+    ):
+        assert place.get_by_role("button", name=name).is_disabled()
+    assert notebook.problems == []
+
+
 def test_files_are_attached_by_paste_and_reach_the_model(shown):
     notebook, cell = shown
     notebook.page.evaluate(

@@ -3,7 +3,7 @@
 function chatTab({ link, act }) {
   const turns = new Map(); // id → {node, item}
   const log = h("div.voxnb-log", { role: "log", "aria-label": "Conversation", tabindex: "0" });
-  const earlier = h("button", { type: "button", hidden: true, onclick: () => act("chat.earlier") }, "Earlier turns");
+  const earlier = h("button", { type: "button", hidden: true, onclick: () => act("chat.earlier").catch(() => {}) }, "Earlier turns");
   const empty = h("p.voxnb-soft", {}, "Nothing was said yet.");
   const files = [];
   const chips = h("ul.voxnb-chips", { "aria-label": "Attachments", hidden: true });
@@ -157,8 +157,9 @@ function chatTab({ link, act }) {
       found?.focus();
       return Boolean(found);
     },
-    end() {
+    end(why) {
       ended = true;
+      earlier.disabled = why !== "closed";
       for (const button of [send, stop, attach, ...log.querySelectorAll(".voxnb-tools button")]) button.disabled = true;
       box.disabled = true;
       live?.view.close();

@@ -3,6 +3,7 @@
 const PARTS = [["instructions", "I"], ["tools", "T"], ["pinned", "P"], ["summary", "S"], ["tail", "="], ["current turn", ">"], ["overhead", "o"]];
 
 function contextTab({ act }) {
+  let ended = false; // nobody is there who could fold
   const bar = h("div.voxnb-bar", { role: "img" });
   const mark = h("div.voxnb-foldmark", { "aria-hidden": "true" });
   const legend = h("ul.voxnb-legend");
@@ -13,12 +14,14 @@ function contextTab({ act }) {
   const draft = h("input", { type: "text", "aria-label": "A message to try", placeholder: "a message to try, not sent" });
   const attempt = h("button", { type: "button", "data-key": "try", onclick: () => look("context.try", { text: draft.value }, "If this were asked next") }, "Dry run");
   const body = h("tbody");
+  const heading = h("h2.voxnb-title");
+  const earlier = h("button", { type: "button", hidden: true, "data-key": "earlier", onclick: () => quietly("context.earlier") }, "Earlier turns");
   const table = h("div.voxnb-scroll", { tabindex: "0", role: "region", "aria-label": "Turns" }, h("table", {},
     h("thead", {}, h("tr", {}, [["turn"], ["place"], ["tokens#"], ["said"], ["do"]].map(column))), body));
   const detail = h("div.voxnb-detail", { role: "region", "aria-label": "Request", tabindex: "-1", hidden: true });
   const chain = h("div.voxnb-chain");
   const node = h("div.voxnb-context", {}, words, h("div.voxnb-barframe", {}, bar, mark), legend,
-    h("div.voxnb-row", {}, fold, unfold, draft, attempt, note), h("h2.voxnb-title", {}, "Turns"), table, detail, h("h2.voxnb-title", {}, "Summaries"), chain);
+    h("div.voxnb-row", {}, fold, unfold, draft, attempt, note), heading, earlier, table, detail, h("h2.voxnb-title", {}, "Summaries"), chain);
 
   const quietly = (verb, args) => act(verb, args).catch(() => {});
   let opener; // of the request that is laid out
@@ -78,7 +81,7 @@ function contextTab({ act }) {
       h("td", {}, h("div.voxnb-row", {},
         h("button", { type: "button", "data-key": `request ${turn.id}`, "aria-label": `Request of turn ${turn.seq}`, onclick: () => look("context.explain", { turn: turn.id }, `The request of turn ${turn.seq}`) }, "Request"),
         h("button", { type: "button", "data-key": `pin ${turn.id}`, "aria-label": `${pin === "pin" ? "Pin" : "Unpin"} turn ${turn.seq}`, onclick: () => quietly(`context.${pin}`, { turn: turn.id }) }, pin === "pin" ? "Pin" : "Unpin"),
-        h("button", { type: "button", "data-key": `fold ${turn.id}`, "aria-label": `Fold up to turn ${turn.seq}`, disabled: turn.round !== null, onclick: () => quietly("context.fold", { turn: turn.id }) }, "Fold to here"))));
+        h("button", { type: "button", "data-key": `fold ${turn.id}`, "aria-label": `Fold up to turn ${turn.seq}`, disabled: ended || turn.round !== null, onclick: () => quietly("context.fold", { turn: turn.id }) }, "Fold to here"))));
   }
   function summary(one, n) {
     const doubts = [one.quality === "full" ? null : one.quality, ...one.flags].filter(Boolean).map((word) => word.replaceAll("_", " "));
@@ -96,9 +99,18 @@ function contextTab({ act }) {
     update(section) {
       showBar(section.bar);
       fill(note, section.note);
+      const [shown, all] = [section.turns.length, section.count];
+      fill(heading, shown < all ? `Turns: the newest ${count(shown)} of ${count(all)}` : "Turns");
+      earlier.hidden = shown >= Math.min(all, section.most);
       redraw(body, section.turns.map(row));
       unfold.disabled = !section.chain.length;
       redraw(chain, section.chain.length ? section.chain.map(summary) : [h("p.voxnb-soft", {}, "Nothing was folded yet.")]);
+      if (section.chain.at(-1)?.round > 1) chain.append(h("p.voxnb-soft", {}, "Older ones: conversation.summaries()"));
+    },
+    end(why) {
+      ended = true;
+      fold.disabled = true;
+      if (why !== "closed") still(node); // of a closed client the store is still there
     },
   };
 }

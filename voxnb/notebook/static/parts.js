@@ -64,6 +64,11 @@ function fill(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
+/** Offers nothing more in a node; what is laid out can be closed. */
+function still(node) {
+  for (const one of node.querySelectorAll("button:not(.voxnb-last), input, select")) one.disabled = true;
+}
+
 /** What has the focus beside a node: in the page, or in the shadow in which a notebook keeps the widget. */
 const focused = (node) => /** @type {any} */ (node.getRootNode()).activeElement ?? null;
 
@@ -104,6 +109,7 @@ function connect(model, { patch, lost = (_why) => {}, trouble = (_text) => {}, o
   let asked = 0;
   let heard = 0;
   let doubt = null;
+  let gone_ = ""; // why nothing is answered any more
   const waiting = new Map();
   const say = (content, buffers) => {
     try {
@@ -115,7 +121,10 @@ function connect(model, { patch, lost = (_why) => {}, trouble = (_text) => {}, o
   const end = () => {
     clearInterval(hello);
     clearTimeout(doubt);
-    lost("The kernel that made this is gone. Run the cell again.");
+    gone_ = "The kernel that made this is gone. Run the cell again.";
+    for (const promise of waiting.values()) promise.reject(gone_);
+    waiting.clear();
+    lost(gone_);
   };
   const hear = (message, buffers) => {
     heard += 1;
@@ -150,6 +159,7 @@ function connect(model, { patch, lost = (_why) => {}, trouble = (_text) => {}, o
     say,
     check: gone,
     ask(verb, args = {}, buffers = undefined) {
+      if (gone_) return Promise.reject(gone_);
       const id = `${Date.now().toString(36)}-${(asked += 1)}`;
       return new Promise((resolve, reject) => {
         waiting.set(id, { resolve, reject });

@@ -95,6 +95,7 @@ function listTab({ act, open }) {
       if (found) look();
       draw();
     },
+    end: () => still(node),
   };
 }
 
@@ -118,7 +119,8 @@ function readTab({ act }) {
     text.replaceChildren(safe(is ? now.html : ""));
     if (moved) text.scrollTop = text.scrollHeight;
   };
-  return { name: "read", title: "Read", node, update, shown: () => { text.scrollTop = text.scrollHeight; } };
+  const end = (why) => { if (why !== "closed") still(node); }; // what was said in a closed call can be read
+  return { name: "read", title: "Read", node, update, end, shown: () => { text.scrollTop = text.scrollHeight; } };
 }
 
 function compareTab({ act }) {
@@ -154,5 +156,6 @@ function compareTab({ act }) {
       diff.hidden = now.diff === null;
       changes.replaceChildren(...(now.diff ?? []).map(([kind, words]) => (kind === "same" ? words : h(kind === "new" ? "ins" : "del", {}, words))));
     },
+    end: () => still(node),
   };
 }
