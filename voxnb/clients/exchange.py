@@ -209,7 +209,7 @@ class Exchange:
             model=self.model,
             metadata=client.metadata,
             messages=self.messages,
-            measure=once(planner.measure if planner else client.measure_of(self.model)),
+            measure=Once(planner.measure if planner else client.measure_of(self.model)),
             instructions=client.instructions if own else (),
             instructions_said=client.instructions_said,
             parameters=self.parameters,
@@ -498,14 +498,21 @@ CLOSED_ELSEWHERE: Final = (
 )
 
 
-def once(measure: Measure) -> Callable[[Message], Counted]:
-    """``measure`` with a memory: a message is counted once per request."""
-    counts: dict[int, Counted] = {}
+class Once:
+    """A measure with a memory: a message is counted once per request.
 
-    def counted(message: Message) -> Counted:
-        found = counts.get(id(message))
+    Attributes:
+        encoding: of the measure.
+    """
+
+    def __init__(self, measure: Measure) -> None:
+        self.encoding = measure.encoding
+        self._measure = measure
+        self._counts: dict[int, Counted] = {}
+
+    def __call__(self, message: Message) -> Counted:
+        """Count a message."""
+        found = self._counts.get(id(message))
         if found is None or found.message is not message:
-            found = counts[id(message)] = measure(message)
+            found = self._counts[id(message)] = self._measure(message)
         return found
-
-    return counted

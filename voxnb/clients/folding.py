@@ -136,7 +136,7 @@ class Folder:
             if unless_failed_since_s is not None and self._failed_at >= unless_failed_since_s:
                 raise SummaryError("the summary model failed a moment ago", reason="call")
             for _ in range(SWAP_TRIES):
-                job = await self._take(row, choose=choose, forced=forced)
+                job = await self._take(row, planner, choose=choose, forced=forced)
                 if job is None:
                     return None
                 self._emit(ContextEvents.SummaryStarted, _job_payload(job), context)
@@ -160,7 +160,7 @@ class Folder:
         """The same without a model: the lines that hold facts."""
         async with self.lock:
             for _ in range(SWAP_TRIES):
-                job = await self._take(row, choose=choose, forced=True)
+                job = await self._take(row, planner, choose=choose, forced=True)
                 if job is None:
                     return None
                 written = write_extract(job, planner, most_tokens=limit_tokens)
@@ -187,10 +187,10 @@ class Folder:
 
         await self.extract(row, planner, choose=choose, context=context, limit_tokens=room)
 
-    async def _take(self, row: ConversationRow, *, choose: Choose, forced: bool) -> FoldJob | None:
-        owner, now = this_process(), time.time()
+    async def _take(self, row: ConversationRow, planner: Planner, *, choose: Choose, forced: bool) -> FoldJob | None:
+        owner, now, measure = this_process(), time.time(), planner.measure
         return await self.client.write(
-            lambda c: ledger.take(c, row.id, choose=choose, owner=owner, now=now, forced=forced)
+            lambda c: ledger.take(c, row.id, choose=choose, owner=owner, now=now, forced=forced, measure=measure)
         )
 
     async def _commit(self, job: FoldJob, written: Written, context: Context) -> str | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from voxnb.errors import ConversationError, UnknownConversationError
 from voxnb.messages import parse_messages, split_instructions
-from voxnb.store import ending, erase, explain, folding, history, ledger, naming, pins, receipt, redact
+from voxnb.store import counts, ending, erase, explain, folding, history, ledger, naming, pins, receipt, redact
 from voxnb.store.conversation_tables import ConversationTables
 from voxnb.store.ids import new_id
 from voxnb.store.report import counted
@@ -110,7 +110,7 @@ class Conversation(ConversationTables):
         with self.store.database.snapshot() as c:
             planner = self._planner()
             row = ledger.find(c, self.id)
-            snapshot = ledger.load_snapshot(c, row) if row else planner.empty_snapshot(None)
+            snapshot = counts.load(c, row, measure=planner.measure) if row else planner.empty_snapshot(None)
             if rest and row is not None:
                 fresh = history.new_messages(c, row, rest)
                 snapshot = planner.with_new(snapshot, fresh.messages, after=fresh.after)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from voxnb.memory.plan import UNDER_WAY, PastTurn, Snapshot
 from voxnb.messages import Message
-from voxnb.store import ledger
+from voxnb.store import counts, ledger
 from voxnb.store.database import Database
 from voxnb.store.ids import new_id
 from voxnb.store.lately import KnowingConnection
@@ -279,11 +279,12 @@ def load_counted(
     measure: Callable[[Message], Counted],
     current: PastTurn | None = None,
 ) -> Snapshot:
-    """What the planner needs (see `ledger.load_snapshot`), with every text counted that was only estimated so far."""
+    """What the planner needs (see `ledger.load_snapshot`), with every text counted as ``measure`` does."""
     snapshot = ledger.load_snapshot(c, row, current=current)
     cut = [turn.id for turn in (*snapshot.pins, *snapshot.tail) if turn.state == "partial"]
     counted = [turn_id for turn_id in cut if _count_estimated(c, turn_id, measure)]
-    return ledger.load_snapshot(c, row, current=current) if counted else snapshot
+    snapshot = ledger.load_snapshot(c, row, current=current) if counted else snapshot
+    return counts.in_one_encoding(c, row, snapshot, measure=measure)
 
 
 def _count_estimated(c: sqlite3.Connection, turn_id: int, measure: Callable[[Message], Counted]) -> bool:

@@ -24,7 +24,7 @@ from voxnb.memory.plan import (
     foldable,
     older_than_last,
 )
-from voxnb.messages import canonical
+from voxnb.messages import Message, canonical
 from voxnb.store import ending, ledger
 from voxnb.store.ids import new_id
 from voxnb.store.owner import FOLD_LEASE_S, is_gone
@@ -71,8 +71,9 @@ def may_be_due(layout: Layout, reply: Counted | None, *, weigh: Weigh) -> bool:
 
 
 def take(
-    c: sqlite3.Connection, conversation: int, *, choose: Choose, owner: str, now: float, forced: bool
-) -> FoldJob | None:
+    c: sqlite3.Connection, conversation: int, *, choose: Choose, owner: str, now: float, forced: bool,
+    measure: Callable[[Message], Counted] | None = None,
+) -> FoldJob | None:  # fmt: skip
     """Decide on a fold and hold its lease.
 
     Args:
@@ -82,6 +83,7 @@ def take(
         owner: this process.
         now: UNIX seconds.
         forced: ignore the lease and the breaker: the next request needs the room.
+        measure: how ``choose`` counts; None as the conversation's model does.
 
     Returns:
         The job, or None if there is nothing to fold or somebody else folds.
@@ -92,7 +94,7 @@ def take(
         held = (row.fold_lease_until or 0) > now and not is_gone(row.fold_owner)
         if held or row.last_seq < row.fold_after_seq:
             return None
-    snapshot = ending.load_counted(c, row, measure=measure_for(row.model))
+    snapshot = ending.load_counted(c, row, measure=measure or measure_for(row.model))
     fold = choose(snapshot)
     if fold is None:
         return None

@@ -33,6 +33,8 @@ class KnowingConnection(Connection):
         self._turns: dict[tuple[Any, ...], PastTurn] = {}
         self._chars = 0
         self._version = -1
+        self.counted_in: dict[int, str] = {}
+        """Branch → the encoding in which all that is sent of it is counted."""
 
     def known(self, heads: Iterable[tuple[Any, ...]]) -> Iterator[PastTurn]:
         """The turns of these rows (the first columns of `voxnb.store.rows.TURN_AND_MESSAGES`), up to one not known."""
@@ -58,4 +60,5 @@ class KnowingConnection(Connection):
     def forget(self) -> None:
         """Know nothing any more."""
         self._turns.clear()
+        self.counted_in.clear()
         self._chars = 0

@@ -17,6 +17,7 @@ from voxnb.memory.plan import UNDER_WAY, PastSummary, PastTurn, Said, Snapshot, 
 from voxnb.messages import INSTRUCTION_ROLES, Message, canonical, digest
 from voxnb.params import nearest
 from voxnb.store.ids import new_id
+from voxnb.store.lately import KnowingConnection
 from voxnb.store.paths import turn_at, turns_between, whole_turn
 from voxnb.store.pins import add_pin, load_pins
 from voxnb.store.rows import (
@@ -264,6 +265,8 @@ def insert_messages(
     """Append messages to a turn; system messages in between are pinned."""
     for position, counted in enumerate(messages, start=first_position):
         text, extra = split_message(counted.message)
+        if isinstance(c, KnowingConnection) and counted.encoding != c.counted_in.get(conversation.branch):
+            c.counted_in.pop(conversation.branch, None)
         c.execute(
             "INSERT INTO message (turn, position, role, text, extra, tokens, features, encoding, hash, created_at) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -300,9 +303,6 @@ def seal_turn(c: sqlite3.Connection, turn_id: int) -> None:
         "UPDATE turn SET hash = ?, tokens = ? WHERE id = ?",
         (turn_hash(h for h, _ in rows), sum(t for _, t in rows), turn_id),
     )
-
-
-# -- pins -------------------------------------------------------------------------------------
 
 
 # -- summaries --------------------------------------------------------------------------------

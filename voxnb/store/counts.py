@@ -1,0 +1,68 @@
+"""A snapshot in one encoding: earlier turns may have been asked of a model that counts by another.
+
+What is stored stays as it was counted; forks share turns, and each may go on with a model of its own.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from voxnb.memory.past import ANSWERED, PastTurn, Said, fenced
+from voxnb.memory.plan import Snapshot
+from voxnb.messages import Message
+from voxnb.store import ledger, paths
+from voxnb.store.lately import KnowingConnection
+from voxnb.store.rows import ConversationRow, Counted
+
+COUNTED_OTHERWISE: Final = f"SELECT DISTINCT t.id {paths.PATH.replace(' WHERE ', ' JOIN message m ON m.turn = t.id WHERE ')} AND m.encoding != :encoding"
+
+
+def load(c: sqlite3.Connection, row: ConversationRow, *, measure: Callable[[Message], Counted]) -> Snapshot:
+    """What the planner needs between two turns, in the encoding of a measure."""
+    return in_one_encoding(c, row, ledger.load_snapshot(c, row), measure=measure)
+
+
+def in_one_encoding(
+    c: sqlite3.Connection, row: ConversationRow, snapshot: Snapshot, *, measure: Callable[[Message], Counted]
+) -> Snapshot:
+    """The same with every text of the past counted as a measure counts; the usual case is told by a look-up.
+
+    Args:
+        c: in a transaction.
+        row: the conversation.
+        snapshot: of it.
+        measure: counts; one that does not name its ``encoding`` is taken to count as before.
+    """
+    encoding = getattr(measure, "encoding", None)
+    known = c.counted_in if isinstance(c, KnowingConnection) else {}
+    if encoding is None or known.get(row.branch) == encoding:
+        return snapshot
+    stretch = {"branch": row.branch, "low": row.folded_to + 1, "high": row.last_seq, "encoding": encoding}
+    other = {turn_id for (turn_id,) in c.execute(COUNTED_OTHERWISE, stretch)} | {turn.id for turn in snapshot.pins}
+
+    def said_again(said: Said) -> Said:
+        counted = measure(Message.from_dict(said.to_dict()))
+        return said._replace(tokens=counted.tokens, features=counted.features)
+
+    def turn_again(turn: PastTurn) -> PastTurn:
+        if turn.id not in other or turn.state not in ANSWERED:
+            return turn
+        return turn._replace(messages=tuple(said_again(said) for said in turn.messages))
+
+    summary = snapshot.summary
+    if summary is not None:
+        counted = measure(Message("system", fenced(summary), {}))
+        summary = summary._replace(tokens=counted.tokens, features=counted.features)
+    again = replace(
+        snapshot,
+        instructions=tuple(said_again(said) for said in snapshot.instructions),
+        summary=summary,
+        pins=tuple(turn_again(turn) for turn in snapshot.pins),
+        tail=tuple(turn_again(turn) for turn in snapshot.tail),
+    )
+    if again == snapshot:
+        known[row.branch] = encoding
+    return again
