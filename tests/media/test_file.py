@@ -11,7 +11,7 @@ import soundfile
 
 from tests.media.ear import Ear
 from voxnb.audio.formats import PCM_8K, PCM_24K, ULAW_8K
-from voxnb.errors import AudioError, NotSupportedError
+from voxnb.errors import AudioError, NotSupportedError, ParameterError
 from voxnb.media import AudioFile
 
 
@@ -174,6 +174,15 @@ def test_what_is_not_there_or_no_file_is_refused(tmp_path):
         AudioFile(tmp_path / "none.wav")
     with pytest.raises(AudioError, match="is a folder"):
         AudioFile(tmp_path)
+    with pytest.raises(AudioError, match="cannot be read"):
+        AudioFile("x" * 5000)
+
+
+@pytest.mark.parametrize("wrong", [-100, "100", None, float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["start_ms", "tail_ms"])
+def test_a_time_that_is_none_is_refused(wav, name, wrong):
+    with pytest.raises(ParameterError, match=f"{name} is .* expected milliseconds, 0 or more"):
+        AudioFile(wav(), **{name: wrong})
 
 
 def test_a_file_without_a_sound_and_a_start_beyond_the_end_are_refused(wav):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 
+import numpy as np
 import pytest
 
 from tests.media.ear import Ear, Source, noise
 from voxnb.audio.formats import PCM_8K, PCM_16K
-from voxnb.errors import AudioError
+from voxnb.errors import AudioError, ParameterError
 from voxnb.media import Listener, Player
 
 WAIT_S = 30
@@ -56,6 +57,25 @@ def test_a_rate_that_is_none_is_refused(make):
 def test_half_a_sample_is_refused(clock):
     with pytest.raises(AudioError):
         Player(clock=clock).play(b"abc")
+
+
+def test_samples_in_an_array_are_played_as_they_are(clock):
+    player, ear = Player(clock=clock), Ear(clock)
+    player.send_media_to(ear)
+    player.play(np.frombuffer(noise(1000), "<i2")[:23_999])
+    clock.advance(2)
+    assert ear.data[:47_998] == noise(1000)[:47_998]
+
+
+@pytest.mark.parametrize("sound", [np.zeros(480, "f4"), "sound", None, 5, [0.5]])
+def test_what_is_no_16_bit_sound_is_refused_rather_than_played_as_noise(clock, sound):
+    with pytest.raises(AudioError, match=r"takes 16-bit PCM as bytes, not .*astype"):
+        Player(clock=clock).play(sound)
+
+
+def test_a_listener_without_a_function_is_refused():
+    with pytest.raises(ParameterError, match="cannot be called"):
+        Listener(None)
 
 
 def listening(clock, function, **options):

@@ -355,11 +355,25 @@ def test_what_makes_no_sense_is_refused(tmp_path):
     for wrong in ({"idle_s": 0}, {"calls": "many"}, {"sockets": None}, {"calls": float("nan")}):
         with pytest.raises(ParameterError, match=next(iter(wrong))):
             Limits(**wrong)
-    for wrong in ({"host": ""}, {"host": None}, {"signature": "abc"}, {"limits": {"calls": 1}}):
+    for wrong in (
+        {"host": ""},
+        {"host": None},
+        {"port": 80.5},
+        {"origins": 5},
+        {"signature": "abc"},
+        {"limits": {"calls": 1}},
+    ):
         with pytest.raises(ParameterError, match=next(iter(wrong))):
             MediaServer(**wrong)
-    with MediaServer() as server, pytest.raises(AudioError, match="cannot listen"):
-        MediaServer(port=server.port)
+    with MediaServer() as server:
+        with pytest.raises(AudioError, match="cannot listen"):
+            MediaServer(port=server.port)
+        for path in ("media", "/media#here", None):
+            with pytest.raises(ParameterError, match="begins with '/'"):
+                server.one_time_url(path)
+        for valid_s in (None, float("nan")):
+            with pytest.raises(ParameterError, match="expected seconds"):
+                server.one_time_url(valid_s=valid_s)
 
 
 def test_without_its_package_the_error_names_the_command(monkeypatch):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import concurrent.futures
+import math
 from collections.abc import Callable, Generator
+from numbers import Real
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,7 +13,7 @@ from voxnb.audio import g711
 from voxnb.audio.formats import FRAME_MS, PCM_24K, ULAW_8K, AudioFormat
 from voxnb.audio.pace import Pacer
 from voxnb.audio.transcode import Transcoder
-from voxnb.errors import AudioError, NotSupportedError
+from voxnb.errors import AudioError, NotSupportedError, ParameterError
 from voxnb.media.clock import Clock, Timer
 from voxnb.media.moving import MovingUnit
 from voxnb.media.stream import EARLY_S, FRAME_S, Stream
@@ -59,6 +61,7 @@ class AudioFile(MovingUnit):
 
     Raises:
         AudioError: the file is missing, empty or no audio, or begins beyond its end.
+        ParameterError: a time that is none.
         NotSupportedError: the package that reads files is not installed.
 
     ``file.wait()`` blocks until all was played, ``await file`` too. A file that was played to its end plays again
@@ -76,12 +79,16 @@ class AudioFile(MovingUnit):
         clock: Clock | None = None,
     ) -> None:
         super().__init__(clock=clock)
+        given: dict[str, Any] = {"start_ms": start_ms, "tail_ms": tail_ms}
+        for name, value in given.items():
+            if not isinstance(value, Real) or not 0 <= float(value) < math.inf:
+                raise ParameterError(f"{name} is {value!r}, expected milliseconds, 0 or more", name=name)
         self.path = config.expanded(path)
         self.real_time = real_time
         self._file = _opened(self.path)
         rate_hz = self._file.samplerate
         self.duration_ms: float = self._file.frames * 1000 / rate_hz
-        if not 0 <= start_ms < max(self.duration_ms, 1):
+        if start_ms >= max(self.duration_ms, 1):
             self._file.close()
             raise AudioError(f"{self.path.name} lasts {self.duration_ms:.0f} ms; start_ms is {start_ms!r}")
         is_ulaw = self._file.subtype == "ULAW" and rate_hz == ULAW_8K.rate_hz
@@ -286,8 +293,12 @@ class AudioFile(MovingUnit):
 
 def _opened(path: Path) -> Any:
     package = soundfile()
-    if not path.is_file():
-        what = f"{str(path)!r} is a folder" if path.is_dir() else f"there is no file {str(path)!r}"
+    try:
+        is_file, is_folder = path.is_file(), path.is_dir()
+    except OSError as error:  # a name that is too long, say
+        raise AudioError(f"{str(path)!r} cannot be read: {error}", path=str(path)) from error
+    if not is_file:
+        what = f"{str(path)!r} is a folder" if is_folder else f"there is no file {str(path)!r}"
         raise AudioError(what, path=str(path))
     try:
         opened = package.SoundFile(str(path))

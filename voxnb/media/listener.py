@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from voxnb.audio.formats import FRAME_MS, PCM_24K, RATES_HZ, AudioFormat, Frame
-from voxnb.errors import AudioError
+from voxnb.errors import AudioError, ParameterError
 from voxnb.media.clock import Clock
 from voxnb.media.stream import Sink, Stream
 from voxnb.media.unit import MediaUnit
@@ -34,6 +34,7 @@ class Listener(MediaUnit):
 
     Raises:
         AudioError: the rate is none.
+        ParameterError: the function is none.
     """
 
     sink = Sink(audible=False)
@@ -42,6 +43,8 @@ class Listener(MediaUnit):
         self, function: Callable[[bytes], object], /, *, rate_hz: int = PCM_24K.rate_hz, clock: Clock | None = None
     ) -> None:
         super().__init__(clock=clock)
+        if not callable(function):
+            raise ParameterError(f"the function is {function!r}, which cannot be called", name="function")
         if rate_hz not in RATES_HZ:
             raise AudioError(f"a sample rate of {rate_hz!r} Hz", rate_hz=rate_hz)
         self.form = AudioFormat("pcm", rate_hz)

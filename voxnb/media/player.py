@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from voxnb.audio.formats import PCM_24K, RATES_HZ, AudioFormat, check_whole
 from voxnb.errors import AudioError
 from voxnb.media.clock import Clock
 from voxnb.media.moving import MovingUnit
+
+PCM_BUFFERS: Final = frozenset({"B", "b", "c", "h", "<h"})
+"""Of what the items of a buffer may be that is 16-bit PCM: bytes, or samples."""
 
 
 class Player(MovingUnit):
@@ -48,13 +51,24 @@ class Player(MovingUnit):
         """Play a piece after those that wait; where nobody hears, or more than the stream's bound waits, it is dropped.
 
         Args:
-            sound: 16-bit mono PCM of the unit's rate, little-endian.
+            sound: 16-bit mono PCM of the unit's rate, little-endian: bytes, or an array of such samples.
 
         Raises:
-            AudioError: it ends within a sample.
+            AudioError: it is something else, or ends within a sample.
         """
-        check_whole(sound, self.form)
-        self._clock.call_soon(self._play, bytes(sound))
+        try:
+            view = memoryview(sound)
+        except TypeError:
+            view = None
+        if view is None or view.format not in PCM_BUFFERS:
+            raise AudioError(
+                f"play() takes 16-bit PCM as bytes, not {type(sound).__name__}"
+                f"{'' if view is None else f' of {view.format!r}'}; of samples between -1 and 1: "
+                "(samples * 32767).astype('<i2').tobytes()"
+            )
+        data = view.tobytes()
+        check_whole(data, self.form)
+        self._clock.call_soon(self._play, data)
 
     def close(self) -> None:
         """End its streams; closing twice does no harm."""

@@ -66,7 +66,7 @@ class Recorder(MovingUnit):
             self._file = self.path.open("wb")
             self._file.write(header(0, rate_hz=rate_hz, channels=len(CHANNELS)))
             self._file.flush()
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise AudioError(f"{str(self.path)!r} cannot be written: {error}", path=str(self.path)) from error
 
     def __repr__(self) -> str:

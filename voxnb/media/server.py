@@ -5,10 +5,12 @@ from __future__ import annotations
 import concurrent.futures
 import functools
 import inspect
+import math
 import re
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from numbers import Real
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -89,7 +91,7 @@ class MediaServer:
         limits: Limits | None = None,
         bridge: str = "loop",
     ) -> None:
-        if isinstance(origins, str):
+        if isinstance(origins, str) or not isinstance(origins, Iterable):
             raise ParameterError(f"origins is a list of origins, not {origins!r}", name="origins")
         origins = tuple(origins)
         for origin in origins:
@@ -100,6 +102,8 @@ class MediaServer:
                 )
         if not isinstance(host, str) or not host:
             raise ParameterError(f"host is {host!r}, expected an address such as '127.0.0.1' or '0.0.0.0'", name="host")
+        if isinstance(port, bool) or not isinstance(port, int):
+            raise ParameterError(f"port is {port!r}, expected a whole number, 0 for a free one", name="port")
         if signature is not None and not callable(signature):
             raise ParameterError(
                 f"signature is {signature!r}, expected a TwilioSignature or a function", name="signature"
@@ -145,7 +149,15 @@ class MediaServer:
         Args:
             path: what comes before the token; a proxy's public name is put before it by the caller.
             valid_s: how long it is good.
+
+        Raises:
+            ParameterError: the path does not begin with ``/``, or has a ``#``; a time that is none.
         """
+        if not isinstance(path, str) or not path.startswith("/") or "#" in path:
+            raise ParameterError(f"path is {path!r}, expected one that begins with '/', without '#'", name="path")
+        given: Any = valid_s
+        if not isinstance(given, Real) or not math.isfinite(float(given)):
+            raise ParameterError(f"valid_s is {valid_s!r}, expected seconds", name="valid_s")
         token = self._door.token(valid_s)
         return f"{self.url}{path}{'&' if '?' in path else '?'}token={token}"
 
