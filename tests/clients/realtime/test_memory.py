@@ -10,13 +10,14 @@ import time
 import pytest
 
 import voxnb
-from tests.clients.realtime.peer import KEY, WAIT_S, Peer
+from tests.clients.realtime.peer import KEY, WAIT_S, Peer, greet
 from tests.clients.realtime.test_going_on import FAR, ask
 from tests.clients.realtime.test_voice import Ear
 from voxnb import ContextStore, SessionEvents, SessionPolicy, errors, testing
 from voxnb.clients.realtime import told as client_told
 from voxnb.events import ContextEvents, RealtimeAPIEvents, WebSocketEvents
 from voxnb.media.clock import LOOP
+from voxnb.media.stream import Sink
 
 SPOKEN = "conversation.item.input_audio_transcription"
 
@@ -234,7 +235,8 @@ def assert_cut_as_heard(store):
 @pytest.mark.parametrize("who", ["we", "the caller", "the server", "the server for good"])
 def test_who_hangs_up_in_an_answer_leaves_what_was_heard(store, who, is_whole, bridge):
     scenes = [long_answer, lambda it: it.send(*it.talk.finish("r1", "a1", WORDS))]
-    with Peer(speaking(user("u1"), heard("u1", "Count."), *scenes[: 1 + is_whole])) as peer:
+    # Who is called again after a loss says nothing.
+    with Peer([speaking(user("u1"), heard("u1", "Count."), *scenes[: 1 + is_whole]), greet]) as peer:
         one, ear = call(peer, store, bridge=bridge), Attentive(LOOP)
         one.send_media_to(ear)
         one.connect().result(WAIT_S)
@@ -263,19 +265,20 @@ def test_an_answer_of_which_nothing_was_heard_joins_what_is_said_next(store):
     assert store.verify()
 
 
-def call_add(connection, *, response="r1", call_id="c1"):
-    talk = connection.talk
-    item = {"id": f"f_{call_id}", "type": "function_call", "name": "add", "call_id": call_id, "arguments": ""}
-    at = {"response_id": response, "output_index": 0}
-    inner = {**at, "item_id": item["id"]}
-    return [
-        talk.event("response.created", response={"id": response, "conversation_id": "conv"}),
-        talk.event("response.output_item.added", item=item, **at),
-        talk.event("conversation.item.added", item=item, previous_item_id=talk.last_item),
-        talk.event("response.function_call_arguments.done", arguments='{"a": 2, "b": 3}', name="add", call_id=call_id, **inner),
-        talk.event("response.output_item.done", item={**item, "arguments": '{"a": 2, "b": 3}'}, **at),
-        talk.done(response),
-    ]  # fmt: skip
+def test_a_whole_answer_that_nobody_heard_before_the_end_is_told_as_that(store):
+    async def whole_answer(connection):
+        await long_answer(connection)
+        await connection.send(*connection.talk.finish("r1", "a1", WORDS))
+
+    with Peer(speaking(user("u1"), heard("u1", "Count."), whole_answer)) as peer, call(peer, store) as one:
+        late = Ear(LOOP)
+        late.sink = Sink(delay_ms=60_000)
+        one.send_media_to(late)
+        end = done_after(one, 1)
+        one.response_create()
+        assert end.wait(WAIT_S)
+    (row,) = store.turns().to_dict("records")
+    assert (row["state"], row["user_text"], row["error"]) == ("failed", "Count.", "nothing of the answer was heard")
 
 
 def add(a: int, b: int) -> int:
@@ -285,7 +288,7 @@ def add(a: int, b: int) -> int:
 
 async def tool_turn(connection):
     """The model calls a tool, is given its result, and answers when it is asked to."""
-    await connection.send(*call_add(connection))
+    await connection.send(*connection.talk.call_add())
     output = await connection.next("conversation.item.create")
     item = {"id": "o1", **output["item"]}
     await connection.send(connection.talk.event("conversation.item.added", item=item, previous_item_id="f_c1"))

@@ -294,6 +294,27 @@ def test_the_time_of_an_answer_is_told_step_by_step():
     assert list(table["response_id"]) == ["r1"]
 
 
+def test_an_answer_after_a_call_of_tools_is_counted_from_the_end_of_speech():
+    clock, talk, unit, _ = calling()
+    mouth = Ear(clock)
+    mouth.send_media_to(unit)
+    (stream,) = mouth._outgoing.values()
+    stream.push(bytes(960 * 50))
+    clock.advance(1.5)
+    started, stopped, *rest = talk.user("u1")
+    unit.hear(started, {**stopped, "audio_end_ms": 500}, *rest)
+    unit.hear(*talk.call_add())
+    clock.advance(2)
+    unit.hear(*talk.spoken("r2", "a2", "Five."))
+    clock.advance(1)
+    unit.hear(*talk.spoken("r3", "a3", "Anything else?"))
+    called, answered, unasked = unit._waterfall.rows()
+    assert [row["item_id"] for row in (called, answered, unasked)] == ["u1", "u1", None]
+    assert (called["first_heard_ms"], unasked["speech_end_ms"]) == (None, None)
+    assert answered["stopped_ms"] == called["stopped_ms"]
+    assert round(answered["first_heard_ms"] - called["created_ms"]) == 2_000
+
+
 def test_an_agent_that_speaks_first_has_a_row_too():
     clock, talk, unit, ear = calling()
     unit.hear(*talk.spoken("r1", "a1", "Hello."))

@@ -102,3 +102,17 @@ class Talk:
     def error(self, code=None, *, event_id=None, message="refused"):
         error = {"type": "invalid_request_error", "code": code, "message": message, "event_id": event_id}
         return self.event("error", error=error)
+
+    def call_add(self, *, response="r1", call_id="c1"):
+        """A response that calls add(2, 3), whole."""
+        item = {"id": f"f_{call_id}", "type": "function_call", "name": "add", "call_id": call_id, "arguments": ""}
+        at = {"response_id": response, "output_index": 0}
+        inner = {**at, "item_id": item["id"]}
+        return [
+            self.event("response.created", response={"id": response, "conversation_id": "conv"}),
+            self.event("response.output_item.added", item=item, **at),
+            self.event("conversation.item.added", item=item, previous_item_id=self.last_item),
+            self.event("response.function_call_arguments.done", arguments='{"a": 2, "b": 3}', name="add", call_id=call_id, **inner),
+            self.event("response.output_item.done", item={**item, "arguments": '{"a": 2, "b": 3}'}, **at),
+            self.done(response),
+        ]  # fmt: skip

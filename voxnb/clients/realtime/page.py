@@ -51,6 +51,7 @@ class Page:
         self._tools = tools
         self._begun: Begun | None = None
         self._answers = 0
+        self._is_unheard = False  # there was an answer, of which nothing was heard
         self.is_ended = False
         self._keeping: asyncio.Task[None] = asyncio.ensure_future(self._keep_alive())
 
@@ -125,6 +126,7 @@ class Page:
         """An answer of which nothing was heard: it is kept as an event alone."""
         begun, now = self._begun, time.time()
         assert begun is not None
+        self._is_unheard = self._is_unheard or bool(entry.cuts)
         kept = self._memory.kept(_events(entry))
         await self._memory.write(lambda c: ending.add_events(c, begun.conversation.id, begun.turn.id, kept, now=now))
 
@@ -161,7 +163,7 @@ class Page:
         message = None if entry is None else entry.message()
         reason, error = (None, None) if entry is None else _reason_of(entry)
         if entry is None and state == "failed":
-            error = "nobody answered"
+            error = "nothing of the answer was heard" if self._is_unheard else "nobody answered"
         counted = None if message is None else self._planner.measure(parse_messages([message])[0])
         return Ending(
             state=state,

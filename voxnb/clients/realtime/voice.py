@@ -251,6 +251,9 @@ class VoiceUnit(OverseenUnit):
     def _response_over(self, response_id: str) -> None:
         """Nothing more comes of a response: what of it was begun is whole."""
         self._cut_off.discard(response_id)
+        response = self._state.responses.get(response_id)
+        if response and any(item.type == "function_call" for item in self._state.responses.items_of(response)):
+            self._waterfall.called(response_id)
         if self._first == response_id and not any(stream.is_playing for stream in self._outgoing.values()):
             self._first = None
         for item_id, content_index in list(self._spoken):

@@ -17,6 +17,9 @@ STEPS: Final = ("speech_end", "stopped", "committed", "created", "first_delta", 
 """In order: speech ended; the server noticed; it made an item; a response began; its first sound came; the first frame
 went out; it sounded."""
 
+SPEECH: Final = STEPS[:3]
+"""The steps before an answer, which are those of the next one, too, where this one only called tools."""
+
 
 @dataclass(slots=True)
 class Fall:
@@ -27,12 +30,14 @@ class Fall:
         response_id: the answer, or None while there is none.
         at: when each of `STEPS` was reached, seconds of a monotonic clock.
         interrupted: the user spoke before its end.
+        calls: it called tools and did not sound: the next one answers the same speech.
     """
 
     item_id: str | None
     response_id: str | None
     at: dict[str, float]
     interrupted: bool = False
+    calls: bool = False
 
 
 class Waterfall:
@@ -83,9 +88,10 @@ class Waterfall:
 
     def created(self, response_id: str, *, now: float) -> None:
         """A response began."""
-        fall = self.falls[-1] if self.falls and self.falls[-1].response_id is None else None
-        if fall is None:
-            fall = Fall(None, None, {})
+        fall = self.falls[-1] if self.falls else None
+        if fall is None or fall.response_id is not None:
+            known = fall if fall is not None and fall.calls else Fall(None, None, {})
+            fall = Fall(known.item_id, None, {step: known.at[step] for step in SPEECH if step in known.at})
             self.falls.append(fall)
         fall.response_id = response_id
         fall.at["created"] = now
@@ -95,6 +101,12 @@ class Waterfall:
         fall = self._of(response_id)
         if fall is not None:
             fall.at.setdefault(step, now)
+
+    def called(self, response_id: str) -> None:
+        """A response has called tools."""
+        fall = self._of(response_id)
+        if fall is not None:
+            fall.calls = "first_delta" not in fall.at
 
     def interrupted(self, response_id: str | None) -> None:
         """The user spoke before the end of an answer."""
