@@ -146,7 +146,7 @@ def test_a_loss_that_would_come_again_is_the_end(code, bridge):
 def test_after_a_fatal_error_nothing_is_tried_again():
     async def broke(connection):
         await connection.begin(expires_at=FAR)
-        await connection.send(connection.talk.error("insufficient_quota"))
+        await connection.send(connection.talk.error("insufficient_quota", message="You exceeded your quota."))
         await connection.socket.close(1001, "")
 
     with Peer([broke, session(2)]) as peer:
@@ -154,6 +154,8 @@ def test_after_a_fatal_error_nothing_is_tried_again():
         closed = one.wait_for(WebSocketEvents.Close)
         one.connect().result(WAIT_S)
         closed.result(WAIT_S)
+        with pytest.raises(errors.ClientClosedError, match=r"code 1001: You exceeded your quota\."):
+            one.response_create()
         one.close()
     assert len(peer.handshakes) == 1
 
@@ -307,6 +309,17 @@ def test_a_session_is_not_replaced_while_somebody_speaks():
         # Its request is answered by the response that follows the speech.
         assert handle.result(WAIT_S) is True
         one.close()
+
+
+def test_an_answer_that_nobody_asks_for_is_not_waited_for_without_end(monkeypatch):
+    monkeypatch.setattr(watchdog, "OWED_S", 0.05)
+    with Peer([session(1), session(2)]) as peer, client(peer) as one:
+        added = one.wait_for(RealtimeAPIEvents.ConversationItemDone)
+        content = [{"type": "input_text", "text": "Hello?"}]
+        one.conversation_item_create(item={"type": "message", "role": "user", "content": content})
+        added.result(WAIT_S)
+        assert one.rollover().result(WAIT_S) is True
+        assert said(peer.connections[1])[0] == ("user", "Hello?")
 
 
 def test_a_new_session_that_cannot_be_had_leaves_the_old_one():

@@ -252,7 +252,7 @@ class RealtimeAPIClient(RealtimeCommands, Told):
         """Replace the session by a new one with the same settings and conversation, at the next boundary of turns.
 
         It happens by itself before a session ends (see `SessionPolicy`); call it for what a session does not change any
-        more, such as a voice that has spoken. An answer that is owed is waited for.
+        more, such as a voice that has spoken. An answer that is owed is waited for, 30 s where nobody asks for it.
 
         Returns:
             A handle; its result is False where the session ended first.
@@ -354,9 +354,9 @@ class RealtimeAPIClient(RealtimeCommands, Told):
     def waterfall(self) -> Any:
         """Where the time of each answer went, as a DataFrame, newest last.
 
-        Milliseconds from the end of the user's speech until: the server noticed (``stopped_ms``), made an item of it
-        (``committed_ms``), began a response (``created_ms``), sent its first sound (``first_delta_ms``), the first frame
-        went out (``first_frame_ms``) and sounded (``first_heard_ms``). NA where a step was not seen.
+        Milliseconds from the end of the user's speech, also after calls of tools, until: the server noticed (``stopped_ms``),
+        made an item of it (``committed_ms``), began a response (``created_ms``), sent its first sound (``first_delta_ms``), the
+        first frame went out (``first_frame_ms``) and sounded (``first_heard_ms``). NA where a step was not seen.
         """
         return table_of(self.falls())
 

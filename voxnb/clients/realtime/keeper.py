@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,7 +19,7 @@ from voxnb.clients.realtime.hearing import Hearing, Sound
 from voxnb.clients.realtime.link import Ended, Link
 from voxnb.clients.realtime.socket import CLOSE_S, OPEN_S, Socket, dial
 from voxnb.clients.realtime.taped import open_taped
-from voxnb.clients.realtime.watchdog import Watchdog
+from voxnb.clients.realtime.watchdog import Patience, Watchdog
 from voxnb.clients.refusal import payload_refusal, wait_before_retry
 from voxnb.errors import APIConnectionError, APIError, APIStatusError, APITimeoutError, BridgeError
 from voxnb.params import RealtimeAPIClientType
@@ -78,6 +79,7 @@ class Keeper:
         self._moved = asyncio.Event()
         self._short_lived = 0  # losses, each soon after the one before
         self._replacing = False
+        self._patience = Patience()
         self._watchdog = Watchdog(current=lambda: self.link, tell=self._tell_given_up, host=client.host)
         self._closing = False
 
@@ -227,8 +229,8 @@ class Keeper:
         self.link = None
         self.hearing.lost()
         may = self._policy.attempts > 0 and self.reconnects < self._policy.most_reconnects
-        if not (may and fault is None and may_reconnect(ended.code)) or link.session.is_refused:
-            self._give_up(ended)
+        if not (may and fault is None and may_reconnect(ended.code)) or link.session.refusal is not None:
+            self._give_up(replace(ended, refusal=link.session.refusal))
             return
         old, unsent, messages = link.session, link.unsent(), self._client.spoken_messages(link.session)
         self.state, items = succeed(
@@ -359,6 +361,8 @@ class Keeper:
     async def boundary(self, session: RealtimeSession) -> None:
         """Wait until nobody speaks, nothing is owed and nothing sounds, or the session is over."""
         while self.link is not None and self.state is session and not self._client.is_between_turns():
+            if self._patience.is_over(session.items.last, is_quiet=self._client.is_quiet()):
+                return
             await self._next_move(1.0)
 
     async def _next_move(self, timeout_s: float) -> None:

@@ -31,11 +31,13 @@ class Ended:
         code: the close code; 1006 where none was said.
         reason: what came with it.
         was_clean: the peer said a close.
+        refusal: what the server had said before, where no session will be had any more.
     """
 
     code: int
     reason: str
     was_clean: bool
+    refusal: str | None = None
 
 
 class Link:

@@ -256,7 +256,7 @@ class Told(VoiceUnit, Client):
         keeper, over = self._keeper, self._keeper.over
         if keeper.error is not None or over is None:
             return keeper.error
-        return ClientClosedError(f"the connection has ended (code {over.code}); make a new client")
+        return ClientClosedError(f"the connection has ended ({self._how(over)}); make a new client")
 
     def nothing_more_comes(self) -> None:
         """The last session has ended: who waits for an event of it is told."""
@@ -264,12 +264,19 @@ class Told(VoiceUnit, Client):
             self.dispatcher.give_up(("RealtimeAPIEvents", "SessionEvents"), error)
 
     def _lost_text(self, ended: Ended) -> str:
-        said = f": {ended.reason}" if ended.reason else ""
-        return f"{self.endpoint.host} ended the connection (code {ended.code}{said})"
+        return f"{self.endpoint.host} ended the connection ({self._how(ended)})"
+
+    def _how(self, ended: Ended) -> str:
+        said = self.transport.hide(ended.refusal or ended.reason)
+        return f"code {ended.code}{': ' if said else ''}{said}"
+
+    def is_quiet(self) -> bool:
+        """Whether nothing happens: nobody speaks, answers or is asked, nothing sounds and no tool runs."""
+        return self._state.is_quiet and not self._is_playing and not self._tools.is_busy
 
     def is_between_turns(self) -> bool:
         """Whether a session may be replaced now."""
-        return self._state.is_between_turns and not self._is_playing and not self._tools.is_busy
+        return self._state.is_between_turns and self.is_quiet()
 
     def spoken_messages(self, old: RealtimeSession) -> list[dict[str, Any]]:
         """The conversation of a session that was lost, as far as it was heard."""

@@ -1,4 +1,4 @@
-"""What a client looks at again later: an answer that never begins, a session that nears its end.
+"""What a client looks at again later: an answer that never begins or is never asked for, a session that nears its end.
 
 The loop would hold a closed client until its last timer, an hour perhaps; so they are kept here, and taken back at its end.
 """
@@ -6,14 +6,39 @@ The loop would hold a closed client until its last timer, an hour perhaps; so th
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
 from voxnb.clients.realtime.link import Link
 from voxnb.errors import APITimeoutError
+from voxnb.wire.realtime.item import Item
 
 REQUEST_S: Final = 30.0
 """How long the answer to a `response.create` may take to begin."""
+
+
+OWED_S: Final = 30.0
+"""How long a replacement waits for the answer to what was said, where nobody asks for one."""
+
+
+class Patience:
+    """For an answer that is owed and that nobody asks for."""
+
+    def __init__(self) -> None:
+        self._waits_for, self._since = "", 0.0
+
+    def is_over(self, last: Item | None, *, is_quiet: bool) -> bool:
+        """Whether the answer is waited for no longer.
+
+        Args:
+            last: the newest item; a call of the model's waits for its result, however long that takes.
+            is_quiet: nothing happens now.
+        """
+        waits_for = last.id if last is not None and last.type == "message" and is_quiet else ""
+        if waits_for != self._waits_for:
+            self._waits_for, self._since = waits_for, time.monotonic()
+        return bool(waits_for) and time.monotonic() - self._since > OWED_S
 
 
 class Watchdog:

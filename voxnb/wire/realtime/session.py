@@ -75,7 +75,7 @@ class RealtimeSession:
         speech_item: id of the item that the user is speaking, or None while nobody speaks.
         problems: how many oddities were seen.
         numbered: how many commands got their id here or before.
-        is_refused: the server said that no session will be had (a key, a quota).
+        refusal: what the server said where no session will be had any more (a key, a quota), or None.
     """
 
     def __init__(self, *, numbered: int = 0) -> None:
@@ -89,7 +89,7 @@ class RealtimeSession:
         self.responses = Responses(self.items)
         self.speech_item: str | None = None
         self.problems = 0
-        self.is_refused = False
+        self.refusal: str | None = None
         self._sequence = Sequence()
         self.numbered = numbered
 
@@ -111,14 +111,14 @@ class RealtimeSession:
         return self._sequence.early + self._sequence.held
 
     @property
+    def is_quiet(self) -> bool:
+        """Whether nobody speaks, and no answer is being made or was asked for."""
+        return not (self.active_response or self.requested or self.waiting or self.speech_item)
+
+    @property
     def is_between_turns(self) -> bool:
         """Whether nobody speaks and nothing that was said waits for an answer."""
-        if (
-            self.active_response is not None
-            or self.requested is not None
-            or self.waiting
-            or self.speech_item is not None
-        ):
+        if not self.is_quiet:
             return False
         last = self.items.last
         if self.config.get("type") == "transcription":  # nobody answers: what was said is over when it is written down
@@ -274,7 +274,9 @@ class RealtimeSession:
         error = event.get("error")
         facts: Mapping[str, Any] = error if isinstance(error, Mapping) else {}
         found.severity = severity(facts)
-        self.is_refused = self.is_refused or found.severity == "fatal"
+        if found.severity == "fatal":
+            said = facts.get("message") or facts.get("code")
+            self.refusal = self.refusal or str(said)
         command, send = self._sequence.refused(facts)
         found.refused, found.send = command, found.send + send
         if command is None:
