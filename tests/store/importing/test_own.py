@@ -160,8 +160,10 @@ def test_a_conversation_that_went_on_elsewhere_is_not_overwritten(full, empty, t
     empty["a"].undo(2)
     report = empty.import_conversations(path)
     assert report.known == 0
-    assert "another course" in str(report)
-    assert len(empty["a"]) == 2
+    assert "in the file with more turns; the file's is not taken" in str(report)
+    empty.append("a", [{"role": "user", "content": "other"}])
+    assert "another course" in str(empty.import_conversations(path))
+    assert len(empty["a"]) == 3
 
 
 def test_a_taken_name_gets_a_number(full, empty, tmp_path):

@@ -104,7 +104,7 @@ class Restoring:
         self.outcome.messages += sum(len(turn["messages"]) for turn in self.fresh)
 
     def _meet(self, conversation: int) -> None:
-        """The conversation is there: the same, or with another course since."""
+        """The conversation is there: as it is in the file, shorter, or with another course since."""
         row = ledger.by_id(self.c, conversation)
         have = [
             (uid, key)
@@ -117,12 +117,9 @@ class Restoring:
         if have[: len(given)] == given:
             self.outcome.known += 1
         else:
-            self.outcome.skipped.append(
-                (
-                    "in the store already with another course; the file's is not taken (merge() unites stores)",
-                    self.place,
-                )
-            )
+            longer = given[: len(have)] == have
+            how = "in the file with more turns" if longer else "in the store already with another course"
+            self.outcome.skipped.append((f"{how}; the file's is not taken (merge() unites stores)", self.place))
 
     def _conversation(self, name: str) -> int:
         head = self.head
