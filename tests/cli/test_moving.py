@@ -61,7 +61,13 @@ def test_rows_are_read_by_their_own_names_of_columns_and_roles(tmp_path, capsys)
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [(["--columns", "rolle=author"], "did you mean 'role'?"), (["--format", "jsnl"], "did you mean 'jsonl'?")],
+    [
+        (["--columns", "rolle=author"], "did you mean 'role'?"),
+        (["--format", "jsnl"], "did you mean 'jsonl'?"),
+        (["--format", "openai", "--columns", "role=author"], "--columns is for rows"),
+        (["--format", "llm", "--roles", "Bot=assistant"], "--roles has no use here"),
+        (["--format", "jsonl", "--copy"], "--copy has no use here"),
+    ],
 )
 def test_a_wrong_option_of_an_import_exits_with_2(tmp_path, capsys, options, words):
     (tmp_path / "x.csv").write_text("role,content\nuser,Hi\n")

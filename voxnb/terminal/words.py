@@ -15,6 +15,10 @@ IN_SHELL: Final = (
     ("unite it with store.merge(…)", "unite it with `voxnb merge`"),
     ("see store.conversations()", "see `voxnb conversations`"),
     ("pass overwrite=True", "say --overwrite (voxnb export)"),
+    ("say format=…", "say --format"),
+    ("columns= is for rows", "--columns is for rows"),
+    ("roles= has no use", "--roles has no use"),
+    ("copy= has no use", "--copy has no use"),
     ("(store=… or VOXNB_STORE)", "(--store or VOXNB_STORE)"),
 )
 """What an error says in Python → the same on the command line."""
