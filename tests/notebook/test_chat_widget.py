@@ -2,6 +2,7 @@
 
 import gc
 import json
+import re
 import subprocess
 import sys
 import weakref
@@ -185,6 +186,7 @@ def test_the_text_that_stands_in_for_it_has_no_script_and_no_style(chat, page):
     assert "<script" not in bundle["text/html"]
     assert "style" not in bundle["text/html"]
     assert "&lt;script&gt;alert(1)" in bundle["text/html"]
+    assert re.search(r"<small>20\d\d-\d\d-\d\d \d\d:\d\d", bundle["text/html"]), "it is read on another day"
 
 
 def test_a_closed_client_is_told_and_the_conversation_can_still_be_read():

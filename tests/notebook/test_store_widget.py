@@ -1,5 +1,7 @@
 """The store's widget, with pages played by hand: every verb is one of the store or of a conversation."""
 
+import re
+
 import pytest
 
 import voxnb
@@ -135,6 +137,9 @@ def test_the_text_that_stands_in_for_it_is_a_table_without_script(store):
     inspector.feed(bundle["text/html"])
     assert set(inspector.tags) <= {"div", "p", "strong", "table", "thead", "tbody", "tr", "th", "td"}
     assert "iris" in "".join(inspector.text)
+    assert any(re.fullmatch(r"20\d\d-\d\d-\d\d \d\d:\d\d", text) for text in inspector.text), (
+        "it is read on another day"
+    )
     widget.close()
 
 

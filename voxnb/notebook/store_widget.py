@@ -46,7 +46,7 @@ class StoreWidget(TabbedPanel):
     def static_html(self) -> str:
         """The conversations as a table, without script or style."""
         try:
-            rows = listed(self.store, "")
+            rows = listed(self.store, "", dated=True)
         except VoxnbError as error:
             return f"<p>{type(error).__name__}</p>"
         head = "".join(f'<th scope="col">{word}</th>' for word in ("conversation", "turns", "folds", "last turn"))
@@ -76,17 +76,17 @@ class StoreWidget(TabbedPanel):
         }
 
 
-def listed(store: ContextStore, text: str) -> list[dict[str, Any]]:
-    """The conversations whose name or title holds a text, those spoken in last first."""
+def listed(store: ContextStore, text: str, *, dated: bool = False) -> list[dict[str, Any]]:
+    """The conversations whose name or title holds a text, those spoken in last first; ``dated`` to be read another day."""
     table = store.conversations().sort_values("last_turn_at", ascending=False, na_position="last", kind="stable")
     if text:
         words = table.name.str.casefold() + " " + table.title.fillna("").str.casefold()
         table = table[words.str.contains(text.casefold(), regex=False)]
     names = dict(zip(table.conversation_id, table.name, strict=True))
-    return [row_of(row, names) for row in table.head(MOST_LISTED).to_dict("records")]
+    return [row_of(row, names, dated=dated) for row in table.head(MOST_LISTED).to_dict("records")]
 
 
-def row_of(row: Mapping[Any, Any], names: Mapping[str, str]) -> dict[str, Any]:
+def row_of(row: Mapping[Any, Any], names: Mapping[str, str], *, dated: bool) -> dict[str, Any]:
     """A conversation as a page shows it."""
 
     def known(name: str) -> Any:
@@ -103,7 +103,7 @@ def row_of(row: Mapping[Any, Any], names: Mapping[str, str]) -> dict[str, Any]:
         "folds": int(row["folds"]),
         "model": plain(str(known("model") or "")),
         "cost": money(None if cost is None else float(cost)),
-        "last": "" if last is None else clock(last.timestamp()),
+        "last": "" if last is None else clock(last.timestamp(), dated=dated),
         "fork": None if parent is None else [plain(names.get(str(parent), str(parent))), int(known("fork_seq") or 0)],
     }
 

@@ -100,18 +100,20 @@ def marks(turn: ShownTurn) -> list[str]:
     return out
 
 
-def facts(turn: ShownTurn) -> str:
-    """A turn's numbers in one line."""
-    found = [clock(turn.created_at), f"{turn.tokens:,} tokens"]
+def facts(turn: ShownTurn, *, dated: bool = False) -> str:
+    """A turn's numbers in one line; ``dated`` for what is read on another day."""
+    found = [clock(turn.created_at, dated=dated), f"{turn.tokens:,} tokens"]
     found += [turn.model] if turn.model else []
     found += [f"{turn.duration_ms / 1000:.1f} s"] if turn.duration_ms is not None else []
     found += [money(turn.cost_usd)] if turn.cost_usd is not None else []
     return " · ".join(found)
 
 
-def clock(at: float) -> str:
-    """A moment as people of one day say it, in local time."""
-    return time.strftime("%H:%M" if time.time() - at < 12 * 3600 else "%Y-%m-%d %H:%M", time.localtime(at))
+def clock(at: float, *, dated: bool = False) -> str:
+    """A moment in local time: as people of one day say it, or with its day."""
+    return time.strftime(
+        "%H:%M" if not dated and time.time() - at < 12 * 3600 else "%Y-%m-%d %H:%M", time.localtime(at)
+    )
 
 
 def page_html(title: str, page: Page, *, headed: bool = True) -> str:
@@ -120,7 +122,7 @@ def page_html(title: str, page: Page, *, headed: bool = True) -> str:
     Args:
         title: what it is called.
         page: its turns.
-        headed: begin with the title and what is left out.
+        headed: begin with the title and what is left out, and tell the day of each turn: it is read later.
     """
     left_out = page.turn_count - len(page.turns)
     head = (
@@ -130,7 +132,9 @@ def page_html(title: str, page: Page, *, headed: bool = True) -> str:
     out = [f"{head}</p>"] if headed else []
     for turn in page.turns:
         told = "".join(f" ({html.escape(mark)})" for mark in marks(turn))
-        out.append(f"<p><strong>Turn {turn.seq}</strong>{told} <small>{html.escape(facts(turn))}</small></p>")
+        out.append(
+            f"<p><strong>Turn {turn.seq}</strong>{told} <small>{html.escape(facts(turn, dated=headed))}</small></p>"
+        )
         for message in user_messages(turn):
             text = html.escape(said_text(message)).replace("\n", "<br>")
             out.append(f"<blockquote><p>{text}</p>{parts_html(message)}</blockquote>")
