@@ -49,6 +49,20 @@ def test_forks_that_share_turns_go_on_with_a_model_of_their_own():
         assert_counted_exactly(chat)
 
 
+def test_what_comes_in_the_place_of_a_deleted_conversation_is_counted_too(tmp_path):
+    with talking(answer, policy=ROOMY, conversation="one") as (server, chat):
+        chat.ask(JAPANESE, model=NEW).result(WAIT_S)
+        exported = chat.conversation.export(tmp_path / "one.jsonl")
+        chat.conversation.delete()
+        chat.ask(JAPANESE, model=OLD).result(WAIT_S)
+        chat.ask(JAPANESE, model=OLD).result(WAIT_S)
+        chat.conversation.delete()
+        chat.store.import_conversations(exported)
+        with client(server, policy=ROOMY, store=chat.store, conversation="one") as other:
+            other.ask(JAPANESE, model=OLD).result(WAIT_S)
+        assert_counted_exactly(chat)
+
+
 @pytest.mark.parametrize("after_a_fold", [False, True])
 def test_no_request_exceeds_its_budget_when_the_next_model_counts_more(after_a_fold):
     policy = ContextPolicy(window_tokens=1_600, reserve_output_tokens=100, fold_at_tokens=1_400, keep_last_turns=1)

@@ -13,7 +13,7 @@ from voxnb.messages import Message
 from voxnb.store import counts, ledger
 from voxnb.store.database import Database
 from voxnb.store.ids import new_id
-from voxnb.store.lately import KnowingConnection
+from voxnb.store.lately import forget
 from voxnb.store.owner import LEASE_S, is_gone
 from voxnb.store.rows import CallRecord, ConversationRow, Counted, dump, dump_features, load_extra
 
@@ -300,8 +300,7 @@ def _count_estimated(c: sqlite3.Connection, turn_id: int, measure: Callable[[Mes
         )
     if rows:
         ledger.seal_turn(c, turn_id)
-        if isinstance(c, KnowingConnection):
-            c.forget()
+        forget(c)
     return bool(rows)
 
 

@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 
 from voxnb.errors import ConversationError, StoreBusyError
 from voxnb.store.database import Database
+from voxnb.store.lately import forget
 from voxnb.store.place import empty_log
 from voxnb.store.rows import ConversationRow
 from voxnb.store.trouble import store_error
@@ -44,6 +45,7 @@ def delete(c: sqlite3.Connection, row: ConversationRow, *, forks: bool) -> list[
     doomed = [*(key for key, _ in reversed(dependent)), row.id]
     for key in doomed:
         _delete_rows(c, key)
+    forget(c)  # the next branch may get the number of one that went
     sweep_values(c)
     c.execute("DELETE FROM message_zone WHERE block > coalesce((SELECT max(id) >> 10 FROM message), -1)")
     c.execute("INSERT INTO message_fts (message_fts) VALUES ('optimize')")

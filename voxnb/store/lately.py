@@ -62,3 +62,9 @@ class KnowingConnection(Connection):
         self._turns.clear()
         self.counted_in.clear()
         self._chars = 0
+
+
+def forget(c: sqlite3.Connection) -> None:
+    """Have a connection know nothing any more, where rows changed in another way than by what is said."""
+    if isinstance(c, KnowingConnection):
+        c.forget()

@@ -13,6 +13,7 @@ from voxnb.runtime import config
 from voxnb.store import erase, redact
 from voxnb.store.damage import wrong_values
 from voxnb.store.database import MEMORY, Database
+from voxnb.store.lately import forget
 from voxnb.store.merging.belongings import Belongings, texts_of
 from voxnb.store.merging.both import Both, InterruptedMergeError
 from voxnb.store.merging.courses import Courses
@@ -100,6 +101,7 @@ def unite(both: Both) -> bool:
     belongings.notes()
     courses.point()
     redact.forget_summaries(both.c)
+    forget(both.c)
     return _redact_again(both)
 
 
