@@ -247,7 +247,10 @@ def test_a_batch_of_conversations_is_a_few_statements(store):
     store.database.perform(lambda c: c.set_trace_callback(seen.append)).result()
     store.import_conversations(conversations(400))
     store.database.perform(lambda c: c.set_trace_callback(None)).result()
-    made = [statement for statement, _ in itertools.groupby(seen)]  # once more for each row that has a trigger
+    asked = [
+        statement for statement in seen if not statement.startswith("--")
+    ]  # the rest is SQLite's own, of the index
+    made = [statement for statement, _ in itertools.groupby(asked)]  # once more for each row that has a trigger
     assert len(made) < 100
     check_whole(store)
 
