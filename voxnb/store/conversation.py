@@ -156,7 +156,7 @@ class Conversation(ConversationTables):
             return self._planner().explain_summary(summary, shown, previous.text if previous else None)
 
     def summary(self, n: int = -1, /) -> Summary | None:
-        """The n-th summary of the current chain; -1 is the one that is sent. None if nothing was folded."""
+        """The n-th summary of the chain, -1 the one that is sent; None if nothing was folded, ConversationError for another n."""
         chain: list[int] = []
         row = self._find()
         with self.store.database.snapshot() as c:
@@ -231,7 +231,7 @@ class Conversation(ConversationTables):
     def undo(self, n: int = 1, /) -> Conversation:
         """Go back before the last ``n`` turns, which stay in the store; the next turn takes their place.
 
-        One of them that still waits for room, or for its tools, is not asked further: it ends with a TurnError.
+        One of them that still waits for room or its tools ends with a TurnError; fewer than ``n`` are a ConversationError.
         """
 
         def work(c: Any) -> None:
@@ -244,7 +244,7 @@ class Conversation(ConversationTables):
         return self
 
     def retry(self, *, client: Any = None) -> Any:
-        """Ask the last turn again; the earlier answer stays in the store. Returns a `Turn`."""
+        """Ask the last turn again; the earlier answer stays stored. Returns a `Turn`; ConversationError if there is none."""
         return self._need_client(client, "retry").retry_turn(self)
 
     def fork(self, at: Any = -1, *, name: str | None = None) -> Conversation:
