@@ -85,6 +85,11 @@ def test_of_a_closed_client_the_conversation_is_read_and_nothing_offers_to_ask(o
     shown.get_by_text("I study the iris data set").first.wait_for()
     for name in ("Edit turn 1", "Ask turn 1 again", "Send"):
         assert shown.get_by_role("button", name=name).is_disabled()
+    shown.get_by_role("tab", name="Context").click()
+    shown.get_by_role("button", name="Pin turn 1", exact=True).click()
+    shown.get_by_role("button", name="Unpin turn 1", exact=True).wait_for()
+    assert shown.get_by_role("button", name="Fold up to turn 1").is_disabled()
+    assert "The client was closed" in shown.get_by_role("alert").inner_text()
     assert notebook.problems == []
 
 

@@ -12,6 +12,7 @@ function tabbed({ model, el }, { label, makes }) {
   const bar = h("div.voxnb-tabs", { role: "tablist", "aria-label": `Views of the ${label.toLowerCase()}` });
   const root = h("section.voxnb", { "aria-label": label }, h("div.voxnb-row.voxnb-head", {}, name, facts, back), notice, bar);
   const alert = (text) => fill(notice, text);
+  let closed = ""; // why nothing more can be asked
   const link = connect(model, {
     patch(message) {
       if (message.head) head(message.head);
@@ -22,7 +23,7 @@ function tabbed({ model, el }, { label, makes }) {
     other: (message, buffers) => { for (const tab of tabs) tab.hear?.(message, buffers); },
   });
   const act = (verb, args = {}, buffers = undefined) => link.ask(verb, args, buffers).then(
-    (value) => { alert(""); return value; },
+    (value) => { alert(closed); return value; },
     (error) => { alert(error.message ?? String(error)); throw error; });
   const open = (which) => choose(tabs.findIndex((tab) => tab.name === which));
   const tabs = makes.map((make) => make({ link, alert, act, open, tab: (which) => tabs.find((one) => one.name === which) }));
@@ -66,8 +67,9 @@ function tabbed({ model, el }, { label, makes }) {
     bar.hidden = now.tabs.length < 2;
     tabs.forEach((tab, n) => { buttons[n].hidden = !now.tabs.includes(tab.name); });
     if (buttons[chosen].hidden) open(now.tabs[0]);
-    if (now.closed) {
-      alert(now.closed);
+    closed = now.closed;
+    if (closed) {
+      alert(closed);
       for (const tab of tabs) tab.end?.("closed");
     }
   }
