@@ -81,6 +81,14 @@ def test_a_table_is_attached_and_options_go_with_the_request(run, world):
     assert "a\n" in str(body["messages"][-1]["content"]).replace("\\n", "\n")
 
 
+def test_the_longest_reply_is_told_to_a_responses_client_by_its_own_name(run, world):
+    _, server = world
+    run("r = voxnb.ResponsesAPIClient(model='m', base_url=base_url, api_key='k', store_context=True, store=':memory:')")
+    assert run("%%vox r --max-tokens 20\nHello").status == "ok"
+    assert json.loads(server.requests[-1].body)["max_output_tokens"] == 20
+    assert run("r.close()\n_ = None").status == "ok"
+
+
 @pytest.mark.parametrize(
     ("cell", "told"),
     [
@@ -93,6 +101,7 @@ def test_a_table_is_attached_and_options_go_with_the_request(run, world):
         ("%%vox chat --model m\nx", "is a client already"),
         ("%%vox --instructions 'open\nx", "No closing quotation"),
         ("%%vox --as 2x\nx", "is no name of a variable"),
+        ("%%vox --as for\nx", "is no name of a variable"),
         ("%%vox\n \n", "says nothing"),
     ],
 )

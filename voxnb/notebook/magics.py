@@ -7,6 +7,7 @@ Rule 2: the text is the user's: a brace that is not part of ``{{name}}`` stays, 
 from __future__ import annotations
 
 import argparse
+import keyword
 import re
 import shlex
 import textwrap
@@ -111,6 +112,8 @@ class Vox:
         asked = {name: value for name in _ASKS if (value := getattr(options, name)) is not None}
         try:
             client = self._client(options)
+            if "max_tokens" in asked and client.DIALECT.api == "responses":
+                asked["max_output_tokens"] = asked.pop("max_tokens")
             turn = client.ask(text, attach=attach, **asked)  # type: ignore[attr-defined]  # every client that speaks has it
             turn.show(wait=True)
         except VoxnbError as error:
@@ -125,7 +128,7 @@ class Vox:
             options = _parser().parse_args(shlex.split(line))
         except ValueError as error:
             raise UsageError(f"%%vox: {error} in {line.strip()!r}") from None
-        if options.reply and not options.reply.isidentifier():
+        if options.reply and (not options.reply.isidentifier() or keyword.iskeyword(options.reply)):
             raise UsageError(f"%%vox: --as {options.reply!r} is no name of a variable")
         return options
 
