@@ -435,7 +435,19 @@ def test_without_xllamacpp_the_error_says_what_to_install(monkeypatch):
         Model().start()
 
 
-@pytest.mark.parametrize("settings", [{"n_ctx_tokens": 10}, {"slots": 0}, {"threads": 0}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"n_ctx_tokens": 10},
+        {"n_ctx_tokens": "4096"},
+        {"slots": 0},
+        {"slots": True},
+        {"threads": 0},
+        {"threads": 1.5},
+        {"port": "8080"},
+        {"path": 5},
+    ],
+)
 def test_impossible_settings_are_refused(settings):
     with pytest.raises(LocalModelError, match="expected"):
         Model(**settings)

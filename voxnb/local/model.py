@@ -99,7 +99,7 @@ class Model(Served[Settings]):
         threads: as given, or what the default came to.
 
     Raises:
-        LocalModelError: numbers out of range; on start: no `xllamacpp`, no weights, or the server does not start (the
+        LocalModelError: no path, numbers out of range; on start: no `xllamacpp`, no weights, or the server does not start (the
             message carries the last lines of its log).
 
     Source: llama.cpp, ``tools/server/README.md``, for what the server answers.
@@ -121,6 +121,16 @@ class Model(Served[Settings]):
         threads: int | None = None,
         port: int = 0,
     ) -> None:
+        if not isinstance(path, str | os.PathLike | None):
+            raise LocalModelError(f"path is {path!r} ({type(path).__name__}), expected a str or pathlib.Path")
+        for name, number in {
+            "n_ctx_tokens": n_ctx_tokens,
+            "slots": slots,
+            "threads": threads or 1,
+            "port": port,
+        }.items():
+            if isinstance(number, bool) or not isinstance(number, int):
+                raise LocalModelError(f"{name} is {number!r} ({type(number).__name__}), expected a whole number")
         if n_ctx_tokens < LEAST_CTX_TOKENS or slots < 1 or (threads is not None and threads < 1):
             raise LocalModelError(
                 f"n_ctx_tokens is {n_ctx_tokens!r}, slots {slots!r}, threads {threads!r}; "
