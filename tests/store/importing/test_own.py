@@ -160,10 +160,51 @@ def test_a_conversation_that_went_on_elsewhere_is_not_overwritten(full, empty, t
     empty["a"].undo(2)
     report = empty.import_conversations(path)
     assert report.known == 0
-    assert "in the file with more turns; the file's is not taken" in str(report)
+    assert "another course" in str(report)
+    assert len(empty["a"]) == 2
     empty.append("a", [{"role": "user", "content": "other"}])
     assert "another course" in str(empty.import_conversations(path))
     assert len(empty["a"]) == 3
+
+
+def test_a_later_export_brings_what_came_since(full, empty, tmp_path):
+    empty.import_conversations(full.export_conversations(tmp_path / "first.jsonl"))
+    full.append("a", [{"role": "system", "content": "be brief"}, {"role": "user", "content": "zwei?"}])
+    full.append("a", [{"role": "user", "content": "noch"}, {"role": "system", "content": "aside"}])
+    build = Builder(full.database)
+    key = build.one("SELECT id FROM conversation WHERE name = 'a'")
+    build.fold(key, through=3, text="three turns")
+    full["a"].pin(5)
+    build.call(key, turn=build.turn_at(key, 4), prompt_tokens=5)
+    build.event(key, "ContentDone", turn=build.turn_at(key, 4))
+    build.media(key, path="b.wav", bytes=7)
+    full.note(full["a"], "later")
+    path = full.export_conversations(tmp_path / "second.jsonl")
+    report = empty.import_conversations(path)
+    assert (report.conversations, report.extended, report.known, report.turns) == (0, 1, 1, 2)
+    assert (report.skipped, report.remarks) == ((), ())
+    assert contents(empty) == contents(full)
+    assert empty.verify()
+    assert empty.import_conversations(path).known == 2
+    empty.append("a", [{"role": "user", "content": "on"}])
+    empty["a"].undo()
+    assert empty.verify()
+
+
+def test_a_later_export_leaves_a_summary_that_was_made_here_meanwhile(full, empty, tmp_path):
+    empty.import_conversations(full["b"].export(tmp_path / "first.jsonl"))
+    build = Builder(empty.database)
+    build.fold(build.one("SELECT id FROM conversation"), through=3, text="ours")
+    build.run("UPDATE summary SET uid = 's-ours' WHERE text = 'ours'")
+    full.append("b", [{"role": "user", "content": "noch"}])
+    theirs = Builder(full.database)
+    theirs.fold(theirs.one("SELECT id FROM conversation WHERE name = 'b'"), through=4, text="theirs")
+    report = empty.import_conversations(full["b"].export(tmp_path / "second.jsonl"))
+    assert report.extended == 1
+    assert "folded otherwise since" in str(report.remarks)
+    assert empty["b"].summary().text == "ours"
+    assert len(empty["b"]) == len(full["b"]) == 5
+    assert empty.verify()
 
 
 def test_a_taken_name_gets_a_number(full, empty, tmp_path):

@@ -14,9 +14,10 @@ from voxnb.memory.past import UNDER_WAY
 from voxnb.messages import Message, canonical, parse_message
 from voxnb.store import ledger
 from voxnb.store.importing.writing import Names, Outcome, insert
+from voxnb.store.lately import forget
 from voxnb.store.paths import PATH
 from voxnb.store.redact import forget_summaries
-from voxnb.store.rows import dump, split_message, turn_hash
+from voxnb.store.rows import ConversationRow, dump, split_message, turn_hash
 from voxnb.store.schema import MAX_SEQ
 
 Row = dict[str, Any]
@@ -94,17 +95,16 @@ class Restoring:
             self.outcome.remarks.append(("named otherwise, because the name is taken", f"{self.place}: {name!r}"))
         conversation = self._conversation(name)
         self._path(conversation)
-        self._pins(conversation)
+        self._pins(conversation, self.whole.turns)
         self._summaries(conversation)
         self._rest(conversation)
         forget_summaries(self.c)  # of turns that are redacted here, while the file's summaries still quote them
         self.outcome.conversations += 1
         self.outcome.names.append(name)
-        self.outcome.turns += len(self.fresh)
-        self.outcome.messages += sum(len(turn["messages"]) for turn in self.fresh)
+        self._count()
 
     def _meet(self, conversation: int) -> None:
-        """The conversation is there: as it is in the file, shorter, or with another course since."""
+        """The conversation is there: as in the file or longer, without the newest turns, or with another course since."""
         row = ledger.by_id(self.c, conversation)
         have = [
             (uid, key)
@@ -116,30 +116,73 @@ class Restoring:
         given = [(turn["id"], turn["content_hash"]) for turn in self.whole.turns]
         if have[: len(given)] == given:
             self.outcome.known += 1
+        elif given[: len(have)] == have and not self._undone(conversation, given[len(have) :]):
+            self._extend(row)
         else:
-            longer = given[: len(have)] == have
-            how = "in the file with more turns" if longer else "in the store already with another course"
-            self.outcome.skipped.append((f"{how}; the file's is not taken (merge() unites stores)", self.place))
+            self.outcome.skipped.append(
+                (
+                    "in the store already with another course; the file's is not taken (merge() unites stores)",
+                    self.place,
+                )
+            )
+
+    def _undone(self, conversation: int, turns: list[tuple[str, str]]) -> bool:
+        """Whether the conversation had one of these turns and went back before it."""
+        sql = "SELECT 1 FROM turn t JOIN branch b ON b.id = t.branch WHERE t.uid = ? AND b.conversation = ?"
+        return any(self.c.execute(sql, (uid, conversation)).fetchone() for uid, _ in turns)
+
+    def _extend(self, row: ConversationRow) -> None:
+        """Bring what came since; where it was folded here meanwhile, the summaries stay those of here."""
+        here = {
+            uid
+            for kind in ("call", "event", "media")
+            for (uid,) in self.c.execute(f"SELECT uid FROM {kind} WHERE conversation = ?", (row.id,))
+        }
+        self.whole.rest = [line for line in self.whole.rest if line.get("id") not in here]
+        self._path(row.id)
+        self.c.execute(
+            "UPDATE conversation SET last_seq = ?, last_turn_at = ?, model = ?, instructions = ? WHERE id = ?",
+            (
+                len(self.whole.turns), cell(self.head, "last_turn_at"), cell(self.head, "model"), self._instructions(),
+                row.id,
+            ),
+        )  # fmt: skip
+        self._pins(row.id, self.fresh, added=row.pin_version)
+        if row.head is None or row.head in {self._row("summary", line.get("id")) for line in self.whole.summaries}:
+            self._summaries(row.id)
+        else:
+            self.outcome.remarks.append(("folded otherwise since: the file's summaries are not taken", self.place))
+        self._rest(row.id)
+        forget_summaries(self.c)
+        forget(self.c)
+        self.outcome.extended += 1
+        self._count()
+
+    def _count(self) -> None:
+        self.outcome.turns += len(self.fresh)
+        self.outcome.messages += sum(len(turn["messages"]) for turn in self.fresh)
 
     def _conversation(self, name: str) -> int:
         head = self.head
         parent = self._row("conversation", head.get("parent_id"))
         if head.get("parent_id") and parent is None:
             self.outcome.remarks.append(("forks whose source is not in the store: it is not named", self.place))
-        instructions = None
-        if head.get("instructions"):
-            said = [[m["message"], m["tokens"], list(m["features"] or ())] for m in head["instructions"]]
-            instructions = ledger.put_value(self.c, canonical(said))
         cursor = self.c.execute(
             "INSERT INTO conversation (uid, name, title, api, model, parent, fork_seq, branch, last_seq, instructions, "
             "metadata, created_at, last_turn_at) VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?)",
             (
                 head["id"], name, cell(head, "title"), cell(head, "api") or "chat", cell(head, "model"), parent,
-                cell(head, "fork_seq"), len(self.whole.turns), instructions, _json(dict(head.get("metadata") or {})),
+                cell(head, "fork_seq"), len(self.whole.turns), self._instructions(), _json(dict(head.get("metadata") or {})),
                 float(head["created_at"]), cell(head, "last_turn_at"),
             ),
         )  # fmt: skip
         return int(cursor.lastrowid or 0)
+
+    def _instructions(self) -> int | None:
+        if not self.head.get("instructions"):
+            return None
+        said = [[m["message"], m["tokens"], list(m["features"] or ())] for m in self.head["instructions"]]
+        return ledger.put_value(self.c, canonical(said))
 
     # -- the path -----------------------------------------------------------------------------
 
@@ -233,9 +276,8 @@ class Restoring:
 
     # -- what belongs to it -------------------------------------------------------------------
 
-    def _pins(self, conversation: int) -> None:
-        added = 0
-        for turn in self.whole.turns:
+    def _pins(self, conversation: int, turns: list[Row], *, added: int = 0) -> None:
+        for turn in turns:
             positions: list[int | None] = [None] * bool(turn.get("pinned"))
             for position in [*positions, *turn.get("pinned_positions", ())]:
                 added += 1
