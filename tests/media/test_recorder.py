@@ -198,6 +198,24 @@ def test_closing_twice_and_recording_nothing_do_no_harm(clock, tmp_path):
     assert clock.waiting == 0
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a file that is open cannot be replaced there")
+def test_a_cell_that_runs_again_has_its_own_recording_and_nothing_of_the_one_before(clock, tmp_path):
+    one, other = Source(clock), Source(clock)
+    before = Recorder(tmp_path / "a.wav", clock=clock)
+    one.send_media_to(before)
+    one.stream.push(noise(4000))
+    clock.advance(2)
+    again = Recorder(tmp_path / "a.wav", clock=clock)
+    other.send_media_to(again)
+    other.stream.push(noise(600))
+    clock.advance(1)
+    again.close()
+    before.close()
+    left, right = channels(again.path)
+    assert (left[: 600 * 24] == samples(noise(600))).all()
+    assert (len(left), left[600 * 24 :].any(), right.any()) == (24_000, False, False)
+
+
 def test_a_place_that_cannot_be_written_is_refused(clock, tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(AudioError, match="cannot be written"):

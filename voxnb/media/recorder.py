@@ -36,7 +36,7 @@ class Recorder(MovingUnit):
     write, so that a killed process leaves a file that plays.
 
     Args:
-        path: of the WAV file; an older one is overwritten.
+        path: of the WAV file; it takes the place of an older one, also of one that is still being recorded.
         rate_hz: of the file.
         clock: time and the media loop; tests bring their own.
 
@@ -63,6 +63,10 @@ class Recorder(MovingUnit):
         self._file: BinaryIO | None = None
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self.path.is_file() and not self.path.is_symlink():
+                # Who still writes to the older one, or plays it, has it to himself: a cell that runs again mixes nothing.
+                with contextlib.suppress(OSError):
+                    self.path.unlink()
             self._file = self.path.open("wb")
             self._file.write(header(0, rate_hz=rate_hz, channels=len(CHANNELS)))
             self._file.flush()

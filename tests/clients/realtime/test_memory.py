@@ -149,6 +149,20 @@ def test_a_transcript_that_fails_or_never_comes_leaves_a_word(store):
     assert store.verify()
 
 
+def test_half_an_emoji_of_the_server_loses_no_turn_and_no_later_session(store):
+    with Peer(
+        [speaking(user("u1"), heard("u1", "Hi \ud83d."), spoken(1, "Hello \ud83d\ude00 \ud800.")), greet]
+    ) as peer:
+        one = call(peer, store)
+        end = done_after(one, 1)
+        one.connect().result(WAIT_S)
+        one.response_create()
+        assert end.wait(WAIT_S)
+        assert one.rollover().result(WAIT_S) is True
+        one.close()
+    assert [(t[1], t[2], t[3]) for t in turns(store)] == [("complete", "Hi \ufffd.", "Hello \U0001f600 \ufffd.")]
+
+
 def test_an_agent_that_speaks_first_begins_a_turn(store):
     play(store, spoken(1, "Good morning."), user("u1"), heard("u1", "Morning."), spoken(2, "How may I help?"))
     assert [(t[1], t[3]) for t in turns(store)] == [("complete", "Good morning."), ("complete", "How may I help?")]

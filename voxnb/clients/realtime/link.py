@@ -19,6 +19,7 @@ from voxnb.clients.realtime.socket import Socket
 from voxnb.errors import RemoteProtocolError
 from voxnb.runtime.trace import Trace
 from voxnb.wire.realtime.session import RealtimeSession, Received
+from voxnb.wire.unicode import whole_unicode
 
 PATH: Final = "/realtime"
 
@@ -136,6 +137,9 @@ class Link:
             self._trace.received(self._numbered, message)
         try:
             event = parsed(message) if isinstance(message, str) else json.loads(message)
+            # Half a surrogate pair can neither be stored nor said to the next session.
+            if not isinstance(message, str) or "\\u" in message:
+                event = whole_unicode(event)
         except (ValueError, RecursionError):
             event = message
         try:

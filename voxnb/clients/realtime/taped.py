@@ -21,6 +21,7 @@ from voxnb.runtime import config
 from voxnb.taping.asked import COMMAND_VOLATILE, Asked, cleaned, command_key
 from voxnb.taping.block import Exchange, Step
 from voxnb.taping.tape import Tape, running
+from voxnb.wire.unicode import whole_unicode
 
 PATH: Final = "/realtime"
 APPEND: Final = "input_audio_buffer.append"
@@ -163,9 +164,9 @@ class RecordedSocket(Socket):
 
 def _event(message: str | bytes) -> Any:
     try:
-        return json.loads(message)
+        return whole_unicode(json.loads(message))
     except (ValueError, RecursionError):
-        return " ".join(str(message).split())
+        return whole_unicode(" ".join(str(message).split()))
 
 
 class PlayedSocket(Socket):
