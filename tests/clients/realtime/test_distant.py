@@ -118,6 +118,17 @@ def test_another_word_for_where_it_lives_is_refused():
         voxnb.RealtimeAPIClient(api_key=KEY, bridge="thread")
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [{"session": {"a": object()}}, {"tools": [5]}, {"store_context": True, "store": "\0"}],
+    ids=lambda w: "".join(w),
+)
+def test_a_client_that_cannot_be_made_begins_no_process(wrong):
+    with pytest.raises(errors.VoxnbError):
+        voxnb.RealtimeAPIClient(**{"api_key": KEY, "bridge": "process", **wrong})
+    assert bridge._shared is None
+
+
 def test_a_process_that_is_killed_is_a_typed_error_and_what_was_said_stays(store):  # noqa: F811 - the fixture
     scenes = (user("u1"), heard("u1", "Count."), spoken(1, "one two three four five six seven eight", deltas=15))
     with Peer(speaking(*scenes)) as peer:

@@ -12,6 +12,7 @@ from typing import Any, Final, Self
 
 from voxnb.clients import base
 from voxnb.clients.base import Client, caller_context
+from voxnb.clients.body import check_json
 from voxnb.clients.endpoint import Resolved, embedded, resolve
 from voxnb.clients.handle import Handle
 from voxnb.clients.price import Prices
@@ -72,31 +73,12 @@ class RealtimeAPIClient(RealtimeCommands, Told):
     CONNECTOR = "/openai/realtime"
     STICKY = ("ConnectorInformation", "SessionCreated", "HTTPResponse", "WebSocketError")
     PUBLIC = (
-        "clear_media_buffer",
-        "connect",
-        "connected",
-        "conversation",
-        "conversation_item_create",
-        "conversation_item_delete",
-        "conversation_item_retrieve",
-        "conversation_item_truncate",
-        "input_audio_buffer_clear",
-        "input_audio_buffer_commit",
-        "model",
-        "policy",
-        "response_cancel",
-        "response_create",
-        "rollover",
-        "send_media_to",
-        "session",
-        "session_update",
-        "stop_media_to",
-        "store",
-        "streams",
-        "tool_runs",
-        "waterfall",
-        "widget",
-    )
+        "clear_media_buffer", "connect", "connected", "conversation", "conversation_item_create",
+        "conversation_item_delete", "conversation_item_retrieve", "conversation_item_truncate",
+        "input_audio_buffer_clear", "input_audio_buffer_commit", "model", "policy", "response_cancel",
+        "response_create", "rollover", "send_media_to", "session", "session_update", "stop_media_to", "store",
+        "streams", "tool_runs", "waterfall", "widget",
+    )  # fmt: skip
 
     @takes(RealtimeParameters)
     def __init__(self, parameters: Mapping[str, Any] | None = None, /, **given: Any) -> None:
@@ -113,10 +95,6 @@ class RealtimeAPIClient(RealtimeCommands, Told):
         self._clocks = ResponseClocks(self.counters, model=self._model, prices=self.prices)
         self._sums = Counter()
         self._begin_voice(barge_in=p.barge_in, session=session_of(p.session))
-        # The keeper of a session in the bridge process is a `Distant`: the same verbs, across. A tape hears those here.
-        across = bridge.is_asked(p.bridge) and running() is None
-        self._distant = Distant.started(self, p, policy) if across else None
-        self._keeper: Any = self._distant or Keeper(self, kind=p.type, model=self._model, policy=policy)
         self._tools = CallTools(
             Toolbox(p.tools),
             run=p.run_tools,
@@ -128,14 +106,20 @@ class RealtimeAPIClient(RealtimeCommands, Told):
             go_on=self._go_on,
         )
         self._tools.belong_to(caller_context())
+        own = {"instructions": p.instructions, "tools": self._tools.schemas}
+        first = {**{name: value for name, value in own.items() if value}, **p.session}
+        check_json(first)
         self._memory: CallMemory | None = CallMemory(self, p) if p.store_context else None
+        # The keeper of a session in the bridge process is a `Distant`: the same verbs, across. A tape hears those here.
+        # It begins a process, so it comes after all that may fail.
+        across = bridge.is_asked(p.bridge) and running() is None
+        self._distant = Distant.started(self, p, policy) if across else None
+        self._keeper: Any = self._distant or Keeper(self, kind=p.type, model=self._model, policy=policy)
         self._scribe: Scribe | None = None
         if self._memory is not None:
             self._scribe = Scribe(
                 self._memory, model=self._model, host=self.host, tools=self._tools_now, moved=self._keeper.moved
             )
-        own = {"instructions": p.instructions, "tools": self._tools.schemas}
-        first = {**{name: value for name, value in own.items() if value}, **p.session}
         if first:
             self.session_update(session=first)
         self._open()
