@@ -11,7 +11,7 @@ import pytest
 
 import voxnb
 from tests.clients.realtime.peer import KEY, WAIT_S, Peer, greet
-from tests.clients.realtime.test_going_on import FAR, ask
+from tests.clients.realtime.test_going_on import FAR, ask, said, session
 from tests.clients.realtime.test_voice import Ear
 from voxnb import ContextStore, SessionEvents, SessionPolicy, errors, testing
 from voxnb.clients.realtime import told as client_told
@@ -244,12 +244,19 @@ def assert_cut_as_heard(store):
     assert store.verify(), store.verify()
 
 
+SERVER_LEAVES = {
+    "the server": (1012, SessionEvents.SessionLost),
+    "the server and comes back": (1012, SessionEvents.SessionRestored),
+    "the server for good": (1008, WebSocketEvents.Close),
+}
+
+
 @pytest.mark.parametrize("bridge", ["loop", pytest.param("process", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("is_whole", [True, False], ids=["whole answer", "answer under way"])
-@pytest.mark.parametrize("who", ["we", "the caller", "the server", "the server for good"])
+@pytest.mark.parametrize("who", ["we", "the caller", *SERVER_LEAVES])
 def test_who_hangs_up_in_an_answer_leaves_what_was_heard(store, who, is_whole, bridge):
     scenes = [long_answer, lambda it: it.send(*it.talk.finish("r1", "a1", WORDS))]
-    # Who is called again after a loss says nothing.
+    # Who is called again after a loss greets and says nothing more.
     with Peer([speaking(user("u1"), heard("u1", "Count."), *scenes[: 1 + is_whole]), greet]) as peer:
         one, ear = call(peer, store, bridge=bridge), Attentive(LOOP)
         one.send_media_to(ear)
@@ -259,7 +266,7 @@ def test_who_hangs_up_in_an_answer_leaves_what_was_heard(store, who, is_whole, b
         if who == "the caller":
             one.stop_media_to(ear)
         elif who != "we":
-            code, told = (1012, SessionEvents.SessionLost) if who == "the server" else (1008, WebSocketEvents.Close)
+            code, told = SERVER_LEAVES[who]
             over = one.wait_for(told)
             peer.do(peer.connections[0].socket.close(code, "gone"))
             over.result(WAIT_S)
@@ -427,6 +434,22 @@ def test_a_long_call_goes_on_in_a_new_session_with_a_summary(store, meanwhile, m
     assert len(turns(store)) == 6 + len(meanwhile)
     assert store["call"].summary() is not None
     assert store.verify(), store.verify()
+
+
+def test_a_store_that_is_removed_in_a_call_ends_neither_the_call_nor_its_memory_of_itself(tmp_path, capsys):
+    with Peer([session(1), session(2)]) as peer:
+        one = call(peer, tmp_path / "s.db")
+        one.connect().result(WAIT_S)
+        ask(one, "First?")
+        assert one.rollover().result(WAIT_S) is True
+        for file in tmp_path.glob("s.db*"):
+            file.unlink()
+        ask(one, "Second?")
+        assert one.rollover().result(WAIT_S) is True
+        one.close()
+        texts = [text for role, text in said(peer.connections[2]) if role == "user"]
+    assert texts == ["First?", "Second?"]
+    assert "was removed while it was open" in capsys.readouterr().err
 
 
 def test_what_was_written_is_in_the_store_while_the_call_goes_on(store):

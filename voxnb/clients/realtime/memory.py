@@ -155,11 +155,12 @@ class CallMemory(ChatCompletionsAPIClient):
         self._media.append(row)
 
     async def _write_media(self) -> None:
-        rows, conversation, now = self._media, self.row(), time.time()
-        if conversation is None or not rows:
-            return
-        self._media = []
-        with contextlib.suppress(StoreError):  # no room: the turns matter, and told of it
+        rows, now = self._media, time.time()
+        with contextlib.suppress(StoreError):  # no room, or gone: the turns matter, and told of it
+            conversation = self.row()
+            if conversation is None or not rows:
+                return
+            self._media = []
             await self.write(lambda c: [add_media(c, row, conversation=conversation.id, now=now) for row in rows])
 
 

@@ -63,6 +63,7 @@ class Scribe:
         self._texts: dict[str, asyncio.Future[str | None]] = {}
         self._heard: dict[str, asyncio.Future[float]] = {}
         self._writing = 0
+        self._is_whole = True  # nothing was lost on the way to the store
         self._idle = asyncio.Event()
         self._idle.set()
         self._task: asyncio.Task[None] | None = None
@@ -136,11 +137,11 @@ class Scribe:
         return book
 
     async def written(self, *, timeout_s: float) -> bool:
-        """Wait until everything that was said is written; False where that takes too long."""
+        """Wait until everything that was said is written; False where that takes too long, or some of it could not be."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._idle.wait()
-        return self._writing == 0
+        return self._writing == 0 and self._is_whole
 
     # -- writing --------------------------------------------------------------------------------
 
@@ -152,6 +153,7 @@ class Scribe:
             except asyncio.CancelledError:
                 raise
             except Exception as error:  # noqa: BLE001 - rule 4: the call goes on
+                self._is_whole = False
                 if self._memory.warn_once(f"scribe {type(error).__name__}"):
                     config.report(
                         f"a spoken turn could not be stored ({type(error).__name__}: {error}); the call goes on"

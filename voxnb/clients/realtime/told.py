@@ -17,7 +17,15 @@ from voxnb.clients.realtime.memory import CallMemory
 from voxnb.clients.realtime.scribe import Scribe
 from voxnb.clients.realtime.tooling import CallTools
 from voxnb.clients.realtime.voice import VoiceUnit
-from voxnb.errors import APIError, APIStatusError, BridgeError, ClientClosedError, RemoteProtocolError, VoxnbError
+from voxnb.errors import (
+    APIError,
+    APIStatusError,
+    BridgeError,
+    ClientClosedError,
+    RemoteProtocolError,
+    StoreError,
+    VoxnbError,
+)
 from voxnb.events import WIRE_TYPES, Events, RealtimeAPIEvents, SessionEvents, WebSocketEvents
 from voxnb.media.clock import GAUGE
 from voxnb.media.stream import Stream
@@ -60,7 +68,7 @@ class Told(VoiceUnit, Client):
     _sums: Counter[str]
     _memory: CallMemory | None
     _scribe: Scribe | None
-    _lost_session: RealtimeSession | None = None  # while none has taken its place
+    _lost_session: RealtimeSession | None = None  # until something is said in the one that takes its place
     _last_numbers: Mapping[str, Any] = MappingProxyType({})
     connect_s: float | None
 
@@ -164,10 +172,13 @@ class Told(VoiceUnit, Client):
             if item is None or item.id.startswith(RESTORED):
                 return
             if item.role == "user":
+                self._lost_session = None
                 self._tools.heard_user()
             told = item.role in ("user", "system") or item.type == "function_call_output"
             if scribe is not None and told:
                 scribe.said(item, is_heard=_is_transcribed(session.config))
+        elif kind == "response.created":
+            self._lost_session = None
         elif kind == "response.done":
             response = session.responses.get(event["response"]["id"])
             if response is None or not response.in_conversation:
@@ -218,7 +229,7 @@ class Told(VoiceUnit, Client):
             self._scribe.answered(*under_way, None)
 
     def _under_way(self, session: RealtimeSession) -> tuple[Response, list[Item]] | None:
-        """The answer that is being made, and what of it has come; that of a lost session while none has taken its place."""
+        """The answer that is being made, and what of it has come; that of a lost session until something is said in the next."""
         session = self._lost_session or session
         response = session.responses.get(session.active_response)
         said = [] if response is None else session.responses.items_of(response)
@@ -227,7 +238,6 @@ class Told(VoiceUnit, Client):
 
     def session_followed(self, name: str, facts: Mapping[str, Any]) -> None:
         """A new session has taken the place of one."""
-        self._lost_session = None
         self.emit(SessionEvents[name].value, facts, context=None)
 
     def session_over(self, ended: Ended) -> None:
@@ -308,7 +318,10 @@ class Told(VoiceUnit, Client):
             known = frozenset(item.id for item in session.items)
             if not await scribe.written(timeout_s=WRITTEN_SOME_TIME_S if reason == "long" else WRITTEN_S):
                 break
-            _, messages, shortened = await memory.so_far(shorten=shorten)
+            try:
+                _, messages, shortened = await memory.so_far(shorten=shorten)
+            except StoreError:  # whoever writes there tells of it; the call goes on with what its session knows
+                break
             if known == frozenset(item.id for item in session.items):
                 return known, messages, shortened
             # Somebody spoke meanwhile: whether the store told of that cannot be known. It is shorter already.
