@@ -46,6 +46,15 @@ def test_a_trace_has_every_message_in_both_directions_and_no_key():
     assert [line["at"] for line in found] == sorted(line["at"] for line in found)
 
 
+def test_a_key_that_a_function_gives_is_in_no_line_of_the_trace():
+    key = "Plain-Words-For-A-Key-77"
+    with talking("Well.", trace=True, api_key=lambda: key) as (_, chat):
+        chat.ask(f"What is {key}?").result(WAIT_S)
+        found = traced(chat)
+        assert key not in Path(chat.trace).read_text()
+    assert [line for line in found if line.get("path") == "/chat/completions"]
+
+
 def test_a_stand_in_for_a_key_is_a_word_like_any_other():
     told = testing.Status(400, body={"error": {"message": "tool_choice none needs no tools"}})
     with talking(told, trace=True, api_key="none") as (_, chat):

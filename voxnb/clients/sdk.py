@@ -269,6 +269,8 @@ class Transport:
         self._requests += 1
         number, trace = self._requests, self.trace
         if trace is not None:
+            if number == 1 and callable(self.endpoint.api_key):
+                await self.key()  # else it is known once this request is written down
             trace.sent(number, body, method="GET" if body is None else "POST", path=path, attempt=attempt)
         try:
             with quiet(self.private):
