@@ -109,12 +109,7 @@ class Transport:
 
     @contextlib.asynccontextmanager
     async def stream(
-        self,
-        path: str,
-        body: Mapping[str, Any],
-        *,
-        on_retry: OnRetry | None = None,
-        max_retries: int | None = None,
+        self, path: str, body: Mapping[str, Any], *, on_retry: OnRetry | None = None, max_retries: int | None = None
     ) -> AsyncIterator[ByteStream]:
         """POST a request; the block is entered when the first byte of the answer has come.
 
