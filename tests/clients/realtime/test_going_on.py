@@ -13,6 +13,7 @@ from tests.clients.realtime.test_connecting import client
 from voxnb import SessionEvents, SessionPolicy, errors
 from voxnb.clients.realtime import watchdog
 from voxnb.events import RealtimeAPIEvents, WebSocketEvents
+from voxnb.wire.realtime.item import Item
 from voxnb.wire.realtime.replay import ANCHOR
 
 QUICK = SessionPolicy(attempts=3, first_wait_s=0.001, longest_wait_s=0.002)
@@ -311,15 +312,31 @@ def test_a_session_is_not_replaced_while_somebody_speaks():
         one.close()
 
 
-def test_an_answer_that_nobody_asks_for_is_not_waited_for_without_end(monkeypatch):
+HELLO = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hello?"}]}
+CALL = {"type": "function_call", "call_id": "c1", "name": "add", "arguments": "{}"}
+RESULT = {"type": "function_call_output", "call_id": "c1", "output": "5"}
+
+
+@pytest.mark.parametrize("items", [[HELLO], [HELLO, CALL, RESULT]], ids=["said", "a tool's result"])
+def test_an_answer_that_nobody_asks_for_is_not_waited_for_without_end(monkeypatch, items):
     monkeypatch.setattr(watchdog, "OWED_S", 0.05)
     with Peer([session(1), session(2)]) as peer, client(peer) as one:
-        added = one.wait_for(RealtimeAPIEvents.ConversationItemDone)
-        content = [{"type": "input_text", "text": "Hello?"}]
-        one.conversation_item_create(item={"type": "message", "role": "user", "content": content})
-        added.result(WAIT_S)
+        for item in items:
+            added = one.wait_for(RealtimeAPIEvents.ConversationItemDone)
+            one.conversation_item_create(item=item)
+            added.result(WAIT_S)
         assert one.rollover().result(WAIT_S) is True
         assert said(peer.connections[1])[0] == ("user", "Hello?")
+
+
+@pytest.mark.parametrize("given", [(), ("c2",), ("c1",)])
+def test_a_call_of_the_models_waits_for_all_its_results(monkeypatch, given):
+    monkeypatch.setattr(watchdog, "OWED_S", -1.0)
+    called = [Item(f"f_{call}", type="function_call", call_id=call) for call in ("c1", "c2")]
+    results = [Item(f"o_{call}", type="function_call_output", call_id=call) for call in ("c1", "c2")]
+    some = [result for result in results if result.call_id in given]
+    assert not watchdog.Patience().is_over([*called, *some], is_quiet=True)
+    assert watchdog.Patience().is_over([*called, *results], is_quiet=True)
 
 
 def test_a_new_session_that_cannot_be_had_leaves_the_old_one():

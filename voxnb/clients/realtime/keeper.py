@@ -361,7 +361,7 @@ class Keeper:
     async def boundary(self, session: RealtimeSession) -> None:
         """Wait until nobody speaks, nothing is owed and nothing sounds, or the session is over."""
         while self.link is not None and self.state is session and not self._client.is_between_turns():
-            if self._patience.is_over(session.items.last, is_quiet=self._client.is_quiet()):
+            if self._patience.is_over(session.items, is_quiet=self._client.is_quiet()):
                 return
             await self._next_move(1.0)
 

@@ -292,7 +292,8 @@ class Told(VoiceUnit, Client):
         """The conversation of a session that was lost, as far as it was heard."""
         messages = messages_of(old.items, heard_ms=self._heard_so_far())
         self._session_over(old)
-        self._lost_session = old
+        # Lost again before anything was said: it is what the first one was saying.
+        self._lost_session = self._lost_session or old
         return messages
 
     async def first_session(self, early: RealtimeSession) -> RealtimeSession:

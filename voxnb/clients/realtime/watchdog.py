@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from voxnb.clients.realtime.link import Link
@@ -28,17 +28,31 @@ class Patience:
     def __init__(self) -> None:
         self._waits_for, self._since = "", 0.0
 
-    def is_over(self, last: Item | None, *, is_quiet: bool) -> bool:
+    def is_over(self, items: Iterable[Item], *, is_quiet: bool) -> bool:
         """Whether the answer is waited for no longer.
 
         Args:
-            last: the newest item; a call of the model's waits for its result, however long that takes.
+            items: the session's; a call of the model's waits for its result, however long that takes.
             is_quiet: nothing happens now.
         """
-        waits_for = last.id if last is not None and last.type == "message" and is_quiet else ""
+        newest_first = list(items)[::-1]
+        waits_for = newest_first[0].id if newest_first and is_quiet and not _is_asking(newest_first) else ""
         if waits_for != self._waits_for:
             self._waits_for, self._since = waits_for, time.monotonic()
         return bool(waits_for) and time.monotonic() - self._since > OWED_S
+
+
+def _is_asking(newest_first: Iterable[Item]) -> bool:
+    """Whether the model has asked for something last, and not everything of it was given."""
+    given: set[str | None] = set()
+    for item in newest_first:
+        if item.type == "function_call_output":
+            given.add(item.call_id)
+        elif item.type == "function_call" and item.call_id in given:
+            continue
+        else:
+            return item.type in ("function_call", "mcp_approval_request")
+    return False
 
 
 class Watchdog:
