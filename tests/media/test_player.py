@@ -73,6 +73,12 @@ def test_what_is_no_16_bit_sound_is_refused_rather_than_played_as_noise(clock, s
         Player(clock=clock).play(sound)
 
 
+def test_two_channels_are_refused_rather_than_played_one_after_the_other(clock):
+    with pytest.raises(AudioError, match=r"takes mono, not an array of \(480, 2\)"):
+        Player(clock=clock).play(np.zeros((480, 2), "<i2"))
+    Player(clock=clock).play(np.zeros((480, 1), "<i2"))
+
+
 def test_a_listener_without_a_function_is_refused():
     with pytest.raises(ParameterError, match="cannot be called"):
         Listener(None)

@@ -127,6 +127,16 @@ def test_an_edit_takes_along_what_was_attached_or_says_that_it_cannot(chat, page
     assert len(chat.store) == 2
 
 
+def test_an_edit_of_more_than_is_shown_loses_nothing(chat, page):
+    chat.ask("Read this: " + "word " * 5_000).result()
+    (shown,) = page.shown(lambda shown: [t["state"] for t in shown] == ["complete"])
+    text = shown["said"][0]["text"]
+    assert "turn 1 is longer than what is shown of it" in page.ask("chat.edit", turn=1, text=f"Now: {text}")["error"]
+    assert len(chat.store) == 1
+    page.ask("chat.edit", turn=1, text="Something else?")
+    assert len(chat.store) == 2
+
+
 def test_stop_stops_what_runs_without_waiting_for_a_patch():
     with testing.server([testing.Paced("word " * 500, chunk_delay_s=0.05)]) as server:
         with voxnb.chat("m", base_url=server.base_url, api_key="k", store=":memory:") as chat:

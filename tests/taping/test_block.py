@@ -54,7 +54,7 @@ def test_what_a_conversation_said_before_is_referred_to_and_read_whole(conversat
     assert [e.asked.body for e in found] == [e.asked.body for e in exchanges]
 
 
-@given(st.text() | st.sampled_from(["<html>\r\n404\n</html>", "{not JSON}", '"', "[{", "---\n=== x"]))
+@given(st.text() | st.sampled_from(["<html>\r\n404\n</html>", "{not JSON}", '"', "[{", "~a b", "~a {}", "---\n=== x"]))
 def test_an_answer_that_is_no_json_leaves_the_tape_readable(text):
     (found,), _ = again(stream(chat("Hi"), text))
     assert [step.value for step in found.steps] == [text]

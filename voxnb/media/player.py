@@ -58,8 +58,10 @@ class Player(MovingUnit):
         """
         try:
             view = memoryview(sound)
-        except TypeError:
+        except (TypeError, ValueError):  # no buffer, or one of dates
             view = None
+        if view is not None and view.shape and view.nbytes > max(view.shape) * view.itemsize:
+            raise AudioError(f"play() takes mono, not an array of {view.shape!r}; choose a channel: samples[:, 0]")
         if view is None or view.format not in PCM_BUFFERS:
             raise AudioError(
                 f"play() takes 16-bit PCM as bytes, not {type(sound).__name__}"

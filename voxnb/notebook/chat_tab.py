@@ -14,7 +14,7 @@ from voxnb.errors import ConversationError, ParameterError
 from voxnb.memory.past import UNDER_WAY
 from voxnb.notebook.live import LiveText
 from voxnb.notebook.tab import Sent, Tab
-from voxnb.notebook.transcript import answer_html, facts, marks, parts_html, said_text, user_messages
+from voxnb.notebook.transcript import MOST_SAID, answer_html, facts, marks, parts_html, said_text, user_messages
 from voxnb.store.pages import ShownTurn
 
 if TYPE_CHECKING:
@@ -144,7 +144,12 @@ class ChatTab(Tab):
         if not text.strip():
             raise ParameterError("there is nothing to say; write something", name="text")
         number = talk.number_of(message.get("turn"))
-        attached = _attached(user_messages(talk.page(before=number + 1, limit=1).turns[0]), number)
+        said = user_messages(talk.page(before=number + 1, limit=1).turns[0])
+        if any((mark := said_text(one)[MOST_SAID:]) and mark in text for one in said):
+            raise ConversationError(
+                f"turn {number} is longer than what is shown of it, and an edit would lose the rest; ask in a cell"
+            )
+        attached = _attached(said, number)
         fork = talk.fork(at=number - 1)
         self._go(fork)
         self._say(fork, text, [name for name, _ in attached], [data for _, data in attached])

@@ -140,7 +140,7 @@ def _step(step: Step, last: dict[str, Any]) -> str:
         return f">> {_dump(step.value)}"
     if not isinstance(step.value, Mapping):
         # A text is written as it is, but for one that would not be read as that, such as a page with several lines.
-        is_line = isinstance(step.value, str) and not step.value.startswith(_JSON) and step.value.isprintable()
+        is_line = isinstance(step.value, str) and not step.value.startswith((*_JSON, "~")) and step.value.isprintable()
         return f"+{step.wait_ms} {step.value if is_line else _dump(step.value)}"
     kind = str(step.value.get("type", ""))
     before, last[kind] = last.get(kind), step.value
