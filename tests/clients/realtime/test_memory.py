@@ -15,6 +15,7 @@ from tests.clients.realtime.test_going_on import FAR, ask, said, session
 from tests.clients.realtime.test_voice import Ear
 from voxnb import ContextStore, SessionEvents, SessionPolicy, errors, testing
 from voxnb.clients.realtime import told as client_told
+from voxnb.clients.realtime.memory import CallMemory
 from voxnb.events import ContextEvents, RealtimeAPIEvents, WebSocketEvents
 from voxnb.media.clock import LOOP
 from voxnb.media.stream import Sink
@@ -446,12 +447,33 @@ def test_a_store_that_is_removed_in_a_call_ends_neither_the_call_nor_its_memory_
         assert one.rollover().result(WAIT_S) is True
         for file in tmp_path.glob("s.db*"):
             file.unlink()
+        assert one.rollover().result(WAIT_S) is True
         ask(one, "Second?")
         assert one.rollover().result(WAIT_S) is True
         one.close()
-        texts = [text for role, text in said(peer.connections[2]) if role == "user"]
+        texts = [text for role, text in said(peer.connections[3]) if role == "user"]
     assert texts == ["First?", "Second?"]
     assert "was removed while it was open" in capsys.readouterr().err
+
+
+def test_a_turn_that_cannot_be_written_is_told_to_every_later_session(store, monkeypatch, capsys):
+    async def full(memory, ask):
+        raise errors.StoreFullError("no room")
+
+    with Peer([session(1), session(2)]) as peer:
+        one = call(peer, store)
+        one.connect().result(WAIT_S)
+        with monkeypatch.context() as while_full:
+            while_full.setattr(CallMemory, "begin", full)
+            ask(one, "First?")
+            assert one.rollover().result(WAIT_S) is True
+        ask(one, "Second?")
+        assert one.rollover().result(WAIT_S) is True
+        one.close()
+        texts = [[text for role, text in said(each) if role == "user"] for each in peer.connections]
+    assert texts == [["First?"], ["First?", "Second?"], ["First?", "Second?"]]
+    assert [row[2] for row in turns(store)] == ["Second?"]
+    assert "could not be stored (StoreFullError: no room)" in capsys.readouterr().err
 
 
 def test_what_was_written_is_in_the_store_while_the_call_goes_on(store):
