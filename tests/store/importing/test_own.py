@@ -191,6 +191,28 @@ def test_a_later_export_brings_what_came_since(full, empty, tmp_path):
     assert empty.verify()
 
 
+def test_a_later_export_brings_the_pins_of_turns_that_a_fork_brought_before(full, empty, tmp_path):
+    empty.import_conversations(full.export_conversations(tmp_path / "first.jsonl"))
+    full.append("a", [{"role": "user", "content": "noch"}, {"role": "system", "content": "aside"}])
+    full["a"].pin(-1)
+    fork = full["a"].fork(name="later")
+    empty.import_conversations(fork.export(tmp_path / "fork.jsonl"))
+    report = empty.import_conversations(full["a"].export(tmp_path / "second.jsonl"))
+    assert (report.extended, report.turns) == (1, 0)
+    assert contents(empty)["pin"] == contents(full)["pin"]
+    assert empty.verify()
+
+
+def test_inherited_turns_that_a_fork_went_back_before_stay_undone(full, empty, tmp_path):
+    fork = full["a"].fork(name="back")
+    path = full.export_conversations(tmp_path / "all.jsonl")
+    empty.import_conversations(path)
+    empty["back"].undo()
+    report = empty.import_conversations(path)
+    assert (report.extended, len(empty["back"])) == (0, len(fork) - 1)
+    assert "another course" in str(report)
+
+
 def test_a_later_export_leaves_a_summary_that_was_made_here_meanwhile(full, empty, tmp_path):
     empty.import_conversations(full["b"].export(tmp_path / "first.jsonl"))
     build = Builder(empty.database)

@@ -117,7 +117,7 @@ class Restoring:
         if have[: len(given)] == given:
             self.outcome.known += 1
         elif given[: len(have)] == have and not self._undone(conversation, given[len(have) :]):
-            self._extend(row)
+            self._extend(row, self.whole.turns[len(have) :])
         else:
             self.outcome.skipped.append(
                 (
@@ -127,11 +127,11 @@ class Restoring:
             )
 
     def _undone(self, conversation: int, turns: list[tuple[str, str]]) -> bool:
-        """Whether the conversation had one of these turns and went back before it."""
-        sql = "SELECT 1 FROM turn t JOIN branch b ON b.id = t.branch WHERE t.uid = ? AND b.conversation = ?"
+        """Whether the conversation had one of these turns, its own or one of its source, and went back before it."""
+        sql = "SELECT 1 FROM turn t JOIN lineage l ON l.source = t.branch AND t.seq BETWEEN l.first_seq AND l.last_seq JOIN branch b ON b.id = l.branch WHERE t.uid = ? AND b.conversation = ?"
         return any(self.c.execute(sql, (uid, conversation)).fetchone() for uid, _ in turns)
 
-    def _extend(self, row: ConversationRow) -> None:
+    def _extend(self, row: ConversationRow, turns: list[Row]) -> None:
         """Bring what came since; where it was folded here meanwhile, the summaries stay those of here."""
         here = {
             uid
@@ -147,7 +147,7 @@ class Restoring:
                 row.id,
             ),
         )  # fmt: skip
-        self._pins(row.id, self.fresh, added=row.pin_version)
+        self._pins(row.id, turns, added=row.pin_version)  # also of those that a fork brought before
         if row.head is None or row.head in {self._row("summary", line.get("id")) for line in self.whole.summaries}:
             self._summaries(row.id)
         else:
