@@ -55,6 +55,15 @@ def test_a_key_that_a_function_gives_is_in_no_line_of_the_trace():
     assert [line for line in found if line.get("path") == "/chat/completions"]
 
 
+def test_a_key_that_a_function_gives_only_the_second_time_is_in_no_line_of_the_trace():
+    key, given = "Plain-Words-For-A-Key-77", iter([None, "Plain-Words-For-A-Key-77"])
+    with talking("Well.", trace=True, api_key=lambda: next(given, key)) as (_, chat):
+        with pytest.raises(errors.CredentialsError):
+            chat.ask(f"What is {key}?").result(WAIT_S)
+        chat.ask(f"What is {key}?").result(WAIT_S)
+        assert key not in Path(chat.trace).read_text()
+
+
 def test_a_stand_in_for_a_key_is_a_word_like_any_other():
     told = testing.Status(400, body={"error": {"message": "tool_choice none needs no tools"}})
     with talking(told, trace=True, api_key="none") as (_, chat):

@@ -99,7 +99,7 @@ class Transport:
         self._abandoned: list[Any] = []
         self._closed = False
         self.trace: Trace | None = None
-        self._requests = 0
+        self._requests, self._asked_key = 0, False
         self.private, self.later = private, later
         self.secrets: list[str] = []
         self._learn_secrets(endpoint.api_key if isinstance(endpoint.api_key, str) else None)
@@ -264,7 +264,7 @@ class Transport:
         self._requests += 1
         number, trace = self._requests, self.trace
         if trace is not None:
-            if number == 1 and callable(self.endpoint.api_key):
+            if callable(self.endpoint.api_key) and not self._asked_key:
                 await self.key()  # else it is known once this request is written down
             trace.sent(number, body, method="GET" if body is None else "POST", path=path, attempt=attempt)
         try:
@@ -381,6 +381,7 @@ class Transport:
     async def key(self) -> str:
         """The key of the next request; the SDK asks before each."""
         key = await current_key(self.endpoint)
+        self._asked_key = True
         self._learn_secrets(key)
         return key
 
