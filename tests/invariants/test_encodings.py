@@ -63,6 +63,58 @@ def test_what_comes_in_the_place_of_a_deleted_conversation_is_counted_too(tmp_pa
         assert_counted_exactly(chat)
 
 
+@pytest.mark.parametrize("change", ["pin", "unfold", "redact"])
+def test_what_is_sent_again_of_folded_turns_is_counted_as_the_next_model_counts(change):
+    with talking(answer, policy=ROOMY, summary_prompt="要約", summary_model=TELLER) as (_, chat):
+        for model in (OLD, OLD, NEW, NEW):
+            chat.ask(JAPANESE, model=model).result(WAIT_S)
+        chat.conversation.fold(2).result(WAIT_S)
+        for _ in range(2):
+            chat.ask(JAPANESE, model=NEW).result(WAIT_S)
+        {
+            "pin": lambda: chat.conversation.pin(1),
+            "unfold": chat.conversation.unfold,
+            "redact": lambda: chat.conversation.redact(1),
+        }[change]()
+        for _ in range(2):
+            chat.ask(JAPANESE, model=NEW).result(WAIT_S)
+        assert_counted_exactly(chat)
+
+
+def test_a_summary_that_a_client_of_the_other_model_made_is_counted_again():
+    with talking(answer, policy=ROOMY, model=OLD, summary_prompt="要約", summary_model=TELLER) as (_, chat):
+        for n in range(5):
+            chat.ask(JAPANESE, model=NEW).result(WAIT_S)
+            if n == 2:
+                chat.conversation.fold(2).result(WAIT_S)
+        assert_counted_exactly(chat)
+
+
+def test_turns_that_a_later_import_adds_are_counted_again():
+    said = [{"role": "user", "content": JAPANESE}, {"role": "assistant", "content": JAPANESE}]
+    with talking(answer, policy=ROOMY, summary_prompt="要約", summary_model=TELLER) as (server, chat):
+        chat.store.import_conversations([{"id": "x", "title": "x", "model": NEW, "messages": said * 3}])
+        given = {"model": NEW, "summary_prompt": "要約", "summary_model": TELLER, "store": chat.store}
+        with client(server, policy=ROOMY, conversation="x", **given) as other:
+            other.conversation.fold(1).result(WAIT_S)
+            chat.store.import_conversations([{"id": "x", "title": "x", "model": OLD, "messages": said * 5}])
+            other.ask(JAPANESE).result(WAIT_S)
+        assert_counted_exactly(chat)
+
+
+def test_a_turn_whose_results_go_to_another_model_is_counted_as_that_counts():
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    asked = [{"role": "user", "content": JAPANESE}, {"role": "assistant", "content": None, "tool_calls": [call]}]
+    with talking(answer, policy=ROOMY) as (_, chat):
+        chat.ask(JAPANESE, model=NEW).result(WAIT_S)
+        chat.store.append(chat.conversation.id, asked)
+        result = [{"role": "tool", "tool_call_id": "c1", "content": JAPANESE}]
+        chat.create_chat_completions(messages=result, model=OLD).result(WAIT_S)
+        for _ in range(2):
+            chat.ask(JAPANESE, model=OLD).result(WAIT_S)
+        assert_counted_exactly(chat)
+
+
 @pytest.mark.parametrize("after_a_fold", [False, True])
 def test_no_request_exceeds_its_budget_when_the_next_model_counts_more(after_a_fold):
     policy = ContextPolicy(window_tokens=1_600, reserve_output_tokens=100, fold_at_tokens=1_400, keep_last_turns=1)

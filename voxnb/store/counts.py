@@ -38,7 +38,8 @@ def in_one_encoding(
     """
     encoding = getattr(measure, "encoding", None)
     known = c.counted_in if isinstance(c, KnowingConnection) else {}
-    if encoding is None or known.get(row.branch) == encoding:
+    seen = (encoding, row.head, row.folded_to, row.pin_version)
+    if encoding is None or known.get(row.branch) == seen:
         return snapshot
     stretch = {"branch": row.branch, "low": row.folded_to + 1, "high": row.last_seq, "encoding": encoding}
     other = {turn_id for (turn_id,) in c.execute(COUNTED_OTHERWISE, stretch)} | {turn.id for turn in snapshot.pins}
@@ -48,7 +49,7 @@ def in_one_encoding(
         return said._replace(tokens=counted.tokens, features=counted.features)
 
     def turn_again(turn: PastTurn) -> PastTurn:
-        if turn.id not in other or turn.state not in ANSWERED:
+        if turn.id not in other or (turn.state not in ANSWERED and turn is not snapshot.current):
             return turn
         return turn._replace(messages=tuple(said_again(said) for said in turn.messages))
 
@@ -62,7 +63,8 @@ def in_one_encoding(
         summary=summary,
         pins=tuple(turn_again(turn) for turn in snapshot.pins),
         tail=tuple(turn_again(turn) for turn in snapshot.tail),
+        current=snapshot.current and turn_again(snapshot.current),
     )
     if again == snapshot:
-        known[row.branch] = encoding
+        known[row.branch] = seen
     return again

@@ -33,8 +33,8 @@ class KnowingConnection(Connection):
         self._turns: dict[tuple[Any, ...], PastTurn] = {}
         self._chars = 0
         self._version = -1
-        self.counted_in: dict[int, str] = {}
-        """Branch → the encoding in which all that is sent of it is counted."""
+        self.counted_in: dict[int, tuple[Any, ...]] = {}
+        """Branch → the encoding in which all that is sent of it is counted, and with which summary and pins."""
 
     def known(self, heads: Iterable[tuple[Any, ...]]) -> Iterator[PastTurn]:
         """The turns of these rows (the first columns of `voxnb.store.rows.TURN_AND_MESSAGES`), up to one not known."""

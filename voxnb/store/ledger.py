@@ -265,7 +265,7 @@ def insert_messages(
     """Append messages to a turn; system messages in between are pinned."""
     for position, counted in enumerate(messages, start=first_position):
         text, extra = split_message(counted.message)
-        if isinstance(c, KnowingConnection) and counted.encoding != c.counted_in.get(conversation.branch):
+        if isinstance(c, KnowingConnection) and counted.encoding != c.counted_in.get(conversation.branch, ("",))[0]:
             c.counted_in.pop(conversation.branch, None)
         c.execute(
             "INSERT INTO message (turn, position, role, text, extra, tokens, features, encoding, hash, created_at) "

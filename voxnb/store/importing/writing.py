@@ -19,6 +19,7 @@ from voxnb.store import ledger
 from voxnb.store.ids import derived_number, following, new_id, written
 from voxnb.store.importing.draft import Reading
 from voxnb.store.importing.ready import Ready, ReadyTurn
+from voxnb.store.lately import forget
 from voxnb.store.paths import PATH
 from voxnb.store.pins import add_pin
 from voxnb.store.rows import ConversationRow, dump
@@ -261,6 +262,7 @@ class Rows:
         """More turns for a conversation that is there."""
         pins = self._add_turns(turns, branch=row.branch, first_seq=row.last_seq + 1, number=number, begun=None)
         self.flush()
+        forget(self.c)  # they may be counted by another encoding than the turns before
         last = max((turn.created_at for turn in turns if turn.created_at is not None), default=self.now)
         self.c.execute(
             "UPDATE conversation SET last_seq = ?, last_turn_at = max(coalesce(last_turn_at, 0), ?) WHERE id = ?",
