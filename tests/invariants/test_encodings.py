@@ -37,6 +37,15 @@ def test_whichever_model_is_asked_the_estimate_is_what_it_reports():
         assert_counted_exactly(chat)
 
 
+def test_a_past_request_is_explained_as_its_own_model_counted():
+    with talking(answer, policy=ROOMY) as (_, chat):
+        for model in (OLD, NEW, OLD, NEW):
+            chat.ask(JAPANESE, model=model).result(WAIT_S)
+        plans = [chat.conversation.explain(turn) for turn in range(1, 5)]
+        assert all(plan.exact for plan in plans)
+        assert {plan.tokens["overhead"] for plan in plans} == {plans[0].tokens["overhead"]}
+
+
 def test_forks_that_share_turns_go_on_with_a_model_of_their_own():
     with talking(answer, policy=ROOMY) as (server, chat):
         chat.ask(JAPANESE, model=NEW).result(WAIT_S)

@@ -12,6 +12,7 @@ from voxnb.messages import parse_messages, split_instructions
 from voxnb.store import counts, ending, erase, explain, folding, history, ledger, naming, pins, receipt, redact
 from voxnb.store.conversation_tables import ConversationTables
 from voxnb.store.ids import new_id
+from voxnb.store.planner import Planner, measure_for
 from voxnb.store.report import counted
 from voxnb.store.rows import ConversationRow, checked_name
 from voxnb.store.schema import MAX_SEQ
@@ -19,7 +20,6 @@ from voxnb.store.views import Plan, Summary, load_summary
 
 if TYPE_CHECKING:
     from voxnb.store.context_store import ContextStore
-    from voxnb.store.planner import Planner
     from voxnb.store.receipt import Receipt
     from voxnb.store.redact import Redaction
     from voxnb.store.report import ExportReport
@@ -138,7 +138,7 @@ class Conversation(ConversationTables):
             call = explain.last_call(c, turn_id)
             if call is None:
                 raise ConversationError(f"turn {seq} was not asked of a model here; it was appended or never sent")
-            rebuilt = explain.rebuild(c, call)
+            rebuilt = explain.rebuild(c, call, measure_for=measure_for)
         return Plan(
             rebuilt.layout,
             rebuilt.parameters,

@@ -5,10 +5,11 @@ What is stored stays as it was counted; forks share turns, and each may go on wi
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from voxnb.memory.past import ANSWERED, PastTurn, Said, fenced
 from voxnb.memory.plan import Snapshot
@@ -17,7 +18,14 @@ from voxnb.store import ledger, paths
 from voxnb.store.lately import KnowingConnection
 from voxnb.store.rows import ConversationRow, Counted
 
+if TYPE_CHECKING:
+    from voxnb.store.planner import Measure
+
 COUNTED_OTHERWISE: Final = f"SELECT DISTINCT t.id {paths.PATH.replace(' WHERE ', ' JOIN message m ON m.turn = t.id WHERE ')} AND m.encoding != :encoding"
+
+OTHERWISE_OF: Final = (
+    "SELECT DISTINCT turn FROM message WHERE encoding != ? AND turn IN (SELECT value FROM json_each(?))"
+)
 
 
 def load(c: sqlite3.Connection, row: ConversationRow, *, measure: Callable[[Message], Counted]) -> Snapshot:
@@ -43,7 +51,21 @@ def in_one_encoding(
         return snapshot
     stretch = {"branch": row.branch, "low": row.folded_to + 1, "high": row.last_seq, "encoding": encoding}
     other = {turn_id for (turn_id,) in c.execute(COUNTED_OTHERWISE, stretch)} | {turn.id for turn in snapshot.pins}
+    again = _again(snapshot, other, measure)
+    if again == snapshot:
+        known[row.branch] = seen
+    return again
 
+
+def as_asked(c: sqlite3.Connection, snapshot: Snapshot, *, measure: Measure) -> Snapshot:
+    """A past request's snapshot as its model counts, where its own turn was counted so."""
+    turns = [turn.id for turn in (*snapshot.pins, *snapshot.tail, snapshot.current) if turn is not None]
+    other = {turn_id for (turn_id,) in c.execute(OTHERWISE_OF, (measure.encoding, json.dumps(turns)))}
+    asked = snapshot.current is not None and snapshot.current.id not in other
+    return _again(snapshot, other, measure) if other and asked else snapshot
+
+
+def _again(snapshot: Snapshot, other: set[int], measure: Callable[[Message], Counted]) -> Snapshot:
     def said_again(said: Said) -> Said:
         counted = measure(Message.from_dict(said.to_dict()))
         return said._replace(tokens=counted.tokens, features=counted.features)
@@ -57,7 +79,7 @@ def in_one_encoding(
     if summary is not None:
         counted = measure(Message("system", fenced(summary), {}))
         summary = summary._replace(tokens=counted.tokens, features=counted.features)
-    again = replace(
+    return replace(
         snapshot,
         instructions=tuple(said_again(said) for said in snapshot.instructions),
         summary=summary,
@@ -65,6 +87,3 @@ def in_one_encoding(
         tail=tuple(turn_again(turn) for turn in snapshot.tail),
         current=snapshot.current and turn_again(snapshot.current),
     )
-    if again == snapshot:
-        known[row.branch] = seen
-    return again

@@ -10,17 +10,20 @@ from __future__ import annotations
 import json
 import operator
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from voxnb.errors import ConversationError, StoreError
 from voxnb.memory.past import REDACTED, UNDER_WAY
 from voxnb.memory.plan import Layout, PastTurn, Said, Snapshot, assemble
 from voxnb.memory.policy import NO_LIMITS
-from voxnb.store import journal, ledger, paths, pins
+from voxnb.store import counts, journal, ledger, paths, pins
 from voxnb.store.request import request_hash
 from voxnb.store.rows import ConversationRow, TurnRow
+
+if TYPE_CHECKING:
+    from voxnb.store.planner import Measure
 
 SPEAKS_FOR_ITSELF: Final = ("prompt", "previous_response_id", "conversation")
 """Parameters of a request that may come without a word."""
@@ -49,22 +52,26 @@ class Rebuilt:
     redacted: bool = False
 
 
-def rebuild(c: sqlite3.Connection, call_id: int) -> Rebuilt:
-    """Rebuild a request from its plan.
+def rebuild(
+    c: sqlite3.Connection, call_id: int, *, measure_for: Callable[[str | None], Measure] | None = None
+) -> Rebuilt:
+    """Rebuild a request from its plan, counted as its model counts where ``measure_for`` says how.
 
     Raises:
         StoreError: the call has no plan.
     """
     row = c.execute(
-        "SELECT k.conversation, k.turn, k.plan, k.estimated_prompt_tokens, t.branch, t.seq "
+        "SELECT k.conversation, k.turn, k.plan, k.estimated_prompt_tokens, t.branch, t.seq, k.model "
         "FROM call k JOIN turn t ON t.id = k.turn WHERE k.id = ?",
         (call_id,),
     ).fetchone()
     if row is None or row[2] is None:
         raise StoreError("this call has no plan: it was not a turn's request")
-    conversation, turn_id, text, estimated, branch, seq = row
+    conversation, turn_id, text, estimated, branch, seq, model = row
     plan = json.loads(text)
     snapshot = past_snapshot(c, conversation, branch, seq, turn_id, plan)
+    if measure_for is not None:
+        snapshot = counts.as_asked(c, snapshot, measure=measure_for(model))
     if "held_by" in plan:
         snapshot = snapshot.held(plan["held_by"], start=plan["start"])
     layout = assemble(
