@@ -265,17 +265,23 @@ def test_a_phone_of_another_rate_hears_resampled_sound():
     assert 980 <= phone.heard_ms <= 1000
 
 
-def test_the_time_of_an_answer_is_told_step_by_step():
-    clock, talk, unit, ear = calling()
+def spoken_to(clock, talk, unit):
+    """Half a second of speech, noticed 1.5 s after its sound began; what the server says of it next."""
     mouth = Ear(clock)
     mouth.send_media_to(unit)
     (stream,) = mouth._outgoing.values()
     stream.push(bytes(960 * 50))
     clock.advance(1.5)
-    started, stopped, committed, *added = talk.user("u1")
+    started, stopped, *rest = talk.user("u1")
     unit.hear(started, {**stopped, "audio_end_ms": 500})
+    return rest
+
+
+def test_the_time_of_an_answer_is_told_step_by_step():
+    clock, talk, unit, _ = calling()
+    rest = spoken_to(clock, talk, unit)
     clock.advance(0.01)
-    unit.hear(committed, *added)
+    unit.hear(*rest)
     clock.advance(0.02)
     first, *rest = talk.begin("r1", "a1")
     unit.hear(first, *rest)
@@ -296,14 +302,7 @@ def test_the_time_of_an_answer_is_told_step_by_step():
 
 def test_an_answer_after_a_call_of_tools_is_counted_from_the_end_of_speech():
     clock, talk, unit, _ = calling()
-    mouth = Ear(clock)
-    mouth.send_media_to(unit)
-    (stream,) = mouth._outgoing.values()
-    stream.push(bytes(960 * 50))
-    clock.advance(1.5)
-    started, stopped, *rest = talk.user("u1")
-    unit.hear(started, {**stopped, "audio_end_ms": 500}, *rest)
-    unit.hear(*talk.call_add())
+    unit.hear(*spoken_to(clock, talk, unit), *talk.call_add())
     clock.advance(2)
     unit.hear(*talk.spoken("r2", "a2", "Five."))
     clock.advance(1)

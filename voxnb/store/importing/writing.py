@@ -68,7 +68,7 @@ class Names:
     def look_up(self, c: sqlite3.Connection, wanted: Iterable[str]) -> None:
         """See which of these are taken; holds until the next look, in one transaction."""
         names = set(wanted)
-        there = _among(c, "name", names) | _among(c, "uid", names)
+        there = _taken_of(c, names)
         self._known = {name: name in there for name in names}
         self.pending.clear()
 
@@ -91,7 +91,7 @@ class Names:
         if name in self.pending:
             return True
         known = self._known.get(name)
-        return bool(_among(c, "name", [name]) or _among(c, "uid", [name])) if known is None else known
+        return name in _taken_of(c, {name}) if known is None else known
 
 
 class Head(NamedTuple):
@@ -101,6 +101,11 @@ class Head(NamedTuple):
     number: int | None
     name: str
     metadata: str
+
+
+def _taken_of(c: sqlite3.Connection, names: Collection[str]) -> set[str]:
+    """Which of the names a conversation has, as its name or as its id."""
+    return _among(c, "name", names) | _among(c, "uid", names)
 
 
 def _among(c: sqlite3.Connection, column: str, values: Collection[str]) -> set[str]:
