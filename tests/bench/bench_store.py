@@ -193,7 +193,8 @@ class Ours(Memory):
     def take(self, c: Any) -> Any:
         assert self.begun is not None
         row = self.begun.conversation.id
-        return folding.take(c, row, choose=self.choose, owner=this_process(), now=time.time(), forced=False)
+        owner, measure = this_process(), self.planner.measure
+        return folding.take(c, row, choose=self.choose, owner=owner, now=time.time(), forced=False, measure=measure)
 
     def after(self) -> None:
         assert self.begun is not None

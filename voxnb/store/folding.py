@@ -28,7 +28,6 @@ from voxnb.messages import Message, canonical
 from voxnb.store import ending, ledger
 from voxnb.store.ids import new_id
 from voxnb.store.owner import FOLD_LEASE_S, is_gone
-from voxnb.store.planner import measure_for
 from voxnb.store.rows import STATE, CallRecord, ConversationRow, Counted, dump, dump_features
 
 FREE_FAILURES: Final = 3
@@ -72,7 +71,7 @@ def may_be_due(layout: Layout, reply: Counted | None, *, weigh: Weigh) -> bool:
 
 def take(
     c: sqlite3.Connection, conversation: int, *, choose: Choose, owner: str, now: float, forced: bool,
-    measure: Callable[[Message], Counted] | None = None,
+    measure: Callable[[Message], Counted],
 ) -> FoldJob | None:  # fmt: skip
     """Decide on a fold and hold its lease.
 
@@ -83,7 +82,7 @@ def take(
         owner: this process.
         now: UNIX seconds.
         forced: ignore the lease and the breaker: the next request needs the room.
-        measure: how ``choose`` counts; None as the conversation's model does.
+        measure: how ``choose`` counts.
 
     Returns:
         The job, or None if there is nothing to fold or somebody else folds.
@@ -94,7 +93,7 @@ def take(
         held = (row.fold_lease_until or 0) > now and not is_gone(row.fold_owner)
         if held or row.last_seq < row.fold_after_seq:
             return None
-    snapshot = ending.load_counted(c, row, measure=measure or measure_for(row.model))
+    snapshot = ending.load_counted(c, row, measure=measure)
     fold = choose(snapshot)
     if fold is None:
         return None
