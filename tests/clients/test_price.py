@@ -244,6 +244,14 @@ def test_unknown_is_none_and_never_0(usage, model, base_url):
     assert cost_of(usage, model, base_url=base_url) is None
 
 
+def test_the_list_is_not_read_where_there_is_nothing_to_price(monkeypatch):
+    # The first request may be interrupted before it is read, and its end would wait for that on the loop.
+    read = []
+    monkeypatch.setattr(module, "_package", lambda: read.append(1))
+    assert cost_of(Usage()) is None
+    assert not read
+
+
 def test_a_server_of_ones_own_costs_nobody_knows_what():
     with talking("Well.") as (_, chat):
         reply = chat.ask("One").result(WAIT_S)

@@ -13,6 +13,8 @@ import sys
 import textwrap
 import threading
 import time
+import traceback
+from pathlib import Path
 
 import pytest
 
@@ -653,6 +655,49 @@ def test_interrupting_a_silent_wait_is_noticed(client, gate):
     interrupt.join()
     with pytest.raises(TurnCancelledError):
         turn.result(PATIENCE_S)
+
+
+@pytest.mark.parametrize(
+    ("wait", "door"),
+    [
+        (lambda t: t.result(), "turn.py"),
+        (drain, "follow.py"),
+        (lambda t: gather([t], progress=False), "turn.py"),
+        (lambda t: t.show(wait=True), "turn.py"),
+    ],
+)
+def test_an_interrupts_traceback_ends_where_the_wait_begins(client, gate, capsys, wait, door):
+    # A notebook parses the file of every frame before the cell ends.
+    turn = client(gate=gate).ask()
+    interrupt = interrupt_while_waiting()
+    with pytest.raises(KeyboardInterrupt) as caught:
+        wait(turn)
+    interrupt.join()
+    assert frames_of(caught.value) - {"test_turn.py"} == {door}
+
+
+async def drain_async(turn):
+    async for _ in turn:
+        pass
+
+
+@pytest.mark.parametrize(("wait", "door"), [(Turn._wait, "turn.py"), (drain_async, "follow.py")])
+def test_a_cancelled_awaits_traceback_ends_where_the_wait_begins(client, gate, wait, door):
+    turn = client(gate=gate).ask()
+
+    async def main():
+        task = asyncio.ensure_future(wait(turn))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await task
+        return frames_of(caught.value)
+
+    assert asyncio.run(main()) - {"test_turn.py"} == {door}
+
+
+def frames_of(error):
+    return {Path(frame.filename).name for frame in traceback.extract_tb(error.__traceback__)}
 
 
 def test_an_interrupt_while_only_listeners_run_keeps_the_reply(client):

@@ -142,9 +142,9 @@ class DeltaIterator:
         try:
             if follower.position >= len(self._deltas):
                 follower.wait()
-        except (KeyboardInterrupt, asyncio.CancelledError):
+        except (KeyboardInterrupt, asyncio.CancelledError) as error:
             self._give_up()
-            raise
+            raise without_frames(error) from None
         position = follower.position
         if position >= len(self._deltas):
             self._outcome()
@@ -174,9 +174,9 @@ class AsyncDeltaIterator:
                 await self._more()
             elif self._position % BREATH == BREATH - 1:
                 await asyncio.sleep(0)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             await give_up(self._progress, self._cancel)
-            raise
+            raise without_frames(error) from None
         if self._position >= len(deltas):
             self._outcome()
             raise StopAsyncIteration
@@ -204,3 +204,12 @@ async def give_up(progress: Progress, cancel: Callable[[], Any]) -> None:
     cancel()
     with contextlib.suppress(asyncio.CancelledError, TimeoutError):
         await loop.wait_async(progress.stored, timeout_s=STORE_S)
+
+
+def without_frames(interrupt: BaseException) -> BaseException:
+    """The same interrupt, without the frames it came through: where in a lock it came tells nobody anything.
+
+    A notebook parses the file of every frame before its cell ends, which would take a quarter of a second, and twice
+    that while the SDK is imported for the first request.
+    """
+    return interrupt.with_traceback(None)

@@ -97,8 +97,10 @@ class Prices:
         own = next((self._given[name] for name in names if name in self._given), None)
         if own is not None:
             return _own_cost(usage, own)
+        if usage.prompt_tokens is None or usage.completion_tokens is None:
+            return None  # before the list, which takes long to read: who interrupts the first request waits for this
         package, when = _package(), datetime.fromtimestamp(at, UTC)
-        if package is None or usage.prompt_tokens is None or usage.completion_tokens is None:
+        if package is None:
             return None
         for name in names:
             cost = self._listed(package, usage, name, when=when, tier=tier, items=items)

@@ -23,7 +23,7 @@ from concurrent.futures import Future
 from contextvars import copy_context
 from typing import Any, Final
 
-from voxnb.clients.follow import STORE_S, AsyncDeltaIterator, DeltaIterator, Follower, Progress, give_up
+from voxnb.clients.follow import STORE_S, AsyncDeltaIterator, DeltaIterator, Follower, Progress, give_up, without_frames
 from voxnb.clients.reply import Reply, shorten
 from voxnb.errors import StreamBrokenError, ToolRoundsError, TurnCancelledError, TurnError, VoxnbError
 from voxnb.runtime import config, loop
@@ -173,6 +173,8 @@ class Turn:
         seen, self._seen = self._seen, True
         try:
             loop.wait(point, timeout_s=timeout_s, on_interrupt=self._give_up)
+        except (KeyboardInterrupt, asyncio.CancelledError) as error:
+            raise without_frames(error) from None
         except TimeoutError:
             self._seen = seen
             raise TimeoutError(
@@ -188,9 +190,9 @@ class Turn:
         self._seen = True
         try:
             await loop.wait_async(point)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             await give_up(self._progress, self.cancel)
-            raise
+            raise without_frames(error) from None
         return self._outcome()
 
     def __iter__(self) -> DeltaIterator:
@@ -289,10 +291,10 @@ class Turn:
         self._seen = True
         try:
             config.load("show_turn")(self, wait=wait)
-        except (KeyboardInterrupt, asyncio.CancelledError):
+        except (KeyboardInterrupt, asyncio.CancelledError) as error:
             if wait:  # it may have come while what paints was loaded
                 self.cancel(wait_s=GRACE_S)
-            raise
+            raise without_frames(error) from None
 
     def _ipython_display_(self) -> None:
         self.show(wait=True)
@@ -360,9 +362,9 @@ def gather(
                         loop.block(news)
                 ended.get_nowait()
                 tell(n + 1)
-    except (KeyboardInterrupt, asyncio.CancelledError):
+    except (KeyboardInterrupt, asyncio.CancelledError) as error:
         _cancel_all(turns)
-        raise
+        raise without_frames(error) from None
     return [_settled(turn) for turn in turns]
 
 
