@@ -12,7 +12,7 @@ from voxnb.memory.plan import UNDER_WAY, PastTurn, Snapshot
 from voxnb.messages import Message
 from voxnb.store import counts, ledger
 from voxnb.store.database import Database
-from voxnb.store.ids import new_id
+from voxnb.store.ids import new_ids
 from voxnb.store.lately import forget
 from voxnb.store.owner import LEASE_S, is_gone
 from voxnb.store.rows import CallRecord, ConversationRow, Counted, dump, dump_features, load_extra
@@ -196,8 +196,8 @@ def add_events(
     c.executemany(
         "INSERT INTO event (uid, conversation, turn, seq, name, payload, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
         [
-            (new_id("e"), conversation, turn_id, n, name, dump(payload), now)
-            for n, (name, payload) in enumerate(events, 1)
+            (uid, conversation, turn_id, n, name, dump(payload), now)
+            for n, (uid, (name, payload)) in enumerate(zip(new_ids("e", len(events)), events, strict=True), 1)
         ],
     )
 
