@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import sqlite_utils
 
 import voxnb
+from voxnb.store import fresh
 
 TARGET_MS = 10.0
 EPOCH = 1_700_000_000.0
@@ -82,6 +83,7 @@ def build(path: Path, kind: str, messages: int) -> float:
                     "VALUES (?,?,?,?,20,'o200k_base',?,?)",
                     said,
                 )
+                fresh.index_all(c)
                 turns.clear()
                 said.clear()
 

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from voxnb.messages import digest
+from voxnb.store import fresh
 from voxnb.store.database import Database
 
 NOON = 1_785_499_200.0
@@ -116,7 +117,7 @@ class Builder:
             extra["content"] = content
         parts = content if isinstance(content, list) else []
         text = content if isinstance(content, str) else "\n".join(p["text"] for p in parts if "text" in p)
-        return self.insert(
+        row = self.insert(
             "message",
             turn=turn,
             position=position,
@@ -128,6 +129,8 @@ class Builder:
             hash=digest(f"{said['role']} {text}"),
             created_at=created_at,
         )
+        self.db.write(lambda c: fresh.written(c, row, text)).result()
+        return row
 
     def turn_at(self, conversation: int, seq: int) -> int:
         return int(
@@ -225,6 +228,7 @@ class Builder:
                 "INSERT INTO message (id, turn, position, role, text, tokens, encoding, hash, created_at) VALUES (?,?,?,?,?,?,?,?,?)",
                 said,
             )
+            fresh.index_all(c)
             c.execute(
                 "UPDATE conversation SET last_seq = ?, last_turn_at = ? WHERE id = ?", (last + turns, at, conversation)
             )

@@ -129,3 +129,20 @@ def test_the_writer_sees_what_a_reader_sees_whatever_was_done_and_by_whom(steps,
             for conversation in list(here):
                 known, read = both(here, conversation)
                 assert known == read
+
+
+def test_what_was_taken_back_is_not_known(db, build):
+    """The numbers of its rows are given again, to others."""
+    talk = build.conversation("talk")
+    build.turn(talk, "question", "answer")
+    words_read(db, "talk")
+
+    def work(c: KnowingConnection) -> None:
+        c.counted_in[1] = ("o200k_base", 1, 1, 0)
+        c.indexed_to = 900
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        db.write(work).result()
+    assert db.perform(lambda c: (c.counted_in, c.indexed_to)).result() == ({}, -1)
+    assert words_read(db, "talk") != []

@@ -176,8 +176,12 @@ def test_a_turn_is_the_same_statements_and_the_same_work_at_ten_and_at_two_thous
         rounds = [watch.run(lambda n=n: one_turn(chat, n)) for n in range(12)]
         looking = watch.run(lambda: (chat.conversation.plan("And now?"), chat.conversation.explain(-1)))
         folds = sum(any("INSERT INTO summary" in s for s in statements) for statements, _ in rounds)
-        # A trigger is traced as its statement again: the one that writes the index does so for many messages at once.
-        shapes = [Counter(shape(s) for s, _ in groupby(statements)) for statements, _ in (*rounds, looking)]
+        # A trigger is traced as its statement again; the search index is written for many messages at once.
+        index = re.compile(r"message_fts|message_zone|'main'\.data_version")
+        shapes = [
+            Counter(shape(s) for s, _ in groupby(statements) if not index.search(s))
+            for statements, _ in (*rounds, looking)
+        ]
         found[turns] = shapes, folds, rounds
         chat.close()
     (few, few_folds, few_rounds), (many, many_folds, many_rounds) = found[10], found[2_000]

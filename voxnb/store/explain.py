@@ -226,7 +226,8 @@ def shown(c: sqlite3.Connection, summary: int) -> Shown:
     covered = c.execute("SELECT turn FROM coverage WHERE summary = ? ORDER BY seq", (summary,)).fetchall()
     mark, conversation = c.execute("SELECT mark, conversation FROM summary WHERE id = ?", (summary,)).fetchone()
     hosts = c.execute(
-        "SELECT base_url_host FROM call WHERE conversation = ? AND summary = ?", (conversation, summary)
+        "SELECT base_url_host FROM call WHERE conversation = ? AND turn IS NULL AND summary = ?",
+        (conversation, summary),
     ).fetchall()
     # The embedded model is asked without marks.
     return Shown([paths.whole_turn(c, turn) for (turn,) in covered], "" if ("local",) in hosts else mark, len(hosts))

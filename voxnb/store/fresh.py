@@ -1,8 +1,9 @@
 """The newest messages, which are stored and not in the search index yet; they are found all the same.
 
-The index is written for many messages at once (see the triggers of the schema): one entry costs as much as the rest
-of a message, thirty together a fifth of that. What is not in it are the messages after its last row, at most
-`MOST_ROWS` that say something, none of them long. A search puts those into an index of its own, in memory.
+The index is written for many messages at once: one entry costs as much as the rest of a message, thirty together a
+fifth of that. What is not in it are the messages after its last row, at most
+`MOST_ROWS` that say something, none of them long. A search
+puts those into an index of its own, in memory. Should somebody write messages and not tell: they are found all the same.
 """
 
 from __future__ import annotations
@@ -11,20 +12,52 @@ import contextlib
 import sqlite3
 from typing import Final
 
+from voxnb.store.lately import KnowingConnection
+
 MOST_ROWS: Final = 31
-"""The trigger that writes the index says so too: the next message takes them all in."""
+"""The next message takes them all in."""
+
+LONG_CHARS: Final = 2_000
+"""A longer text is taken in at once: each search would cut it into words again."""
 
 INDEXED_TO: Final = "(SELECT coalesce(max(id), 0) FROM message_fts_docsize)"
 """Last message row that is in the index; every one before it that says something is too."""
 
 FRESH: Final = f"SELECT id, text, owner FROM message_words WHERE id > {INDEXED_TO} AND text != ''"
 
+_ZONES: Final = (
+    "INSERT INTO message_zone SELECT id >> 10, (CAST(min(created_at) / 3600 AS INTEGER) - 1) * 3600.0, "
+    f"(CAST(max(created_at) / 3600 AS INTEGER) + 1) * 3600.0 FROM message WHERE id > {INDEXED_TO} GROUP BY id >> 10 "
+    "ON CONFLICT (block) DO UPDATE SET since_at = min(since_at, excluded.since_at), until_at = max(until_at, excluded.until_at)"
+)
+"""Which times the messages have that are not in the index yet; see the schema."""
+
 _TOKENIZER: Final = "unicode61 remove_diacritics 2"
 """That of the index in the file."""
 
 
+def written(c: sqlite3.Connection, row: int | None, text: str) -> None:
+    """A message was written: it is time to write the index if it is long, or enough have come; in its transaction.
+
+    Args:
+        c: the connection that wrote it; one that remembers is seldom asked how far the index goes.
+        row: of the message.
+        text: of the message.
+    """
+    if not text or row is None:
+        return
+    indexed_to = c.indexed_to if isinstance(c, KnowingConnection) else -1
+    if not indexed_to < row <= indexed_to + MOST_ROWS:  # rows of what was taken back are given again
+        (indexed_to,) = c.execute(f"SELECT {INDEXED_TO}").fetchone()
+        if isinstance(c, KnowingConnection):
+            c.indexed_to = indexed_to
+    if row > indexed_to + MOST_ROWS or len(text) > LONG_CHARS:
+        index_all(c)
+
+
 def index_all(c: sqlite3.Connection) -> None:
     """Write what is not in the index yet; in a transaction."""
+    c.execute(_ZONES)
     c.execute(f"INSERT INTO message_fts (rowid, text, owner) {FRESH} ORDER BY id")
 
 

@@ -35,6 +35,8 @@ class KnowingConnection(Connection):
         self._version = -1
         self.counted_in: dict[int, tuple[Any, ...]] = {}
         """Branch → the encoding in which all that is sent of it is counted, and with which summary and pins."""
+        self.indexed_to = -1
+        """Message row up to which the search index went when it was last asked; see `voxnb.store.fresh`."""
 
     def known(self, heads: Iterable[tuple[Any, ...]]) -> Iterator[PastTurn]:
         """The turns of these rows (the first columns of `voxnb.store.rows.TURN_AND_MESSAGES`), up to one not known."""
@@ -61,6 +63,7 @@ class KnowingConnection(Connection):
         """Know nothing any more."""
         self._turns.clear()
         self.counted_in.clear()
+        self.indexed_to = -1
         self._chars = 0
 
 

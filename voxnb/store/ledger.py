@@ -16,6 +16,7 @@ from voxnb.errors import ConversationError, ConversationExistsError, UnknownConv
 from voxnb.memory.plan import UNDER_WAY, PastSummary, PastTurn, Said, Snapshot, open_tool_calls
 from voxnb.messages import INSTRUCTION_ROLES, Message, canonical, digest
 from voxnb.params import nearest
+from voxnb.store import fresh
 from voxnb.store.ids import new_id
 from voxnb.store.lately import KnowingConnection
 from voxnb.store.paths import turn_at, turns_between, whole_turn
@@ -267,7 +268,7 @@ def insert_messages(
         text, extra = split_message(counted.message)
         if isinstance(c, KnowingConnection) and counted.encoding != c.counted_in.get(conversation.branch, ("",))[0]:
             c.counted_in.pop(conversation.branch, None)
-        c.execute(
+        cursor = c.execute(
             "INSERT INTO message (turn, position, role, text, extra, tokens, features, encoding, hash, created_at) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
@@ -283,6 +284,7 @@ def insert_messages(
                 now,
             ),
         )
+        fresh.written(c, cursor.lastrowid, text)
         if counted.message.role in INSTRUCTION_ROLES:
             add_pin(c, conversation, turn_id, position=position)
 

@@ -11,7 +11,8 @@ branch; undo, retry and fork make a new branch whose *lineage* names the stretch
 Nothing is moved or copied, and loading a path is one indexed query.
 Rule 3: ``turn``, ``message``, ``summary``, ``coverage`` rows are never deleted but by delete(); their words are never
 changed but by redact().
-Rule 4: the search index and the zones are kept by triggers: whoever writes a message need not know of them.
+Rule 4: the search index forgets and rewords by triggers; what is new it takes in when it is told to (`fresh.index_all`):
+a trigger that names it costs every message as much as three look-ups, and most messages are not taken in at once.
 """
 
 from __future__ import annotations
@@ -295,10 +296,23 @@ CREATE TRIGGER message_reworded AFTER UPDATE OF text ON message
     FROM turn t JOIN branch b ON b.id = t.branch WHERE t.id = new.turn AND new.text != ''; END;
 """
 
+# What every turn had to keep up and few questions need: the index and the zones take messages in where they are told to;
+# conversations are few enough to be sorted; calls and events of a conversation are found by its turns (see `columns.rows_of`).
+M004: Final = """
+DROP TRIGGER message_indexed;
+DROP TRIGGER message_zoned;
+DROP INDEX conversation_last;
+DROP INDEX call_conversation;
+CREATE INDEX call_loose ON call(conversation) WHERE turn IS NULL;
+DROP INDEX event_conversation;
+CREATE INDEX event_loose ON event(conversation) WHERE turn IS NULL;
+"""
+
 STEPS: Final = (
     ("m001_conversations", M001),
     ("m002_redaction_and_search", M002),
     ("m003_index_many_at_once", M003),
+    ("m004_index_when_told", M004),
 )
 """Name and SQL of each migration, in order; the file's ``user_version`` counts the applied ones."""
 

@@ -14,7 +14,7 @@ from contextlib import closing
 from typing import Any, Final
 
 from voxnb.store import ledger, paths, tables
-from voxnb.store.columns import CHAIN, TABLES
+from voxnb.store.columns import CHAIN, TABLES, rows_of
 from voxnb.store.rows import load_extra
 from voxnb.store.schema import MAX_SEQ
 
@@ -34,14 +34,14 @@ def lines(c: sqlite3.Connection, conversation: int) -> Iterator[Row]:
         "SELECT x.uid AS id, t.uid AS turn_id, s.uid AS summary_id, x.purpose, x.model, x.base_url_host, x.request_id, "
         "x.estimated_prompt_tokens, x.prompt_tokens, x.completion_tokens, x.cached_tokens, x.cost_usd, x.retries, "
         "x.first_token_ms, x.duration_ms, x.status, x.error, x.created_at FROM call x LEFT JOIN turn t ON t.id = x.turn "
-        "LEFT JOIN summary s ON s.id = x.summary WHERE x.conversation = :conversation ORDER BY x.id",
+        f"LEFT JOIN summary s ON s.id = x.summary WHERE x.id IN ({rows_of('call', ':conversation')}) ORDER BY x.id",
         {"conversation": conversation},
     )
     yield from _rows(
         c,
         "event",
         "SELECT x.uid AS id, t.uid AS turn_id, x.seq, x.name, x.payload, x.created_at FROM event x "
-        "LEFT JOIN turn t ON t.id = x.turn WHERE x.conversation = :conversation ORDER BY x.id",
+        f"LEFT JOIN turn t ON t.id = x.turn WHERE x.id IN ({rows_of('event', ':conversation')}) ORDER BY x.id",
         {"conversation": conversation},
     )
     yield from _rows(
@@ -167,9 +167,9 @@ HOLDINGS: Final = {
     "(SELECT 1 FROM conversation p JOIN lineage l ON l.branch = p.branch WHERE p.id = :k AND l.source = t.branch "
     "AND t.seq BETWEEN l.first_seq AND l.last_seq)",
     "pins": "SELECT count(*) FROM pin WHERE conversation = :k AND removed IS NULL",
-    "records of calls": "SELECT count(*) FROM call WHERE conversation = :k",
-    "plans of requests (explain() needs them)": "SELECT count(*) FROM call WHERE conversation = :k AND plan IS NOT NULL",
-    "events": "SELECT count(*) FROM event WHERE conversation = :k",
+    "records of calls": f"SELECT count(*) FROM ({rows_of('call', ':k')})",
+    "plans of requests (explain() needs them)": f"SELECT count(plan) FROM ({rows_of('call', ':k', column='plan')})",
+    "events": f"SELECT count(*) FROM ({rows_of('event', ':k')})",
     "records of media": "SELECT count(*) FROM media WHERE conversation = :k",
     "notes": "SELECT count(*) FROM note WHERE target IN (SELECT uid FROM conversation WHERE id = :k UNION "
     "SELECT uid FROM summary WHERE conversation = :k UNION SELECT t.uid FROM branch b JOIN turn t ON t.branch = b.id "

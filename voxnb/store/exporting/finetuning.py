@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from voxnb.messages import ANSWER_ROLES
 from voxnb.store import ledger
+from voxnb.store.columns import rows_of
 from voxnb.store.exporting.contents import header, turns
 from voxnb.store.exporting.sink import Sink
 
@@ -81,7 +82,8 @@ class FineTuning(Sink):
 def _tools(c: sqlite3.Connection, conversation: int) -> list[Any] | None:
     """The tools of the conversation's newest request that had any."""
     rows = c.execute(
-        "SELECT plan FROM call WHERE conversation = ? AND plan IS NOT NULL ORDER BY id DESC", (conversation,)
+        f"SELECT plan FROM call WHERE id IN ({rows_of('call', '?1')}) AND plan IS NOT NULL ORDER BY id DESC",
+        (conversation,),
     )
     for (plan,) in rows:
         text = ledger.get_value(c, json.loads(plan).get("tools"))

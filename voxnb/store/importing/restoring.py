@@ -12,7 +12,8 @@ from typing import Any, Final
 from voxnb.errors import MessageError
 from voxnb.memory.past import UNDER_WAY
 from voxnb.messages import Message, canonical, parse_message
-from voxnb.store import ledger
+from voxnb.store import fresh, ledger
+from voxnb.store.columns import rows_of
 from voxnb.store.importing.writing import Names, Outcome, insert
 from voxnb.store.lately import forget
 from voxnb.store.paths import PATH
@@ -133,11 +134,9 @@ class Restoring:
 
     def _extend(self, row: ConversationRow, turns: list[Row]) -> None:
         """Bring what came since; where it was folded here meanwhile, the summaries stay those of here."""
-        here = {
-            uid
-            for kind in ("call", "event", "media")
-            for (uid,) in self.c.execute(f"SELECT uid FROM {kind} WHERE conversation = ?", (row.id,))
-        }
+        uids = [rows_of(kind, "?1", column="uid") for kind in ("call", "event")]
+        uids.append("SELECT uid FROM media WHERE conversation = ?1")
+        here = {uid for select in uids for (uid,) in self.c.execute(select, (row.id,))}
         self.whole.rest = [line for line in self.whole.rest if line.get("id") not in here]
         self._path(row.id)
         self.c.execute(
@@ -246,11 +245,12 @@ class Restoring:
         )  # fmt: skip
         key = int(cursor.lastrowid or 0)
         for row in messages:
-            self.c.execute(
+            cursor = self.c.execute(
                 "INSERT INTO message (turn, position, role, text, extra, tokens, features, encoding, hash, created_at) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (key, *row),
             )
+            fresh.written(self.c, cursor.lastrowid, row[2])
         return key
 
     def _message(self, position: int, held: Row, turn: Row) -> tuple[Any, ...]:

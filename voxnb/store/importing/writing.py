@@ -15,7 +15,7 @@ from itertools import count, repeat
 from typing import Any, Final, NamedTuple
 
 from voxnb.messages import INSTRUCTION_ROLES
-from voxnb.store import ledger
+from voxnb.store import fresh, ledger
 from voxnb.store.ids import derived_number, following, new_id, written
 from voxnb.store.importing.draft import Reading
 from voxnb.store.importing.ready import Ready, ReadyTurn
@@ -312,9 +312,12 @@ class Rows:
 
     def flush(self) -> None:
         """Write what waits."""
+        said = bool(self._values[MESSAGE])
         for table, values in self._values.items():
             insert(self.c, *table, values)
             values.clear()
+        if said:
+            fresh.index_all(self.c)
 
 
 CHUNKS: Final = (1024, 128, 16, 1)

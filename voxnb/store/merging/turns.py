@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from voxnb.memory.past import UNDER_WAY
 from voxnb.messages import Message
-from voxnb.store import ledger
+from voxnb.store import fresh, ledger
 from voxnb.store.ending import DIED, estimated
 from voxnb.store.ids import derived_number, written
 from voxnb.store.merging.both import Both, Here, rows
@@ -212,7 +212,8 @@ class Turns:
             "SELECT turn, position, role, text, extra, tokens, features, encoding, hash, created_at FROM message ORDER BY id"
         ):
             if position >= starts.get(turn, MAX_SEQ):
-                both.c.execute(insert, (both.turns[turn].turn, position, *said))
+                cursor = both.c.execute(insert, (both.turns[turn].turn, position, *said))
+                fresh.written(both.c, cursor.lastrowid, said[1])
                 both.found.count("messages", new=True)
                 both.check()
             elif turn in both.turns:
@@ -226,11 +227,12 @@ class Turns:
         here = self.both.turns[turn["id"]].turn
         (position,) = self.both.c.execute("SELECT count(*) FROM message WHERE turn = ?", (here,)).fetchone()
         text, extra = split_message(said.message)
-        self.both.insert(
+        row = self.both.insert(
             "message", turn=here, position=position, role=said.message.role, text=text,
             extra=None if extra is None else dump(extra), tokens=said.tokens, encoding=said.encoding, hash=said.hash,
             created_at=self.both.now,
         )  # fmt: skip
+        fresh.written(self.both.c, row, text)
         self.both.found.count("messages", new=True)
 
 
