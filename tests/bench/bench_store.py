@@ -41,6 +41,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from voxnb import ContextPolicy, ContextStore
+from voxnb.clients.exchange import Once
 from voxnb.clients.writer import write_extract
 from voxnb.memory.plan import choose_fold
 from voxnb.messages import Message
@@ -130,14 +131,6 @@ class Ours(Memory):
         self.folds = 0
 
     def ask(self, text: str) -> Ask:
-        counts: dict[int, Any] = {}
-
-        def measure(message: Message) -> Any:
-            found = counts.get(id(message))
-            if found is None:
-                found = counts[id(message)] = self.planner.measure(message)
-            return found
-
         return Ask(
             ref="bench",
             uid=self.uid,
@@ -146,7 +139,7 @@ class Ours(Memory):
             model=MODEL,
             metadata={},
             messages=[Message("user", text, {})],
-            measure=measure,
+            measure=Once(self.planner.measure),
             instructions=[],
             parameters=self.planner.parameters,
             tools=None,

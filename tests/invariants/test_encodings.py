@@ -6,6 +6,7 @@ import pytest
 
 from tests.invariants.scripted import TELLER, WAIT_S, chats, client, talking
 from voxnb import ContextPolicy, testing
+from voxnb.store.planner import Measure
 
 JAPANESE = "東京の天気は今日も晴れで、気温は摂氏二十三度でした。" * 8
 """A half more tokens in the older encoding."""
@@ -137,4 +138,20 @@ def test_no_request_exceeds_its_budget_when_the_next_model_counts_more(after_a_f
             chat.idle().result(WAIT_S)
         sent = [testing.service.prompt_tokens(r) for r in chats(server) if r.model == OLD]
         assert max(sent) <= 1_500
+        assert_counted_exactly(chat)
+
+
+def test_a_summary_of_the_same_encoding_is_not_counted_a_second_time(monkeypatch):
+    counted = []
+    with talking(answer, policy=ROOMY, summary_prompt="要約", summary_model=TELLER) as (_, chat):
+        for _ in range(4):
+            chat.ask(JAPANESE, model=NEW).result(WAIT_S)
+        chat.conversation.fold(2).result(WAIT_S)
+        measure = Measure.__call__
+        monkeypatch.setattr(Measure, "__call__", lambda self, m: (counted.append(m.text), measure(self, m))[1])
+        chat.ask("また明日", model=NEW).result(WAIT_S)
+        assert [text for text in counted if "気温は二十三度。" in text] == []
+        chat.ask("また明日", model=OLD).result(WAIT_S)
+        assert [text for text in counted if "気温は二十三度。" in text] != []
+        monkeypatch.undo()
         assert_counted_exactly(chat)

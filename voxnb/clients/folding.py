@@ -280,9 +280,8 @@ class Folder:
             (s.text for t in reversed(job.fold.turns) for s in reversed(t.messages) if s.role == "user"), ""
         )
         quality, text = "full", previous
-        said = "\n".join(memory.transcript(job.fold.turns))
         mark = settled_mark(
-            f"{text}\n{said}", otherwise=partial(secrets.token_hex, 4)
+            [str(text), *memory.transcript(job.fold.turns)], otherwise=partial(secrets.token_hex, 4)
         )  # one for the request and for the summary, so that both can be rebuilt
         check_saving(job, planner, "", mark=mark)  # what no summary can save needs no call
         flags, request = list[str](), dict[str, Any]()
@@ -309,6 +308,7 @@ class Folder:
             mark=mark,
             tokens=counted.tokens,
             features=counted.features,
+            encoding=counted.encoding,
             weight=weight,
             prompt=prompt.text,
             prompt_name=prompt.name,

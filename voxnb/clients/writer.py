@@ -92,8 +92,7 @@ def write_extract(job: FoldJob, planner: Planner, *, most_tokens: int | None = N
     """
     most = most_tokens if most_tokens is not None else max(job.fold.folded_tokens - 1, FENCE_TOKENS)
     limit = planner.limits.summary_max_tokens
-    said = "\n".join(memory.transcript(job.fold.turns))
-    mark = settled_mark(said, otherwise=partial(secrets.token_hex, 4))
+    mark = settled_mark(memory.transcript(job.fold.turns), otherwise=partial(secrets.token_hex, 4))
     while True:
         text = memory.extract(
             job.fold.turns,
@@ -112,6 +111,7 @@ def write_extract(job: FoldJob, planner: Planner, *, most_tokens: int | None = N
         mark=mark,
         tokens=counted.tokens,
         features=counted.features,
+        encoding=counted.encoding,
         weight=weight,
         prompt="",
         prompt_name=None,

@@ -57,6 +57,21 @@ def in_one_encoding(
     return again
 
 
+def folded(c: sqlite3.Connection, row: ConversationRow, *, head: int, folded_to: int, encoding: str) -> None:
+    """Go on knowing that a conversation is in one encoding, where a summary in the same one replaces its oldest turns.
+
+    Args:
+        c: in the transaction that commits the summary.
+        row: the conversation before it.
+        head: the summary's row.
+        folded_to: what it covers.
+        encoding: in which it was counted.
+    """
+    known = c.counted_in if isinstance(c, KnowingConnection) else {}
+    if known.get(row.branch, ())[:3] == (encoding, row.head, row.folded_to):
+        known[row.branch] = (encoding, head, folded_to, known[row.branch][3])
+
+
 def as_asked(c: sqlite3.Connection, snapshot: Snapshot, *, measure: Measure) -> Snapshot:
     """A past request's snapshot as its model counts, where its own turn was counted so."""
     turns = [turn.id for turn in (*snapshot.pins, *snapshot.tail, snapshot.current) if turn is not None]

@@ -25,7 +25,7 @@ from voxnb.memory.plan import (
     older_than_last,
 )
 from voxnb.messages import Message, canonical
-from voxnb.store import ending, ledger
+from voxnb.store import counts, ending, ledger
 from voxnb.store.ids import new_id
 from voxnb.store.owner import FOLD_LEASE_S, is_gone
 from voxnb.store.rows import STATE, CallRecord, ConversationRow, Counted, dump, dump_features
@@ -112,6 +112,7 @@ class Written:
         mark: its fence.
         tokens: of the fenced message.
         features: likewise.
+        encoding: in which they were counted.
         weight: of the fenced message, as the server counts.
         prompt: the instruction that made it.
         prompt_name: if it was a saved one.
@@ -129,6 +130,7 @@ class Written:
     mark: str
     tokens: int
     features: tuple[int, ...] | None
+    encoding: str
     weight: int
     prompt: str
     prompt_name: str | None
@@ -198,6 +200,7 @@ def commit(c: sqlite3.Connection, job: FoldJob, written: Written, *, now: float)
         "WHERE id = ? AND branch = ? AND head IS ? AND folded_to = ?",
         (summary_id, fold.last_seq, row.id, row.branch, row.head, row.folded_to),
     )
+    counts.folded(c, row, head=summary_id, folded_to=fold.last_seq, encoding=written.encoding)
     if written.calls:  # the summary model works again; an extract says nothing of it
         c.execute("UPDATE conversation SET fold_failures = 0, fold_after_seq = 0 WHERE id = ?", (row.id,))
     for call in written.calls:

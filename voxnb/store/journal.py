@@ -267,7 +267,7 @@ def place(
     answers = row.last_seq and any(m.role in ("tool", "function") for m in new)
     last = paths.turn_at(c, row.branch, row.last_seq) if answers else None
     held = paths.whole_turn(c, last.id).messages if last else ()
-    waiting = open_tool_calls(held)
+    waiting = open_tool_calls(held) if held else []
     if not goes_on(new, open_ids=waiting):
         last, held, waiting = None, (), []
     orphans, unanswered = unpaired(new, open_ids=waiting)

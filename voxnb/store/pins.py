@@ -49,6 +49,8 @@ def load_pins(
     Pins made on turns that are no longer on the path do not count. ``given`` are pins (turn, position) of another
     store's conversation, instead of those of a version.
     """
+    if given is None and not version:  # nothing was ever pinned
+        return frozenset(), ()
     rows = (
         c.execute(
             "SELECT t.id, json_extract(g.value, '$[1]'), t.seq, t.branch FROM json_each(?) g "

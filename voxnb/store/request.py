@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from voxnb.errors import TurnError
@@ -47,6 +47,8 @@ def plan_call(
     layout = ask.lay_out(snapshot)
     if not layout.fits:
         return layout, None
+    tools = None if ask.tools is None else canonical(ask.tools)
+    parameters = canonical(dict(ask.parameters))
     plan = {
         "v": PLAN_VERSION,
         "instructions": row.instructions,
@@ -54,12 +56,12 @@ def plan_call(
         "first": row.folded_to + 1,
         "running": [drop.seq for drop in layout.drops if drop.reason.startswith("still running")],
         "pins": row.pin_version,
-        "tools": None if ask.tools is None else ledger.put_value(c, canonical(ask.tools)),
-        "parameters": ledger.put_value(c, canonical(dict(ask.parameters))),
+        "tools": None if tools is None else ledger.put_value(c, tools),
+        "parameters": ledger.put_value(c, parameters),
         "upto": len(current.messages),
         "horizon": paths.horizon(c),
         "role": next((i.message["role"] for i in layout.items if i.kind == "summary"), "system"),
-        "hash": request_hash(layout.messages, ask.parameters, ask.tools),
+        "hash": _hash(layout.messages, parameters, tools),
     }
     if redacted := [drop.seq for drop in layout.drops if drop.reason == "redacted"]:
         plan["redacted"] = redacted
@@ -102,15 +104,16 @@ def first_new(c: sqlite3.Connection, turn_id: int, current: PastTurn) -> int:
 
 def request_hash(messages: Sequence[Mapping[str, Any]], parameters: Mapping[str, Any], tools: Any) -> str:
     """The hash by which a rebuilt request is known to be the one that was sent."""
-    return digest(*_lines(messages, parameters, tools))
+    return _hash(messages, canonical(dict(parameters)), None if tools is None else canonical(tools))
 
 
-def _lines(messages: Sequence[Mapping[str, Any]], parameters: Mapping[str, Any], tools: Any) -> Iterator[str]:
-    yield canonical([dict(parameters), tools])
-    for message in messages:
-        content = message.get("content")
-        # Most messages are a role and a text: with the text's length before it, no other list reads the same.
-        if isinstance(content, str) and len(message) == 2:
-            yield f"{message['role']} {len(content)} {content}"
-        else:
-            yield canonical(message)
+def _hash(messages: Iterable[Mapping[str, Any]], parameters: str, tools: str | None) -> str:
+    return digest(f"[{parameters},{tools or 'null'}]", *map(_line, messages))
+
+
+def _line(message: Mapping[str, Any]) -> str:
+    content = message.get("content")
+    # Most messages are a role and a text: with the text's length before it, no other list reads the same.
+    if isinstance(content, str) and len(message) == 2:
+        return f"{message['role']} {len(content)} {content}"
+    return canonical(message)

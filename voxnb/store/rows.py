@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from operator import index
 from typing import Any, Final, NamedTuple
@@ -75,8 +74,7 @@ class TurnRow(NamedTuple):
     lease_until: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Counted:
+class Counted(NamedTuple):
     """A message with its counts, ready to be stored."""
 
     message: Message

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -40,45 +38,51 @@ NOT_AS_WRITTEN: Final = (ArithmeticError, AttributeError, LookupError, TypeError
 """What the reading of a damaged value raises."""
 
 
-@contextlib.contextmanager
-def mapped_sql(path: str, connection: sqlite3.Connection | None = None) -> Iterator[None]:
+class mapped_sql:  # noqa: N801 - read as a verb: `with mapped_sql(path):`
     """Turn sqlite errors into voxnb's, and what a damaged value does to those who read it; the rest is the caller's own.
 
     Args:
         path: the store's, for the message.
         connection: where to look for such a value.
     """
-    try:
-        yield
-    except VoxnbError:
-        raise
-    except sqlite3.Error as error:
-        raise store_error(error, path) from error
-    except UnicodeEncodeError as error:
-        raise ParameterError(
-            f"{error.object[:80]!r} is not Unicode at character {error.start} (a lone surrogate); repair it first"
-        ) from error
-    except NOT_AS_WRITTEN as error:
-        with mapped_sql(path):
-            wrong = next(wrong_values(connection), None) if connection is not None else None
-        if wrong is not None:
-            raise damaged(path, wrong) from error
-        if isinstance(error, (UnicodeDecodeError, json.JSONDecodeError)):  # all that a file holds was written whole
-            raise damaged(path, error) from error
-        raise
+
+    __slots__ = ("connection", "path")  # a class: as a generator it would cost every statement three times as much
+
+    def __init__(self, path: str, connection: sqlite3.Connection | None = None) -> None:
+        self.path = path
+        self.connection = connection
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, sqlite3.Error):
+            raise store_error(error, self.path) from error
+        if isinstance(error, UnicodeEncodeError):
+            raise ParameterError(
+                f"{error.object[:80]!r} is not Unicode at character {error.start} (a lone surrogate); repair it first"
+            ) from error
+        if isinstance(error, NOT_AS_WRITTEN) and not isinstance(error, VoxnbError):
+            with mapped_sql(self.path):
+                wrong = next(wrong_values(self.connection), None) if self.connection is not None else None
+            if wrong is not None:
+                raise damaged(self.path, wrong) from error
+            if isinstance(error, (UnicodeDecodeError, json.JSONDecodeError)):  # all that a file holds was written whole
+                raise damaged(self.path, error) from error
 
 
-@contextlib.contextmanager
-def mapped(path: str) -> Iterator[None]:
+class mapped(mapped_sql):  # noqa: N801 - see above
     """Turn sqlite and file system errors into voxnb's, with what to do."""
-    try:
-        with mapped_sql(path):
-            yield
-    except OSError as error:
-        raise StoreError(
-            f"cannot open the store {path!r}: {error.strerror or error}; choose another path (store=… or VOXNB_STORE)",
-            path=path,
-        ) from error
+
+    __slots__ = ()
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            raise StoreError(
+                f"cannot open the store {self.path!r}: {error.strerror or error}; choose another path (store=… or VOXNB_STORE)",
+                path=self.path,
+            ) from error
+        super().__exit__(kind, error, trace)
 
 
 def damaged(path: str, how: object) -> StoreFormatError:

@@ -10,7 +10,7 @@ import os
 import threading
 import weakref
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Protocol, Self
@@ -380,16 +380,16 @@ def tape_number() -> int:
     return 0 if tape is None else tape.number
 
 
-def settled_mark(text: str, *, otherwise: Callable[[], str]) -> str:
+def settled_mark(lines: Iterable[str], *, otherwise: Callable[[], str]) -> str:
     """A mark that fences a text: drawn as usual, but while a tape runs the same on each run.
 
     Args:
-        text: what is fenced.
+        lines: what is fenced; read only then.
         otherwise: draws one.
     """
     if running() is None:
         return otherwise()
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
+    return hashlib.blake2b("\n".join(lines).encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
 
 
 def refused(status_code: int) -> bool:
