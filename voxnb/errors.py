@@ -283,10 +283,12 @@ class UnknownConversationError(ConversationError, KeyError):
     Attributes:
         name: what was asked for.
         nearest: the closest known names, best first.
+        reply: the answer that has no place any more: the conversation was deleted while it came; else None.
     """
 
     name: str
     nearest: tuple[str, ...] = ()
+    reply: Any = None
 
 
 class ConversationExistsError(ConversationError):

@@ -895,6 +895,8 @@ def test_gather_is_silent_in_scripts_and_takes_nothing_else_than_turns(client, c
     assert capsys.readouterr().err == ""
     with pytest.raises(TypeError, match="ask"):
         gather(["Hello"])
+    with pytest.raises(TypeError, match="gather takes turns, got 5"):
+        gather(5)
 
 
 # The reply

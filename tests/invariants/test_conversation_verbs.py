@@ -892,3 +892,20 @@ def test_a_conversation_goes_on_in_another_process_of_the_same_file(tmp_path):
             assert chats(server)[-1].messages == planned
             assert chat.store.verify()
             chat.store.close()
+
+
+def test_the_answer_of_a_conversation_that_was_deleted_meanwhile_is_on_the_error():
+    gone = []
+
+    def answer(request):
+        gone.extend(held[0].conversation.delete())
+        return "Too late."
+
+    with talking(answer) as (_, chat):
+        held = [chat]
+        with pytest.raises(errors.UnknownConversationError, match="deleted meanwhile") as caught:
+            chat.ask("Hello").result(WAIT_S)
+        assert len(gone) == 1
+        assert caught.value.reply.text == "Too late."
+        assert chat.store.search("Hello").empty
+        assert chat.store.verify()

@@ -38,6 +38,7 @@ from voxnb.errors import (
     APIError,
     StoreError,
     TurnCancelledError,
+    UnknownConversationError,
     VoxnbError,
 )
 from voxnb.events import ContextEvents
@@ -376,8 +377,9 @@ class Exchange:
                 self.warnings.append(CLOSED_ELSEWHERE)
             if back and self.is_own:  # nobody has heard the client's own instructions either
                 self.client.instructions_said = self._said_before
-        except StoreError as failure:  # no room, say: the reply is here, and the next turn tries again
-            self.client.unwritten.append((begun.turn.id, work))
+        except (StoreError, UnknownConversationError) as failure:  # the reply is here all the same
+            if isinstance(failure, StoreError):  # no room, say: the next turn tries again
+                self.client.unwritten.append((begun.turn.id, work))
             if outcome.message is not None:
                 failure.reply = self._reply(message=self.streaming.kept if state != "complete" else None)
             raise

@@ -338,6 +338,8 @@ def gather(
     Raises:
         TypeError: something in it is not a Turn.
     """
+    if not isinstance(turns, Iterable):
+        raise TypeError(f"gather takes turns, got {turns!r}; ask() returns one")
     turns = [turns] if isinstance(turns, Turn) else list(turns)  # a turn is an iterable too: of its text
     for turn in turns:
         if not isinstance(turn, Turn):
