@@ -239,8 +239,9 @@ def test_a_page_that_shows_a_call_is_told_little_and_stays_quick(talking):
     notebook.run(3)
     cell.get_by_text("interrupted", exact=True).first.wait_for()
     assert notebook.told_per_s() <= 20
-    assert notebook.longest_task_ms() < 200
     assert notebook.problems == []
+    if (busy_ms := notebook.longest_task_ms()) >= 200:
+        late(f"the page was busy with one thing for {busy_ms:.0f} ms")
 
 
 def test_the_panel_of_a_chat_shows_the_call_of_its_conversation(telephone):
