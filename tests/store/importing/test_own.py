@@ -152,6 +152,21 @@ def test_a_fork_may_travel_before_its_source(full, empty, tmp_path):
     assert empty.verify()
 
 
+def test_calls_and_events_of_turns_that_a_fork_holds_are_there_once(full, empty, tmp_path):
+    source = full["a"].export(tmp_path / "a.jsonl")
+    empty.import_conversations(full["b"].export(tmp_path / "b.jsonl"))
+    empty.import_conversations(source)
+    with_fork = empty["b"].export(tmp_path / "with calls.jsonl")
+    full.append("a", [{"role": "user", "content": "noch"}])
+    empty.import_conversations(full["a"].export(tmp_path / "longer.jsonl"))
+    full.import_conversations(with_fork)
+    with ContextStore(tmp_path / "third.db") as third:
+        third.import_conversations(source)
+        third.import_conversations(with_fork)
+        for store in (full, empty, third):
+            assert [len(store.calls()), len(store.events())] == [1, 1]
+
+
 def test_a_conversation_that_went_on_elsewhere_is_not_overwritten(full, empty, tmp_path):
     path = full["a"].export(tmp_path / "a.jsonl")
     empty.import_conversations(path)

@@ -134,10 +134,6 @@ class Restoring:
 
     def _extend(self, row: ConversationRow, turns: list[Row]) -> None:
         """Bring what came since; where it was folded here meanwhile, the summaries stay those of here."""
-        uids = [rows_of(kind, "?1", column="uid") for kind in ("call", "event")]
-        uids.append("SELECT uid FROM media WHERE conversation = ?1")
-        here = {uid for select in uids for (uid,) in self.c.execute(select, (row.id,))}
-        self.whole.rest = [line for line in self.whole.rest if line.get("id") not in here]
         self._path(row.id)
         self.c.execute(
             "UPDATE conversation SET last_seq = ?, last_turn_at = ?, model = ?, instructions = ? WHERE id = ?",
@@ -187,11 +183,7 @@ class Restoring:
 
     def _path(self, conversation: int) -> None:
         """Turns that are new, on a branch of their own, between those that are there."""
-        created_at = float(self.head["created_at"])
-        cursor = self.c.execute(
-            "INSERT INTO branch (conversation, created_at) VALUES (?, ?)", (conversation, created_at)
-        )
-        branch = int(cursor.lastrowid or 0)
+        branch = self._insert("branch", {"conversation": conversation, "created_at": float(self.head["created_at"])})
         self.c.execute("UPDATE conversation SET branch = ? WHERE id = ?", (branch, conversation))
         stretches: list[list[int]] = []
         for number, turn in enumerate(self.whole.turns, 1):
@@ -315,9 +307,11 @@ class Restoring:
         )
 
     def _rest(self, conversation: int) -> None:
+        given = {"conversation": conversation, "turns": json.dumps([*self.turns.values()])}
+        here = {uid for (uid,) in self.c.execute(HERE, given)}
         for row in self.whole.rest:
             kind = row["type"]
-            if kind == "note" and self._row("note", row.get("id")) is not None:
+            if row.get("id") in here or (kind == "note" and self._row("note", row.get("id")) is not None):
                 continue  # a note on an inherited turn comes with every fork
             values = {name: cell(row, name) for name in REST[kind]}
             values["uid"] = _text(row, "id")
@@ -359,6 +353,13 @@ REST: Final[dict[str, tuple[str, ...]]] = {
     "note": ("label", "text", "created_at"),
 }  # fmt: skip
 """Kind of line → what of it is a column under the same name."""
+
+HERE: Final = "SELECT uid FROM media WHERE conversation = :conversation" + "".join(
+    f" UNION ALL {rows_of(kind, ':conversation', column='uid')} "
+    f"UNION ALL SELECT uid FROM {kind} WHERE turn IN (SELECT value FROM json_each(:turns))"
+    for kind in ("call", "event")
+)
+"""What is there of a conversation's media, calls and events; a turn that another one holds has brought its own."""
 
 MEASURES: Final = frozenset({"created_at", "last_turn_at", "redacted_at", "cost_usd", "first_token_ms", "duration_ms"})
 COUNTS: Final = frozenset(
