@@ -14,6 +14,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Final, TextIO
 
@@ -245,7 +246,8 @@ def stored_lines(store: ContextStore, conversation: str, script: Script) -> int 
     if conversation not in store:
         return 0
     turns = store.turns(conversation, columns=["user_text", "state", "live"])
-    said = list(turns["user_text"][turns["live"] & turns["state"].isin(["complete", "partial"])])
+    answered = turns["user_text"][turns["live"] & turns["state"].isin(["complete", "partial"])]
+    said = [line for line, _ in groupby(answered)]  # a line whose answer a kill cut in two is said again
     wanted = [turn["user"] for turn in script.turns]
     return len(said) if said[: len(wanted)] == wanted[: len(said)] else None
 

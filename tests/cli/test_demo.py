@@ -10,6 +10,7 @@ import pytest
 import voxnb
 from voxnb import testing
 from voxnb.cli import main
+from voxnb.demo import load_script
 
 
 def answer(request):
@@ -54,6 +55,21 @@ def test_a_demo_that_was_stopped_goes_on_where_it_was(server, tmp_path, capsys):
     with voxnb.ContextStore(tmp_path / "s.db") as store:
         assert list(store) == ["demo"]
         assert len(store["demo"]) == 5
+
+
+def test_a_line_said_again_after_half_an_answer_is_one_line_of_the_script(tmp_path, capsys):
+    # What a process killed in the middle of a reply leaves behind, once the next one has asked again.
+    line = load_script().turns[0]["user"]
+    with testing.server([testing.Drop(after_events=3, reply=["Half ", "an ", "answer."]), "Whole."]) as server:
+        with voxnb.chat("gpt-4o-mini", base_url=server.base_url, store=tmp_path / "s.db", conversation="demo") as chat:
+            with pytest.raises(voxnb.errors.StreamBrokenError):
+                chat.ask(line).result()
+            chat.ask(line).result()
+        assert demo(server, tmp_path / "s.db", "--lines", "3") == 0
+    assert "resumed after line 1 of 3" in capsys.readouterr().out
+    with voxnb.ContextStore(tmp_path / "s.db") as store:
+        assert list(store) == ["demo"]
+        assert list(store["demo"].turns()["state"]) == ["partial", "complete", "complete", "complete"]
 
 
 def test_a_finished_demo_starts_a_new_conversation(server, tmp_path, capsys):
