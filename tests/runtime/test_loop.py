@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import contextvars
+import inspect
 import subprocess
 import sys
 import textwrap
@@ -165,6 +166,47 @@ def test_a_coroutine_that_exits_does_not_end_the_loop(capsys):
         loop.submit(leave()).result(5)
     assert loop.submit(stay()).result(5) == 1
     assert "SystemExit" in capsys.readouterr().err
+
+
+def test_an_interrupt_while_a_coroutine_is_handed_over_cancels_it_on_the_loop(monkeypatch):
+    running, interrupt_told, ended = threading.Event(), threading.Event(), concurrent.futures.Future()
+
+    async def work():
+        running.set()
+        interrupt_told.wait(5)  # the interrupt comes in the middle of a step
+        try:
+            await asyncio.sleep(60)
+        except BaseException as error:
+            ended.set_result((type(error), loop.on_loop()))
+            raise
+
+    hand_over = asyncio.run_coroutine_threadsafe
+
+    def interrupted(coro, to):
+        hand_over(coro, to)
+        assert running.wait(5)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        loop.submit(work())
+    interrupt_told.set()
+    assert ended.result(5) == (asyncio.CancelledError, True)
+
+
+def test_a_coroutine_that_an_interrupt_kept_from_the_loop_is_closed(monkeypatch):
+    def interrupted(coro, to):
+        raise KeyboardInterrupt
+
+    async def nothing():
+        """Never runs."""
+
+    work = nothing()
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(asyncio, "run_coroutine_threadsafe", interrupted)
+        loop.submit(work)
+    loop.submit(asyncio.sleep(0.01)).result(5)
+    assert inspect.getcoroutinestate(work) == inspect.CORO_CLOSED
 
 
 def test_many_threads_starting_it_at_once_get_one_loop():

@@ -210,21 +210,18 @@ class Client:
                 self._check_open()
                 self._running.add(turn)
             loop.submit(self._serve(turn, work))
-        except BaseException:
+        except BaseException:  # an interrupt too, which may come when the turn runs already
             self._running.discard(turn)
-            work.close()
+            loop.abandon(work)
             raise
         return turn
 
     async def _serve(self, turn: Turn, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
         self._served.add(task)
+        task.add_done_callback(self._served.discard)
+        task.add_done_callback(lambda _: self._running.discard(turn))
         turn._attach(task)  # noqa: SLF001 - the client drives its turns
-        try:
-            await asyncio.wait({task})
-        finally:
-            self._served.discard(task)
-            self._running.discard(turn)
 
     def idle(self) -> Handle[None]:
         """A handle that is done when no turn runs and no fold does."""

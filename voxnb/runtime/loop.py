@@ -147,8 +147,28 @@ def submit(coro: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         loop = _background().loop
         return Context().run(asyncio.run_coroutine_threadsafe, coro, loop)
     except BaseException:
-        coro.close()
+        abandon(coro)
         raise
+
+
+def abandon(coro: Coroutine[Any, Any, Any]) -> None:
+    """End a coroutine whose start was interrupted: cancel it if the loop has it, close it if it has not.
+
+    Only the loop can tell: closed from here it would end in the middle of a step, on a wrong thread.
+    """
+    background = _here.background
+    if background is None or background.loop.is_closed():
+        coro.close()
+    else:  # one round later: a task that was made before has taken its first step, and begun what it begins
+        background.loop.call_soon_threadsafe(background.loop.call_soon, _end, coro, context=Context())
+
+
+def _end(coro: Coroutine[Any, Any, Any]) -> None:
+    for task in asyncio.all_tasks():
+        if task.get_coro() is coro:
+            task.cancel()
+            return
+    coro.close()
 
 
 def on_loop() -> bool:
