@@ -98,6 +98,8 @@ class World:
         """One request; the turn is brought up to date with what came."""
         self.answers = [answer]
         before = [t for t in talk.turns if t is not turn]
+        # What a first request brings is no answer, whoever is said to have said it.
+        answered = any(m["role"] == "assistant" for m in turn.messages)
         turn.messages += messages
         asked = list(turn.messages)
         reply = None
@@ -105,10 +107,9 @@ class World:
             reply = talk.chat.create_chat_completions(messages=[*earlier, *messages]).result(WAIT_S)
         except ContextOverflowError as error:
             assert sum(error.parts.values()) + FENCE > self.policy.window_tokens
-            turn.state = "partial" if any(m["role"] == "assistant" for m in turn.messages) else "failed"
+            turn.state = "partial" if answered else "failed"
         except APIError as error:
             kept = getattr(error, "reply", None)
-            answered = any(m["role"] == "assistant" for m in turn.messages)
             if kept is not None and kept.text:
                 turn.messages.append({"role": "assistant", "content": kept.text})
             turn.state = "partial" if answered or (kept is not None and kept.text) else "failed"
@@ -444,6 +445,10 @@ def retry(world: World, talk: Talk, answer: Any) -> None:
     {"window_tokens": 900, "fold_at_tokens": 340, "keep_last_turns": 2, "background": True},
     [("told", shape, live) for shape in ("1ur", "11rr", "1ar", "1sr", "2rur", "12RurR") for live in (True, False)]
     + [("fold", 5), ("ask", 20), ("retry", "Again.")],
+)
+@example(
+    {"window_tokens": 420, "fold_at_tokens": 200, "keep_last_turns": 1, "background": True},
+    [("ask", 1), ("long", 203), ("pin", 2), ("told", "11", True), ("told", "11", True), ("ask", 20)],
 )
 def test_no_request_loses_repeats_or_tears_a_turn(policy, script):
     with tempfile.TemporaryDirectory() as folder:
