@@ -8,7 +8,7 @@ import json
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.wire.responses_data import (
@@ -388,6 +388,7 @@ class TestGarbage:
         assert reader.finish() == []
 
     @given(JSON | st.dictionaries(KEYS, JSON, max_size=6))
+    @example({"output": [{"type": []}]})
     def test_as_a_body_is_read_or_refused(self, body):
         reader = ResponsesReader(wanted=ALL)
         with contextlib.suppress(ValueError):

@@ -144,14 +144,14 @@ def _event(kind: str, numbers: Iterator[int], **fields: Any) -> Event:
 
 
 def _item(item: Mapping[str, Any], cut: Pieces) -> Iterator[Event]:
-    kind, identity = item.get("type"), item.get("id")
+    kind, identity = str(item.get("type")), item.get("id")
     begun = {**item, "status": "in_progress"} if "status" in item else dict(item)
     emptied: dict[str, Any] = {k: [] for k in ("content", "summary") if isinstance(item.get(k), list)}
     if kind in _WRITTEN and isinstance(item.get(_WRITTEN[kind][0]), str):
         emptied[_WRITTEN[kind][0]] = ""
     emptied |= {k: None for k in ("encrypted_content", "result", "output", "results") if item.get(k)}
     yield {"type": "response.output_item.added", "item": {**begun, **emptied}}
-    steps = STEPS.get(str(kind), ())
+    steps = STEPS.get(kind, ())
     if steps and item.get("status") == "failed" and kind in ("mcp_call", "mcp_list_tools"):
         steps = (*steps[:-1], "failed")
     for step in steps[:1]:
@@ -163,8 +163,8 @@ def _item(item: Mapping[str, Any], cut: Pieces) -> Iterator[Event]:
                 yield from _part(
                     part, {"item_id": identity, f"{part_type.split('_')[-2]}_index": index}, part_type, cut
                 )
-    if kind in _WRITTEN and isinstance(text := item.get(_WRITTEN[str(kind)][0]), str):
-        field, stem = _WRITTEN[str(kind)]
+    if kind in _WRITTEN and isinstance(text := item.get(_WRITTEN[kind][0]), str):
+        field, stem = _WRITTEN[kind]
         for piece in cut(text):
             yield {"type": f"{stem}.delta", "item_id": identity, "delta": piece}
         named = {"name": item.get("name")} if kind == "function_call" else {}
