@@ -1,18 +1,19 @@
 """The newest messages, which are stored and not in the search index yet; they are found all the same.
 
 The index is written for many messages at once: one entry costs as much as the rest of a message, thirty together a
-fifth of that. What is not in it are the messages after its last row, at most
-`MOST_ROWS` that say something, none of them long. A search
-puts those into an index of its own, in memory. Should somebody write messages and not tell: they are found all the same.
+fifth of that. What is not in it are the messages after its last row, at most `MOST_ROWS` that say something, none of
+them long. A search puts those into an index of its own, in memory. Should somebody write messages and not tell: they are
+found all the same.
 """
 
 from __future__ import annotations
 
 import contextlib
 import sqlite3
-from typing import Final
+from typing import Any, Final
 
 from voxnb.store.lately import KnowingConnection
+from voxnb.store.stretch import BLOCK_BITS
 
 MOST_ROWS: Final = 31
 """The next message takes them all in."""
@@ -26,14 +27,34 @@ INDEXED_TO: Final = "(SELECT coalesce(max(id), 0) FROM message_fts_docsize)"
 FRESH: Final = f"SELECT id, text, owner FROM message_words WHERE id > {INDEXED_TO} AND text != ''"
 
 _ZONES: Final = (
-    "INSERT INTO message_zone SELECT id >> 10, (CAST(min(created_at) / 3600 AS INTEGER) - 1) * 3600.0, "
-    f"(CAST(max(created_at) / 3600 AS INTEGER) + 1) * 3600.0 FROM message WHERE id > {INDEXED_TO} GROUP BY id >> 10 "
+    f"INSERT INTO message_zone SELECT id >> {BLOCK_BITS}, (CAST(min(created_at) / 3600 AS INTEGER) - 1) * 3600.0, "
+    f"(CAST(max(created_at) / 3600 AS INTEGER) + 1) * 3600.0 FROM message WHERE id > {INDEXED_TO} GROUP BY 1 "
     "ON CONFLICT (block) DO UPDATE SET since_at = min(since_at, excluded.since_at), until_at = max(until_at, excluded.until_at)"
 )
 """Which times the messages have that are not in the index yet; see the schema."""
 
+_MESSAGE: Final = (
+    "INSERT INTO message (turn, position, role, text, extra, tokens, features, encoding, hash, created_at) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+
 _TOKENIZER: Final = "unicode61 remove_diacritics 2"
 """That of the index in the file."""
+
+
+def write_message(c: sqlite3.Connection, turn: int, position: int, role: str, text: str, *rest: Any) -> None:
+    """Write a message's row, and the index if it is time to; in a transaction.
+
+    Args:
+        c: the connection.
+        turn: its turn's row.
+        position: in the turn.
+        role: who says it.
+        text: what.
+        rest: extra, tokens, features, encoding, hash and created_at, as they are stored.
+    """
+    cursor = c.execute(_MESSAGE, (turn, position, role, text, *rest))
+    written(c, cursor.lastrowid, text)
 
 
 def written(c: sqlite3.Connection, row: int | None, text: str) -> None:

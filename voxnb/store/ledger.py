@@ -268,23 +268,19 @@ def insert_messages(
         text, extra = split_message(counted.message)
         if isinstance(c, KnowingConnection) and counted.encoding != c.counted_in.get(conversation.branch, ("",))[0]:
             c.counted_in.pop(conversation.branch, None)
-        cursor = c.execute(
-            "INSERT INTO message (turn, position, role, text, extra, tokens, features, encoding, hash, created_at) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                turn_id,
-                position,
-                counted.message.role,
-                text,
-                None if extra is None else dump(extra),
-                counted.tokens,
-                dump_features(counted.features),
-                counted.encoding,
-                counted.hash,
-                now,
-            ),
+        fresh.write_message(
+            c,
+            turn_id,
+            position,
+            counted.message.role,
+            text,
+            None if extra is None else dump(extra),
+            counted.tokens,
+            dump_features(counted.features),
+            counted.encoding,
+            counted.hash,
+            now,
         )
-        fresh.written(c, cursor.lastrowid, text)
         if counted.message.role in INSTRUCTION_ROLES:
             add_pin(c, conversation, turn_id, position=position)
 

@@ -15,7 +15,7 @@ from typing import Final
 
 LAST_ROW: Final = (1 << 63) - 1
 BLOCK_BITS: Final = 10
-"""A zone is 1,024 message rows; the trigger that keeps them says so too."""
+"""A zone is 1,024 message rows."""
 
 CLOSE_ROWS: Final = 2_000
 """Stretches nearer than this are walked as one: another look into the index costs as much."""

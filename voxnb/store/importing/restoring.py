@@ -237,12 +237,7 @@ class Restoring:
         )  # fmt: skip
         key = int(cursor.lastrowid or 0)
         for row in messages:
-            cursor = self.c.execute(
-                "INSERT INTO message (turn, position, role, text, extra, tokens, features, encoding, hash, created_at) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (key, *row),
-            )
-            fresh.written(self.c, cursor.lastrowid, row[2])
+            fresh.write_message(self.c, key, *row)
         return key
 
     def _message(self, position: int, held: Row, turn: Row) -> tuple[Any, ...]:

@@ -204,16 +204,11 @@ class Turns:
                 (*(turn[name] for name in names), here),
             )
             both.c.execute("DELETE FROM draft WHERE turn = ?", (here,))
-        insert = (
-            "INSERT INTO message (turn, position, role, text, extra, tokens, features, encoding, hash, created_at) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-        )
         for turn, position, *said in both.o.execute(
             "SELECT turn, position, role, text, extra, tokens, features, encoding, hash, created_at FROM message ORDER BY id"
         ):
             if position >= starts.get(turn, MAX_SEQ):
-                cursor = both.c.execute(insert, (both.turns[turn].turn, position, *said))
-                fresh.written(both.c, cursor.lastrowid, said[1])
+                fresh.write_message(both.c, both.turns[turn].turn, position, *said)
                 both.found.count("messages", new=True)
                 both.check()
             elif turn in both.turns:
@@ -227,12 +222,10 @@ class Turns:
         here = self.both.turns[turn["id"]].turn
         (position,) = self.both.c.execute("SELECT count(*) FROM message WHERE turn = ?", (here,)).fetchone()
         text, extra = split_message(said.message)
-        row = self.both.insert(
-            "message", turn=here, position=position, role=said.message.role, text=text,
-            extra=None if extra is None else dump(extra), tokens=said.tokens, encoding=said.encoding, hash=said.hash,
-            created_at=self.both.now,
+        fresh.write_message(
+            self.both.c, here, position, said.message.role, text, None if extra is None else dump(extra), said.tokens,
+            None, said.encoding, said.hash, self.both.now,
         )  # fmt: skip
-        fresh.written(self.both.c, row, text)
         self.both.found.count("messages", new=True)
 
 
