@@ -85,6 +85,30 @@ def test_what_is_said_while_the_session_is_begun_waits_for_it(bridge):
     assert said == [frame(n) for n in range(200)]
 
 
+def test_what_is_asked_for_at_the_very_moment_the_session_is_there_goes_out():
+    """A listener of the session's first event may run before `connect()` has gone on."""
+
+    async def behave(connection):
+        await connection.begin()
+        asked.append(await connection.next("conversation.item.create"))
+        asked.append(await connection.next("response.create"))
+        came.set()
+        await connection.until_closed()
+
+    def begun(name, _payload, _turn):
+        if name == RealtimeAPIEvents.SessionCreated.value:
+            one.conversation_item_create(item={"type": "message", "role": "user", "content": []})
+            one.response_create()
+
+    asked, came = [], threading.Event()
+    with Peer(behave) as peer:
+        one = client(peer)
+        one.watch_events(begun)
+        one.connect().result(WAIT_S)
+        assert came.wait(WAIT_S)
+        one.close()
+
+
 def test_of_what_is_said_meanwhile_the_newest_is_kept_and_the_rest_counted():
     class Link:
         def append(self, data, *, audio_ms):

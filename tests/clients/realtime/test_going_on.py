@@ -110,6 +110,22 @@ def test_what_is_asked_for_while_there_is_no_session_goes_to_the_next_one():
     assert [e["type"] for e in peer.connections[1].received] == ["session.update", "response.create"]
 
 
+def test_what_is_asked_for_at_the_very_moment_the_next_session_is_there_goes_to_it():
+    def begun(name, payload, _turn):
+        if name == RealtimeAPIEvents.SessionCreated.value and payload["session"]["id"] == "sess_2":
+            one.response_create()
+
+    with Peer([session(1), session(2)]) as peer:
+        one = client(peer, session_policy=QUICK)
+        one.connect().result(WAIT_S)
+        one.watch_events(begun)
+        done = one.wait_for(RealtimeAPIEvents.ResponseDone)
+        peer.do(peer.connections[0].socket.close(1011, "oops"))
+        done.result(WAIT_S)
+        one.close()
+    assert [e["type"] for e in peer.connections[1].received] == ["session.update", "response.create"]
+
+
 def test_an_answer_that_was_lost_is_asked_for_again():
     async def half(connection):
         await connection.begin(expires_at=FAR)

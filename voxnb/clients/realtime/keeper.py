@@ -67,6 +67,7 @@ class Keeper:
         self._policy = policy
         self.state = RealtimeSession()
         self.link: Link | None = None
+        self._coming: Link | None = None  # takes commands from when its session does, a little before it is current
         self.over: Ended | None = None
         self.sessions = 0
         self.reconnects = 0
@@ -134,16 +135,17 @@ class Keeper:
             ) from None
 
     async def _greet(self, socket: Socket, state: RealtimeSession) -> tuple[Link, asyncio.Task[Ended]]:
+        client = self._client
         if self.sessions == 0:
-            self._client.tell_open()
+            client.tell_open()
         self.sessions += 1
-        link = Link(
-            socket, session=state, on_received=self._received, on_wrong=self._client.wrong, trace=self._client.trace
-        )
+        link = Link(socket, session=state, on_received=self._received, on_wrong=client.wrong, trace=client.trace)
+        self._coming = link if state is self.state else self._coming
         reading = asyncio.ensure_future(link.run())
         try:
             await self._ready(link, reading)
         except BaseException:
+            self._coming = None if self._coming is link else self._coming
             await socket.close()
             reading.cancel()
             await asyncio.wait({reading})
@@ -169,10 +171,9 @@ class Keeper:
 
     def _install(self, link: Link, reading: asyncio.Task[Ended]) -> None:
         """Make a session the current one."""
-        self.state, self.link, self._reading = link.session, link, reading
+        self.state, self.link, self._reading, self._coming = link.session, link, reading, None
         self.hearing.begin(link)
-        self.began_at, self.first_context_tokens = time.time(), 0
-        self._moved = asyncio.Event()
+        self.began_at, self.first_context_tokens, self._moved = time.time(), 0, asyncio.Event()
         reading.add_done_callback(lambda task: self._ended(link, task))
         self._watch_expiry()
 
@@ -204,10 +205,10 @@ class Keeper:
 
     def put(self, command: dict[str, Any]) -> None:
         """Ask the current session, or the coming one."""
-        send = self.state.put(command)
-        if self.link is not None:
-            self.link.send(send)
-            self._watchdog.look(self.link)
+        send, link = self.state.put(command), self.link or self._coming
+        if link is not None:
+            link.send(send)
+            self._watchdog.look(link)
 
     def append(self, sound: Sound) -> None:
         """Send what the user says."""
@@ -378,8 +379,7 @@ class Keeper:
     # -- the end ----------------------------------------------------------------------------------
 
     def _run(self, work: Any) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
+        self._tasks.add(task := asyncio.ensure_future(work))
         task.add_done_callback(self._tasks.discard)
 
     async def close(self, *, drain_s: float) -> None:
