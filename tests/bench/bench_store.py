@@ -41,7 +41,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from voxnb import ContextPolicy, ContextStore
-from voxnb.clients.exchange import Once
 from voxnb.clients.writer import write_extract
 from voxnb.memory.plan import choose_fold
 from voxnb.messages import Message
@@ -50,7 +49,7 @@ from voxnb.store.ending import Ending, finish
 from voxnb.store.ids import new_id
 from voxnb.store.journal import Ask, Begun
 from voxnb.store.owner import this_process
-from voxnb.store.planner import Planner, measure_for
+from voxnb.store.planner import Once, Planner, measure_for
 from voxnb.store.rows import CallRecord
 
 MODEL = "gpt-4o-mini"

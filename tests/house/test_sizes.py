@@ -12,7 +12,6 @@ FUNCTION_LINES = 60
 LONG_MODULES = {
     "voxnb.events": "tables of names and wire types: one line per event, nothing to split by subject",
     "voxnb.errors": "one tree: every exception with the facts it carries, nothing to split by subject",
-    "voxnb.clients.exchange": "one request's life: waiting, sending, each of its ends",
 }
 LONG_FUNCTIONS: dict[str, str] = {}
 

@@ -13,8 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from voxnb.clients.closing import CLOSED_ELSEWHERE
 from voxnb.clients.ends import settled
-from voxnb.clients.exchange import CLOSED_ELSEWHERE, Exchange
+from voxnb.clients.exchange import Exchange
 from voxnb.clients.tools.loop import ToolLoop, limit_for
 from voxnb.clients.tools.request import Extras
 from voxnb.clients.tools.result import LIMIT_TOKENS, Limit

@@ -48,6 +48,26 @@ class Measure:
         return self(Message(role, text, {}))
 
 
+class Once:
+    """A measure with a memory: a message is counted once per request.
+
+    Attributes:
+        encoding: of the measure.
+    """
+
+    def __init__(self, measure: Measure) -> None:
+        self.encoding = measure.encoding
+        self._measure = measure
+        self._counts: dict[int, Counted] = {}
+
+    def __call__(self, message: Message) -> Counted:
+        """Count a message."""
+        found = self._counts.get(id(message))
+        if found is None or found.message is not message:
+            found = self._counts[id(message)] = self._measure(message)
+        return found
+
+
 @dataclass(frozen=True, slots=True)
 class Planner:
     """What turns a snapshot into a request.
