@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from voxnb.clients.address import Endpoint
-from voxnb.errors import APIConnectionError, APIError, APIStatusError, status_error
+from voxnb.errors import APIConnectionError, APIStatusError, VoxnbError, status_error
 from voxnb.runtime.hiding import hide, hide_in_text
 
 FIRST_WAIT_S: Final = 0.5
@@ -329,7 +329,7 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
         return None
 
 
-def wait_before_retry(error: APIError, *, attempt: int) -> float | None:
+def wait_before_retry(error: VoxnbError, *, attempt: int) -> float | None:
     """How long to wait before a request is repeated; None where repeating is no use.
 
     The caller counts the attempts and knows whether anything of an answer has come already.

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.clients.realtime.peer import WAIT_S, Peer
+from tests.clients.realtime.peer import KEY, WAIT_S, Peer
 from tests.clients.realtime.test_connecting import client
 from voxnb import SessionEvents, SessionPolicy, errors
 from voxnb.clients.realtime import watchdog
@@ -234,6 +234,21 @@ def test_a_refused_key_is_not_tried_again():
         closed.result(WAIT_S)
         assert len(peer.handshakes) == 2
         one.close()
+
+
+def test_a_key_that_is_not_to_be_had_any_more_is_the_end_and_is_told():
+    keys = [KEY]
+
+    with Peer([session(1), session(2)]) as peer:
+        one = client(peer, api_key=lambda: keys.pop(), session_policy=QUICK)
+        one.connect().result(WAIT_S)
+        told, never = one.wait_for(RealtimeAPIEvents.WebSocketError), one.wait_for(RealtimeAPIEvents.ResponseDone)
+        peer.do(peer.connections[0].socket.close(1012, "restart"))
+        assert told.result(WAIT_S).payload.type == "CredentialsError"
+        with pytest.raises(errors.ClientClosedError, match="code 1012"):
+            never.result(WAIT_S)
+        one.close()
+    assert len(peer.handshakes) == 1
 
 
 def test_a_policy_without_attempts_takes_the_first_loss_for_the_end():

@@ -21,7 +21,7 @@ from voxnb.clients.realtime.socket import CLOSE_S, OPEN_S, Socket, dial
 from voxnb.clients.realtime.taped import open_taped
 from voxnb.clients.realtime.watchdog import Patience, Watchdog
 from voxnb.clients.refusal import payload_refusal, wait_before_retry
-from voxnb.errors import APIConnectionError, APIError, APIStatusError, APITimeoutError, BridgeError
+from voxnb.errors import APIConnectionError, APIError, APIStatusError, APITimeoutError, BridgeError, VoxnbError
 from voxnb.params import RealtimeAPIClientType
 from voxnb.wire.realtime.heir import RESTORED, succeed
 from voxnb.wire.realtime.policy import SHORT_LIFE_S, SessionPolicy
@@ -245,10 +245,10 @@ class Keeper:
     async def _recover(self, ended: Ended, old: RealtimeSession, items: int, *, tried: int) -> None:
         for attempt in range(1, self._policy.attempts + 1):
             await asyncio.sleep(self._policy.wait_s(tried + attempt, spread=random.random()))  # noqa: S311 - spreads retries, protects nothing
-            await self._client.far_end_is_up()
             try:
+                await self._client.far_end_is_up()
                 link, reading = await self._begin(self.state)
-            except APIError as error:
+            except VoxnbError as error:  # no key is had any more, among others: whoever waits is told
                 self._client.tell_failure(error)
                 if wait_before_retry(error, attempt=1) is None:
                     break
@@ -296,7 +296,7 @@ class Keeper:
     async def _replace_quietly(self, reason: str) -> None:
         try:
             await self.replace(reason)
-        except APIError as error:  # the session goes on until it ends; then it is begun again
+        except VoxnbError as error:  # the session goes on until it ends; then it is begun again
             self._client.tell_failure(error)
 
     async def replace(self, reason: str) -> bool:

@@ -18,7 +18,6 @@ from voxnb.clients.realtime.scribe import Scribe
 from voxnb.clients.realtime.tooling import CallTools
 from voxnb.clients.realtime.voice import VoiceUnit
 from voxnb.errors import (
-    APIError,
     APIStatusError,
     BridgeError,
     ClientClosedError,
@@ -205,7 +204,7 @@ class Told(VoiceUnit, Client):
         """The first connection is there."""
         self._tell_open()
 
-    def tell_failure(self, error: APIError) -> None:
+    def tell_failure(self, error: VoxnbError) -> None:
         """No session could be begun."""
         payload = error_payload(error)
         if isinstance(error, APIStatusError):
