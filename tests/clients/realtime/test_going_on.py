@@ -316,6 +316,58 @@ def test_what_is_said_while_the_next_session_is_prepared_is_told_to_it():
         one.close()
 
 
+def test_settings_that_are_asked_for_while_the_next_session_is_prepared_are_its_own():
+    prepared, go_on = threading.Event(), threading.Event()
+
+    async def slow(connection):
+        prepared.set()
+        await asyncio.to_thread(go_on.wait, WAIT_S)
+        await session(2)(connection)
+
+    with Peer([session(1), slow]) as peer:
+        one = client(peer, instructions="Be kind.")
+        one.connect().result(WAIT_S)
+        handle = one.rollover()
+        assert prepared.wait(WAIT_S)
+        updated = one.wait_for(RealtimeAPIEvents.SessionUpdated)
+        one.session_update(session={"instructions": "Be brief."})
+        updated.result(WAIT_S)
+        go_on.set()
+        assert handle.result(WAIT_S) is True
+        ask(one, "And now?")
+        told = [e["session"]["instructions"] for e in peer.connections[1].received if e["type"] == "session.update"]
+        assert told == ["Be kind.", "Be brief."]
+        one.close()
+
+
+@pytest.mark.parametrize("how", ["lost", "replaced"])
+def test_what_a_session_did_not_confirm_is_told_to_the_next_one(how):
+    taken = threading.Event()
+
+    async def deaf(connection):
+        await connection.begin(id="sess_1", expires_at=FAR)
+        await connection.next("conversation.item.create")
+        taken.set()
+        if how == "lost":
+            await connection.socket.close(1011, "oops")
+        await connection.until_closed()
+
+    with Peer([deaf, session(2)]) as peer:
+        one = client(peer, session_policy=QUICK)
+        one.connect().result(WAIT_S)
+        restored = one.wait_for(SessionEvents.SessionRestored)
+        item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Are you there?"}]}
+        one.conversation_item_create(item=item)
+        assert taken.wait(WAIT_S)
+        if how == "lost":
+            restored.result(WAIT_S)
+        else:
+            assert one.rollover().result(WAIT_S) is True
+        ask(one, "Hello?")
+        assert said(peer.connections[1]) == [("user", "Are you there?"), ("user", "Hello?")]
+        one.close()
+
+
 def test_a_session_is_not_replaced_while_somebody_speaks():
     gate = threading.Event()
 

@@ -23,7 +23,7 @@ from voxnb.clients.realtime.watchdog import Patience, Watchdog
 from voxnb.clients.refusal import payload_refusal, wait_before_retry
 from voxnb.errors import APIConnectionError, APIError, APIStatusError, APITimeoutError, BridgeError, VoxnbError
 from voxnb.params import RealtimeAPIClientType
-from voxnb.wire.realtime.heir import RESTORED, succeed
+from voxnb.wire.realtime.heir import catch_up, succeed
 from voxnb.wire.realtime.policy import SHORT_LIFE_S, SessionPolicy
 from voxnb.wire.realtime.refusal import may_reconnect
 from voxnb.wire.realtime.session import RealtimeSession, Received
@@ -235,7 +235,7 @@ class Keeper:
             return
         old, unsent, messages = link.session, link.unsent(), self._client.spoken_messages(link.session)
         self.state, items = succeed(
-            old, messages=messages, kind=self._kind.value, number=self.sessions, unsent=unsent, ask_again=True
+            old, messages=messages, kind=self._kind.value, number=self.sessions, unsent=unsent, is_lost=True
         )
         self._client.session_lost(ended)
         tried = self._short_lived if time.time() - self.began_at < SHORT_LIFE_S else 0
@@ -348,9 +348,8 @@ class Keeper:
     def _take_over(self, old: Link, link: Link, reading: asyncio.Task[Ended], *, known: frozenset[str]) -> None:
         """One step: what was said meanwhile is told, and everything goes to the new session from here on."""
         self._client.session_leaves(old.session)
-        for n, item in enumerate(self._client.items_since(old.session, known)):
-            named = {**item, "id": f"{RESTORED}{self.sessions}_since_{n}"}
-            link.send(link.session.command("conversation.item.create", {"item": named}))
+        since = self._client.items_since(old.session, known)
+        link.send(catch_up(link.session, old.session, items=since, kind=self._kind.value, number=self.sessions))
         self._install(link, reading)
 
     async def _told(self, link: Link) -> None:

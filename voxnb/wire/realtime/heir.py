@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from voxnb.wire.realtime.command import check_command
@@ -40,7 +40,7 @@ def succeed(
     kind: str,
     number: int,
     unsent: Sequence[Mapping[str, Any]] = (),
-    ask_again: bool = False,
+    is_lost: bool = False,
 ) -> tuple[RealtimeSession, int]:
     """A new session that is told the settings and the conversation of an old one as soon as it is there.
 
@@ -50,7 +50,7 @@ def succeed(
         kind: ``realtime`` or ``transcription``.
         number: of the new session among the client's: its items are named by it.
         unsent: commands that the old session was never sent.
-        ask_again: ask again for the answers that the old one owed.
+        is_lost: the old one is gone: say again what it did not confirm, and ask again for the answers that it owed.
 
     Returns:
         The session, and how many items it is told.
@@ -60,13 +60,41 @@ def succeed(
     items = items_of(messages, anchor=True) if kind != "transcription" else []
     for n, item in enumerate(items):
         new.command("conversation.item.create", {"item": {**item, "id": f"{RESTORED}{number}_{n}"}})
-    for command in unsent:
+    waiting = {command["event_id"] for command in unsent}
+    lost = [command for command in old.items.unconfirmed if is_lost and command["event_id"] not in waiting]
+    for command in (*lost, *unsent):
         if command["type"] not in TOLD_AGAIN:
             new.put(dict(command))
-    if ask_again:
+    if is_lost:
         for command in owed(old):
             new.put(dict(command))
     return new, len(items)
+
+
+def catch_up(
+    new: RealtimeSession, old: RealtimeSession, *, items: Iterable[Mapping[str, Any]], kind: str, number: int
+) -> list[dict[str, Any]]:
+    """What a session that was prepared beside an old one is told when it takes its place.
+
+    Args:
+        new: it.
+        old: the session that it follows.
+        items: that were said since it was prepared.
+        kind: ``realtime`` or ``transcription``.
+        number: as for `succeed`.
+
+    Returns:
+        What is to be sent to it: settings that have changed, the items, and those that the old one has not confirmed.
+    """
+    send: list[dict[str, Any]] = []
+    settings = settings_for(old, kind=kind)
+    if settings != new.settings.wanted:
+        send += new.command("session.update", {"session": settings})
+    for n, item in enumerate(items):
+        send += new.command("conversation.item.create", {"item": {**item, "id": f"{RESTORED}{number}_since_{n}"}})
+    for command in old.items.unconfirmed:  # under a new event id: the new session has given out the same
+        send += new.put({name: value for name, value in command.items() if name != "event_id"})
+    return send
 
 
 def begin_with(

@@ -20,6 +20,7 @@ class ItemLedger:
         self._order: list[str] = []
         self._reserved: dict[str, None] = {}
         self._offered: dict[str, None] = {}
+        self._unconfirmed: dict[str, Mapping[str, Any]] = {}
 
     def __iter__(self) -> Iterator[Item]:
         """The conversation: what is in it, in order."""
@@ -34,6 +35,11 @@ class ItemLedger:
         return len(self._offered)
 
     @property
+    def unconfirmed(self) -> tuple[Mapping[str, Any], ...]:
+        """The commands, oldest first, to create items that the server has neither added nor refused."""
+        return tuple(self._unconfirmed.values())
+
+    @property
     def last(self) -> Item | None:
         """The newest item of the conversation."""
         return self._items[self._order[-1]] if self._order else None
@@ -46,12 +52,14 @@ class ItemLedger:
 
     def offered(self, command: Mapping[str, Any]) -> None:
         """The client creates an item; with an id of its own, that is one the server has no audio of."""
+        self._unconfirmed[command["event_id"]] = command
         item_id = command["item"].get("id")
         if isinstance(item_id, str):
             self._offered[item_id] = None
 
     def withdrawn(self, command: Mapping[str, Any]) -> None:
         """The server refused to create it."""
+        self._unconfirmed.pop(command["event_id"], None)
         self._offered.pop(command["item"].get("id"), None)
 
     def not_cut(self, item_id: Any, real_ms: int | None) -> None:
@@ -114,6 +122,8 @@ class ItemLedger:
         if known is not None and (known.added or known.deleted):
             raise read.wrong(event, f"for {item_id!r}, which {'was deleted' if known.deleted else 'is there already'}")
         item = _fill(known or Item(item_id), event["item"])
+        if known is None:
+            self._confirm(item)
         item.added = True
         item.is_restored = item_id in self._offered
         self._offered.pop(item_id, None)
@@ -125,6 +135,15 @@ class ItemLedger:
             self._order.insert(self._order.index(previous) + 1, item_id)
         else:
             self._order.append(item_id)
+
+    def _confirm(self, item: Item) -> None:
+        """An item that neither the user's voice nor a response made: who asked for it has it."""
+        for event_id, command in self._unconfirmed.items():
+            asked = command["item"]
+            is_alike = asked.get("type") == item.type and item.role in (asked.get("role"), None)
+            if asked.get("id") == item.id or (asked.get("id") is None and is_alike):
+                del self._unconfirmed[event_id]
+                return
 
     def _note_place(self, kind: str, previous: str | None, problems: list[str]) -> None:
         if previous is None and self._order:
