@@ -362,11 +362,28 @@ def test_a_request_that_once_went_out_as_it_was_said_is_rebuilt_like_that():
         plan = json.loads(chat.store.database.read("SELECT plan FROM call")[0][0])
         as_said = [{"content": None, **m} for m in said]
         parameters = chat.conversation.explain(1).parameters
-        old = {**plan, "v": 1, "hash": request_hash(as_said, parameters, None)}
+        old = {**plan, "v": 1, "hash": request_hash(as_said, parameters, None, version=1)}
         chat.store.database.write(lambda c: c.execute("UPDATE call SET plan = ?", (json.dumps(old),))).result()
         assert chat.conversation.explain(1).exact
         assert chat.conversation.explain(1).messages == as_said
         assert chat.store.verify()
+
+
+def test_the_hash_of_a_request_is_made_of_its_messages_hashes_and_was_once_made_of_their_words():
+    with talking(["Fine.", "Good."]) as (_, chat):
+        for text in ("Hi", "and 東京?"):
+            chat.ask(text).result(WAIT_S)
+        ((call, text),) = chat.store.database.read("SELECT id, plan FROM call ORDER BY id DESC LIMIT 1")
+        plan, asked = json.loads(text), chat.conversation.explain(2)
+        assert plan["hash"] == request_hash(asked.messages, asked.parameters, None)
+        old = {**plan, "v": 2, "hash": request_hash(asked.messages, asked.parameters, None, version=2)}
+        assert old["hash"] != plan["hash"]
+        for told, exact in ((old, True), ({**old, "v": 3}, False)):
+            row = json.dumps(told), call
+            chat.store.database.write(
+                lambda c, row=row: c.execute("UPDATE call SET plan = ? WHERE id = ?", row)
+            ).result()
+            assert chat.conversation.explain(2).exact == exact
 
 
 def test_what_only_a_tool_said_reaches_the_summariser_once():

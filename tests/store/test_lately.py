@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 import voxnb
 from tests.store.builder import Builder
+from voxnb import testing
+from voxnb.messages import digest
 from voxnb.store import lately, ledger
 from voxnb.store.database import Database
 from voxnb.store.lately import KnowingConnection
@@ -70,6 +72,21 @@ def test_all_is_read_again_when_another_connection_has_written(db, build, tmp_pa
         other.execute("UPDATE message SET text = 'by hand' WHERE text = 'a word'")
     other.close()
     assert db.write(lambda c: tail(c, "talk")).result().tail[0].messages[0].text == "by hand"
+
+
+def test_of_a_request_only_the_messages_that_are_new_are_hashed(tmp_path, monkeypatch):
+    hashed: list[tuple[str, ...]] = []
+    monkeypatch.setattr("voxnb.store.request.digest", lambda *lines: (hashed.append(lines), digest(*lines))[1])
+    with (
+        testing.server([f"Answer {n} 東京." for n in range(4)]) as server,
+        voxnb.chat("gpt-4o-mini", base_url=server.base_url, api_key="k", store=tmp_path / "s.db") as chat,
+    ):
+        for n in range(4):
+            hashed.clear()
+            chat.ask(f"Question {n}").result()
+    *lines, whole = hashed
+    assert lines == [("assistant 12 Answer 2 東京.",), ("user 10 Question 3",)]
+    assert len(whole) == 8
 
 
 def test_what_is_known_has_a_bound(db, monkeypatch):

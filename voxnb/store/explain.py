@@ -87,7 +87,7 @@ def rebuild(
     if estimated is not None:  # what tools and the server's own counting add to our counts of the messages
         overhead = operator.index(estimated) - layout.total_tokens  # a fraction is damage, to be told as such
         layout = replace(layout, tokens={**layout.tokens, "overhead": overhead})
-    exact = request_hash(layout.messages, parameters, tools) == plan["hash"]
+    exact = request_hash(layout.messages, parameters, tools, version=plan["v"]) == plan["hash"]
     redacted = not exact and carried_redacted(snapshot, plan)
     return Rebuilt(layout, parameters, tools, estimated, exact, plan.get("api", "chat"), redacted)
 

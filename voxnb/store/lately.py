@@ -1,4 +1,4 @@
-"""A connection that knows the turns it read lately: the next request is made of mostly the same ones.
+"""A connection that knows the turns it read lately, and their hashes: the next request is made of mostly the same ones.
 
 An ended turn is told by its ids, its state and its content hash. What else is in its rows changes for nobody but other
 connections, and when one of those has written, all is forgotten; so it is when estimated texts were counted.
@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from voxnb.memory.past import ANSWERED, PastTurn
 
-MOST_CHARS: Final = 4_000_000
-"""Of the words that are kept: more than the largest context windows hold."""
+MOST_CHARS: Final = 8_000_000
+"""Of the words that are kept, as turns and as messages of requests: more than twice what the largest context windows hold."""
 
 
 class Connection(sqlite3.Connection):
@@ -31,6 +31,8 @@ class KnowingConnection(Connection):
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
         self._turns: dict[tuple[Any, ...], PastTurn] = {}
+        self.line_hashes: dict[tuple[str, str], str] = {}
+        """Role and text of a message → its hash in a request."""
         self._chars = 0
         self._version = -1
         self.counted_in: dict[int, tuple[Any, ...]] = {}
@@ -59,9 +61,15 @@ class KnowingConnection(Connection):
                 self._turns[turn.id, turn.uid, turn.seq, turn.state, turn.hash] = turn
                 self._chars += sum(len(said.text) for said in turn.messages)
 
+    def learn_line(self, line: tuple[str, str], key: str) -> None:
+        """Know the hash of a message from now on."""
+        self.line_hashes[line] = key
+        self._chars += len(line[1])
+
     def forget(self) -> None:
         """Know nothing any more."""
         self._turns.clear()
+        self.line_hashes.clear()
         self.counted_in.clear()
         self.indexed_to = -1
         self._chars = 0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from voxnb.errors import TurnError
@@ -17,6 +17,7 @@ from voxnb.messages import canonical, digest
 from voxnb.store import ledger, paths
 from voxnb.store.ending import load_counted
 from voxnb.store.ids import new_id
+from voxnb.store.lately import KnowingConnection
 from voxnb.store.owner import LEASE_S
 from voxnb.store.rows import ConversationRow, TurnRow, dump
 
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
 NOT_YET: Final = Layout((), (), {}, NO_LIMITS)
 """The layout of a turn that is stored and not planned yet."""
 
-PLAN_VERSION: Final = 2
-"""Of how plans become requests. 1: messages stand as they were said. 2: results stand behind their calls."""
+PLAN_VERSION: Final = 3
+"""Of how plans become requests. 1: messages stand as they were said. 2: results stand behind their calls. 3: the hash is
+one of the messages' hashes: of the next request most are known."""
 
 
 def plan_call(
@@ -61,7 +63,7 @@ def plan_call(
         "upto": len(current.messages),
         "horizon": paths.horizon(c),
         "role": next((i.message["role"] for i in layout.items if i.kind == "summary"), "system"),
-        "hash": _hash(layout.messages, parameters, tools),
+        "hash": _hash(_line_hashes(c, layout.messages), parameters, tools),
     }
     if redacted := [drop.seq for drop in layout.drops if drop.reason == "redacted"]:
         plan["redacted"] = redacted
@@ -102,13 +104,33 @@ def first_new(c: sqlite3.Connection, turn_id: int, current: PastTurn) -> int:
     return start
 
 
-def request_hash(messages: Sequence[Mapping[str, Any]], parameters: Mapping[str, Any], tools: Any) -> str:
-    """The hash by which a rebuilt request is known to be the one that was sent."""
-    return _hash(messages, canonical(dict(parameters)), None if tools is None else canonical(tools))
+def request_hash(
+    messages: Sequence[Mapping[str, Any]], parameters: Mapping[str, Any], tools: Any, *, version: int = PLAN_VERSION
+) -> str:
+    """The hash by which a rebuilt request is known to be the one that was sent, as plans of a version have it."""
+    lines = map(_line, messages)
+    if version >= 3:
+        lines = map(digest, lines)
+    return _hash(lines, canonical(dict(parameters)), None if tools is None else canonical(tools))
 
 
-def _hash(messages: Iterable[Mapping[str, Any]], parameters: str, tools: str | None) -> str:
-    return digest(f"[{parameters},{tools or 'null'}]", *map(_line, messages))
+def _hash(lines: Iterable[str], parameters: str, tools: str | None) -> str:
+    return digest(f"[{parameters},{tools or 'null'}]", *lines)
+
+
+def _line_hashes(c: sqlite3.Connection, messages: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """The hashes of a request's messages; the writer's connection knows those of earlier ones."""
+    known = c if isinstance(c, KnowingConnection) else None
+    for message in messages:
+        content = message.get("content")
+        if known is None or not isinstance(content, str) or len(message) > 2:
+            yield digest(_line(message))
+            continue
+        key = message["role"], content
+        found = known.line_hashes.get(key)
+        if found is None:
+            known.learn_line(key, found := digest(_line(message)))
+        yield found
 
 
 def _line(message: Mapping[str, Any]) -> str:
