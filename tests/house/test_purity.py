@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 
 PURE_ROOMS = ("wire", "memory", "audio", "evidence")
@@ -90,6 +91,16 @@ def test_pure_modules_keep_no_state_between_calls(modules):
         if isinstance(node, ast.Global)
     ]
     assert stateful == []
+
+
+def test_the_random_numbers_of_a_user_who_seeded_them_stay_the_same(modules):
+    drawing = [
+        f"{m.name}:{call.lineno} calls {ast.unparse(call.func)}()"
+        for m in modules.values()
+        for call in calls(m.tree)
+        if re.fullmatch(r"random\.[a-z]\w*|np\.random\.(?!default_rng)\w+", ast.unparse(call.func))
+    ]
+    assert drawing == []
 
 
 def test_there_is_something_to_be_pure(modules):

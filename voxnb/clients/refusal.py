@@ -353,7 +353,15 @@ def wait_before_retry(error: VoxnbError, *, attempt: int) -> float | None:
     elif not isinstance(error, APIConnectionError) or not getattr(error, "passing", True):
         return None
     wait_s: float = min(FIRST_WAIT_S * 2.0 ** min(attempt - 1, 10), LONGEST_WAIT_S)
-    return wait_s * (1 - 0.25 * random.random())  # noqa: S311 - spreads retries, protects nothing
+    return wait_s * (1 - 0.25 * chance())
+
+
+_chance = random.Random()  # noqa: S311 - spreads retries, protects nothing
+
+
+def chance() -> float:
+    """A number from 0 to 1; the generator of the module `random` is the user's, who may have seeded it."""
+    return _chance.random()
 
 
 def _is_passing(error: APIStatusError) -> bool:

@@ -9,7 +9,6 @@ Rule 3: commands wait for the next session; what the user says does for the firs
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from dataclasses import replace
 from functools import partial
@@ -20,7 +19,7 @@ from voxnb.clients.realtime.link import Ended, Link
 from voxnb.clients.realtime.socket import CLOSE_S, OPEN_S, Socket, dial
 from voxnb.clients.realtime.taped import open_taped
 from voxnb.clients.realtime.watchdog import Patience, Watchdog
-from voxnb.clients.refusal import payload_refusal, wait_before_retry
+from voxnb.clients.refusal import chance, payload_refusal, wait_before_retry
 from voxnb.errors import APIConnectionError, APIError, APIStatusError, APITimeoutError, BridgeError, VoxnbError
 from voxnb.params import RealtimeAPIClientType
 from voxnb.wire.realtime.heir import catch_up, succeed
@@ -244,7 +243,7 @@ class Keeper:
 
     async def _recover(self, ended: Ended, old: RealtimeSession, items: int, *, tried: int) -> None:
         for attempt in range(1, self._policy.attempts + 1):
-            await asyncio.sleep(self._policy.wait_s(tried + attempt, spread=random.random()))  # noqa: S311 - spreads retries, protects nothing
+            await asyncio.sleep(self._policy.wait_s(tried + attempt, spread=chance()))
             try:
                 await self._client.far_end_is_up()
                 link, reading = await self._begin(self.state)
