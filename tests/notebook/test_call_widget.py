@@ -309,6 +309,22 @@ def test_a_call_that_cannot_begin_says_why(made):
     client.close()
 
 
+def test_what_goes_wrong_in_a_call_is_told_until_the_next_answer(made):
+    _, page = made([500, "Hello Ann."])
+    page.ask("media.say", text="hello")
+    page.until(lambda p: p.sections["media"]["note"] == "server_error: The response failed with status 500.")
+    page.ask("media.say", text="once more")
+    page.until(lambda p: any("Hello Ann." in text for _, text, _ in lines(p)))
+    page.until(lambda p: p.sections["media"]["note"] == "")
+
+
+def test_what_the_server_refuses_in_a_call_is_told(made):
+    client, page = made(["Hello."])
+    client.connect().result(LIMIT_S)
+    client.conversation_item_delete(item_id="nobody_said_this")
+    page.until(lambda p: "nobody_said_this" in p.sections["media"]["note"])
+
+
 def test_media_sessions_are_told_of_on_the_client(made):
     client, page = made(["Hello Ann."])
     began = client.wait_for(Events.WebSocketMediaStarted)

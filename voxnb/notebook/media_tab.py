@@ -13,7 +13,7 @@ from typing import Any, Final
 from voxnb.audio.formats import AudioFormat
 from voxnb.clients.reply import plain
 from voxnb.errors import AudioError, ParameterError, VoxnbError
-from voxnb.events import Events
+from voxnb.events import Events, RealtimeAPIEvents
 from voxnb.media import AudioFile
 from voxnb.notebook.browser_sound import FRAME_MS, TAG, BrowserSound
 from voxnb.notebook.captions import Captions
@@ -96,6 +96,10 @@ class MediaTab(Tab):
             self._sounding.discard(str(payload.get("tag") or ""))
         elif self.captions.note(name, payload):
             self._begin_sampling()
+        elif name == RealtimeAPIEvents.ResponseCreated.value:
+            self._note = ""
+        elif (trouble := _trouble(name, payload)) is not None:
+            self._note = trouble
         else:
             return
         self._poke()
@@ -249,6 +253,21 @@ class MediaTab(Tab):
                 self._numbers = (0.0, None)
                 return
         raise AudioError(f"there is no session {key!r} that could be muted; it has ended")
+
+
+def _trouble(name: str, payload: Mapping[str, Any]) -> str | None:
+    """What an event says has gone wrong, or None where it is of another kind."""
+    told: Any = payload
+    if name == RealtimeAPIEvents.Error.value:
+        told = payload.get("error")
+    elif name == RealtimeAPIEvents.ResponseDone.value:
+        response = payload["response"]
+        told = (response.get("status_details") or {}).get("error") if response.get("status") == "failed" else None
+    elif name != RealtimeAPIEvents.WebSocketError.value:
+        return None
+    if not isinstance(told, Mapping):
+        return None
+    return plain(f"{told.get('type') or 'error'}: {told.get('message') or told.get('code') or 'no reason was given'}")
 
 
 def _fall(row: Mapping[str, Any]) -> dict[str, Any]:
