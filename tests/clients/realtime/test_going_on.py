@@ -8,11 +8,12 @@ import time
 
 import pytest
 
-from tests.clients.realtime.peer import KEY, WAIT_S, Peer
+from tests.clients.realtime.peer import KEY, WAIT_S, Peer, greet
 from tests.clients.realtime.test_connecting import client
 from voxnb import SessionEvents, SessionPolicy, errors
 from voxnb.clients.realtime import watchdog
 from voxnb.events import RealtimeAPIEvents, WebSocketEvents
+from voxnb.runtime import loop
 from voxnb.wire.realtime.item import Item
 from voxnb.wire.realtime.replay import ANCHOR
 
@@ -368,6 +369,57 @@ def test_what_a_session_did_not_confirm_is_told_to_the_next_one(how):
         one.close()
 
 
+def test_a_session_that_ends_while_it_is_prepared_takes_nobodys_place():
+    async def brief(connection):
+        await connection.begin(id="sess_2", expires_at=FAR)
+        await connection.next()
+        await connection.socket.close(1011, "oops")
+
+    with Peer([session(1), brief]) as peer:
+        one = client(peer, session_policy=QUICK)
+        one.connect().result(WAIT_S)
+        ask(one, "Hello?")
+        with pytest.raises(errors.APIConnectionError, match=r"before its session took over \(code 1011: oops"):
+            one.rollover().result(WAIT_S)
+        ask(one, "Are you there?")
+        assert said(peer.connections[0]) == [("user", "Hello?"), ("user", "Are you there?")]
+        one.close()
+
+
+def test_a_client_that_is_closed_begins_no_session_any_more():
+    prepared = threading.Event()
+
+    async def slow(connection):
+        prepared.set()
+        await connection.socket.wait_closed()
+
+    with Peer([session(1), slow]) as peer:
+        one = client(peer)
+        one.connect().result(WAIT_S)
+        handle = one.rollover()
+        assert prepared.wait(WAIT_S)
+        one.close()
+        assert handle.result(WAIT_S) is False
+        peer.do(peer.connections[1].socket.wait_closed())
+
+
+def test_a_session_that_was_left_is_closed_though_its_server_does_not_answer_and_the_client_is_closed():
+    async def mute(connection):
+        await connection.begin(id="sess_1", expires_at=FAR)
+        connection.socket.transport.pause_reading()
+        await asyncio.to_thread(over.wait, WAIT_S)
+
+    over = threading.Event()
+    with Peer([mute, session(2)]) as peer:
+        one = client(peer)
+        one.connect().result(WAIT_S)
+        left = one._keeper.link.socket.connection
+        assert one.rollover().result(WAIT_S) is True
+        one.close()
+        loop.submit(left.wait_closed()).result(WAIT_S)
+        over.set()
+
+
 def test_a_session_is_not_replaced_while_somebody_speaks():
     gate = threading.Event()
 
@@ -481,3 +533,14 @@ def test_an_answer_that_never_begins_is_given_up_and_the_next_one_asked_for(monk
         assert done.result(WAIT_S).payload["response"]["id"] == "r1"
         assert one.connected
     assert [event["event_id"] for event in asked] == ["first", "second"]
+
+
+def test_so_is_one_that_was_asked_for_before_the_session_was_there(monkeypatch):
+    monkeypatch.setattr(watchdog, "REQUEST_S", 0.05)
+    with Peer(greet) as peer:
+        one = client(peer)
+        told = one.wait_for(RealtimeAPIEvents.WebSocketError)
+        one.response_create()
+        one.connect().result(WAIT_S)
+        assert "no answer to response.create within" in told.result(WAIT_S).payload["message"]
+        one.close()

@@ -18,9 +18,9 @@ from voxnb.clients.realtime.hearing import Hearing, Sound
 from voxnb.clients.realtime.link import Ended, Link
 from voxnb.clients.realtime.socket import CLOSE_S, OPEN_S, Socket, dial
 from voxnb.clients.realtime.taped import open_taped
-from voxnb.clients.realtime.watchdog import Patience, Watchdog
+from voxnb.clients.realtime.watchdog import Moves, Patience, Watchdog
 from voxnb.clients.refusal import chance, payload_refusal, wait_before_retry
-from voxnb.errors import APIConnectionError, APIError, APIStatusError, APITimeoutError, BridgeError, VoxnbError
+from voxnb.errors import APIError, APIStatusError, APITimeoutError, BridgeError, VoxnbError
 from voxnb.params import RealtimeAPIClientType
 from voxnb.wire.realtime.heir import catch_up, succeed
 from voxnb.wire.realtime.policy import SHORT_LIFE_S, SessionPolicy
@@ -76,7 +76,8 @@ class Keeper:
         self._reading: asyncio.Task[Ended] | None = None
         self._refusals: dict[int, APIStatusError] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._moved = asyncio.Event()
+        self._leaving: set[asyncio.Task[Any]] = set()  # left sessions that end: soon, so nobody cancels that
+        self._moves = Moves()
         self._short_lived = 0  # losses, each soon after the one before
         self._replacing = False
         self._patience = Patience()
@@ -160,20 +161,16 @@ class Keeper:
             return
         if refusal is not None:
             raise refusal
-        ended, host = reading.result(), self._client.endpoint.host
-        said = f": {ended.reason}" if ended.reason else ""
-        raise APIConnectionError(
-            f"{host} closed the connection before a session began (code {ended.code}{said})",
-            host=host,
-            passing=may_reconnect(ended.code),
-        )
+        raise reading.result().too_soon(self._client.endpoint.host, "a session began")
 
     def _install(self, link: Link, reading: asyncio.Task[Ended]) -> None:
         """Make a session the current one."""
         self.state, self.link, self._reading, self._coming = link.session, link, reading, None
         self.hearing.begin(link)
-        self.began_at, self.first_context_tokens, self._moved = time.time(), 0, asyncio.Event()
+        self.began_at, self.first_context_tokens = time.time(), 0
         reading.add_done_callback(lambda task: self._ended(link, task))
+        self._watchdog.look(link)  # what was asked for before went out with the first event
+        self.moved()
         self._watch_expiry()
 
     def _received(self, link: Link, received: Received) -> None:
@@ -198,7 +195,7 @@ class Keeper:
 
     def moved(self) -> None:
         """Something happened: whoever waits for a boundary looks again."""
-        self._moved.set()
+        self._moves.made()
 
     # -- what goes out ----------------------------------------------------------------------------
 
@@ -315,7 +312,11 @@ class Keeper:
             return False
         self._replacing = True
         try:
-            return await self._replace(old, reason)
+            return bool(await self._run(self._replace(old, reason)))
+        except asyncio.CancelledError:
+            if not self._closing:
+                raise
+            return False
         finally:
             self._replacing = False
 
@@ -329,7 +330,7 @@ class Keeper:
         state, items = succeed(old.session, messages=messages, kind=self._kind.value, number=self.sessions)
         link, reading = await self._begin(state)
         try:
-            await self._told(link)
+            await self._told(link, reading)
             await self.boundary(old.session)
         except BaseException:
             await link.socket.close()
@@ -337,11 +338,13 @@ class Keeper:
         if self.link is not old:
             await link.close(drain_s=0, within_s=CLOSE_S)
             return False
+        if reading.done():
+            raise reading.result().too_soon(self._client.endpoint.host, "its session took over")
         self._take_over(old, link, reading, known=known)
         facts = {"reason": reason, "items": items, "shortened": shortened}
         self.reconnects += 1
         self._client.session_followed("SessionReplaced", {**facts, "previous": old.session.id, "session": state.id})
-        self._run(self._leave(old))
+        self._run(self._leave(old), self._leaving)
         return True
 
     def _take_over(self, old: Link, link: Link, reading: asyncio.Task[Ended], *, known: frozenset[str]) -> None:
@@ -351,24 +354,19 @@ class Keeper:
         link.send(catch_up(link.session, old.session, items=since, kind=self._kind.value, number=self.sessions))
         self._install(link, reading)
 
-    async def _told(self, link: Link) -> None:
-        """Wait until a prepared session has confirmed what it was told."""
-        deadline = time.monotonic() + SETTLE_S
-        while (link.session.items.expected or link.session.waiting) and time.monotonic() < deadline:
-            await self._next_move(deadline - time.monotonic())
+    async def _told(self, link: Link, reading: asyncio.Task[Ended]) -> None:
+        """Wait until a prepared session has confirmed what it was told, or has ended."""
+        deadline, session = time.monotonic() + SETTLE_S, link.session
+        reading.add_done_callback(lambda _: self.moved())
+        while (session.items.expected or session.waiting) and not reading.done() and time.monotonic() < deadline:
+            await self._moves.next(deadline - time.monotonic())
 
     async def boundary(self, session: RealtimeSession) -> None:
         """Wait until nobody speaks, nothing is owed and nothing sounds, or the session is over."""
         while self.link is not None and self.state is session and not self._client.is_between_turns():
             if self._patience.is_over(session.items, is_quiet=self._client.is_quiet()):
                 return
-            await self._next_move(1.0)
-
-    async def _next_move(self, timeout_s: float) -> None:
-        self._moved.clear()
-        waiting = asyncio.ensure_future(self._moved.wait())
-        await asyncio.wait({waiting}, timeout=timeout_s)
-        waiting.cancel()
+            await self._moves.next(1.0)
 
     async def _leave(self, link: Link) -> None:
         self._client.count(link)
@@ -376,9 +374,12 @@ class Keeper:
 
     # -- the end ----------------------------------------------------------------------------------
 
-    def _run(self, work: Any) -> None:
-        self._tasks.add(task := asyncio.ensure_future(work))
-        task.add_done_callback(self._tasks.discard)
+    def _run(self, work: Any, among: set[asyncio.Task[Any]] | None = None) -> asyncio.Task[Any]:
+        tasks = self._tasks if among is None else among
+        task: asyncio.Task[Any] = asyncio.ensure_future(work)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        return task
 
     async def close(self, *, drain_s: float) -> None:
         """End it all, in bounded time."""
@@ -386,8 +387,8 @@ class Keeper:
         self._watchdog.rest()
         for task in list(self._tasks):
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=CLOSE_S)
+        if ending := self._tasks | self._leaving:
+            await asyncio.wait(ending, timeout=CLOSE_S)
         link, self.link = self.link, None
         if link is not None:
             await link.close(drain_s=drain_s, within_s=CLOSE_S)

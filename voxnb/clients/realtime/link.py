@@ -16,8 +16,9 @@ from typing import Any, Final
 from voxnb.audio.media import parsed
 from voxnb.clients.realtime.outbox import Outbox
 from voxnb.clients.realtime.socket import Socket
-from voxnb.errors import RemoteProtocolError
+from voxnb.errors import APIConnectionError, RemoteProtocolError
 from voxnb.runtime.trace import Trace
+from voxnb.wire.realtime.refusal import may_reconnect
 from voxnb.wire.realtime.session import RealtimeSession, Received
 from voxnb.wire.unicode import whole_unicode
 
@@ -39,6 +40,12 @@ class Ended:
     reason: str
     was_clean: bool
     refusal: str | None = None
+
+    def too_soon(self, host: str, event: str) -> APIConnectionError:
+        """The error where it ended before something was to happen."""
+        said = f": {self.reason}" if self.reason else ""
+        text = f"{host} closed the connection before {event} (code {self.code}{said})"
+        return APIConnectionError(text, host=host, passing=may_reconnect(self.code))
 
 
 class Link:
@@ -119,10 +126,12 @@ class Link:
 
     async def close(self, *, drain_s: float, within_s: float) -> None:
         """Let what waits go out, then close; both in bounded time."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(drain_s):
-                await self.outbox.emptied()
-        await self.socket.close(within_s=within_s)
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(drain_s):
+                    await self.outbox.emptied()
+        finally:
+            await self.socket.close(within_s=within_s)
 
     async def _send(self, text: str) -> None:
         if self._trace is not None:

@@ -190,12 +190,14 @@ class Socket:
 
     async def close(self, *, within_s: float = CLOSE_S) -> None:
         """Close; a peer that does not answer in time is left."""
-        with contextlib.suppress(TimeoutError, OSError):
-            async with asyncio.timeout(within_s):
-                await self.connection.close()
-        transport = getattr(self.connection, "transport", None)
-        if transport is not None:
-            transport.abort()
+        try:
+            with contextlib.suppress(TimeoutError, OSError):
+                async with asyncio.timeout(within_s):
+                    await self.connection.close()
+        finally:
+            transport = getattr(self.connection, "transport", None)
+            if transport is not None:
+                transport.abort()
 
 
 async def dial(transport: Transport, *, kind: RealtimeAPIClientType, model: str | None, timeout_s: float) -> Socket:

@@ -6,6 +6,7 @@ The loop would hold a closed client until its last timer, an hour perhaps; so th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final
@@ -20,6 +21,24 @@ REQUEST_S: Final = 30.0
 
 OWED_S: Final = 30.0
 """How long a replacement waits for the answer to what was said, where nobody asks for one."""
+
+
+class Moves:
+    """Wakes who waits for something of the sessions whenever anything has happened: they look again."""
+
+    def __init__(self) -> None:
+        self._made = asyncio.Event()
+
+    def made(self) -> None:
+        """Something has."""
+        self._made.set()
+
+    async def next(self, timeout_s: float) -> None:
+        """Wait until something does, or for so long."""
+        self._made.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._made.wait()
 
 
 class Patience:
