@@ -192,6 +192,29 @@ def test_wanted_names_what_has_a_listener_now(dispatcher):
     assert before == {DELTA.value, DONE.value}
 
 
+def test_two_who_begin_to_watch_at_once_both_see(dispatcher):
+    class Gate:
+        """The lock, for which the first has to wait until the second has it behind it."""
+
+        def __enter__(self):
+            if waiting:
+                waiting.pop()()
+            return lock.__enter__()
+
+        def __exit__(self, *facts):
+            return lock.__exit__(*facts)
+
+    seen, lock = [], dispatcher._lock
+    waiting = [lambda: dispatcher.watch(lambda *_: seen.append("second"))]
+    dispatcher._lock = Gate()
+    end = dispatcher.watch(lambda *_: seen.append("first"))
+    emit(dispatcher, DELTA)
+    assert sorted(seen) == ["first", "second"]
+    end()
+    emit(dispatcher, DELTA)
+    assert sorted(seen) == ["first", "second", "second"]
+
+
 def test_a_listener_added_after_the_request_gets_what_follows(dispatcher):
     seen = []
     dispatcher.add(DONE, print)

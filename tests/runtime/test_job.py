@@ -12,6 +12,7 @@ from voxnb.errors import TurnError
 from voxnb.events import ChatCompletionsAPIEvents
 from voxnb.runtime import loop
 from voxnb.runtime.dispatch import Dispatcher, in_listener
+from voxnb.runtime.job import Job
 
 DONE = ChatCompletionsAPIEvents.ContentDone.value
 
@@ -143,3 +144,21 @@ def test_closing_ends_running_jobs(dispatcher):
     assert isinstance(job.future.exception(10), TurnError)
     late = dispatcher.run(work, context=copy_context())
     assert "closed" in str(late.future.exception(10))
+
+
+def test_a_job_that_is_cancelled_the_moment_it_begins_to_run_is_cancelled(monkeypatch):
+    async def work():
+        await asyncio.sleep(3_600)
+
+    job = Job(work, context=copy_context())
+    begin = job.future.set_running_or_notify_cancel
+
+    def cancelled_then():
+        begun = begin()
+        job.cancel()
+        return begun
+
+    monkeypatch.setattr(job.future, "set_running_or_notify_cancel", cancelled_then)
+    job.start_apart(name="voxnb-apart")
+    with pytest.raises(TurnError, match="cancelled"):
+        job.future.result(10)

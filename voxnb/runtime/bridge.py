@@ -139,14 +139,14 @@ class Bridge:
 
     async def close(self) -> None:
         """End the process and wait until it has ended; closing twice waits for the same end."""
+        global _shared  # noqa: PLW0603 - the one bridge of this process
+        if _shared is self:
+            _shared = None  # at once: who asks from here on gets one that stays
         if self._closing is None:
             self._closing = asyncio.ensure_future(self._close())
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
-        global _shared  # noqa: PLW0603 - the one bridge of this process
-        if _shared is self:
-            _shared = None
         with contextlib.suppress(OSError):
             await self._opening
         self._users.clear()

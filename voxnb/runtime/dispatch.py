@@ -244,13 +244,13 @@ class Dispatcher:
     def watch(self, watcher: Watcher, /) -> Callable[[], None]:
         """Let somebody see every event from now on; it must be quick and never raise. Returns what ends it."""
 
-        def replace(watchers: tuple[Watcher, ...]) -> None:
+        def change(*new: Watcher) -> None:
             with self._lock:
-                self._watchers = watchers
+                self._watchers = (*(w for w in self._watchers if w is not watcher), *new)
                 self._refresh()
 
-        replace((*self._watchers, watcher))
-        return lambda: replace(tuple(w for w in self._watchers if w is not watcher))
+        change(watcher)
+        return change
 
     def barrier(self, done: Callable[[], None], *, turn: Any = None) -> None:
         """Call ``done()`` on the background loop once everything emitted before has been run.

@@ -41,11 +41,16 @@ class Job:
 
     def start(self) -> asyncio.Task[None] | None:
         """Start it on the running loop; None if it was cancelled before."""
+        self._loop = asyncio.get_running_loop()  # first: who cancels it from here on finds it there
         if not self.future.set_running_or_notify_cancel():
             return None
-        self._loop = asyncio.get_running_loop()
         self._task = self._loop.create_task(self._run(), context=self._context)
+        self._task.add_done_callback(self._end)
         return self._task
+
+    def _end(self, _task: asyncio.Task[None]) -> None:
+        if not self.future.done():  # cancelled before its first step
+            self.future.set_exception(TurnError("cancelled"))
 
     async def _run(self) -> None:
         try:
