@@ -401,6 +401,37 @@ def test_an_open_recorder_keeps_the_process_until_it_is_closed(tmp_path):
     assert np.abs(kept).max() > 0
 
 
+@pytest.mark.parametrize("kind", [Recorder, Player])
+def test_what_is_closed_while_it_is_about_to_move_is_closed_over_there(called, tmp_path, monkeypatch, kind):
+    def block(event, **options):
+        gate.set()  # it was asked to close
+        return wait(event, **options)
+
+    gate, wait = threading.Event(), loop.block
+    monkeypatch.setattr(loop, "block", block)
+    unit = kind(tmp_path / "kept.wav") if kind is Recorder else kind()
+    loop.call_soon(gate.wait, WAIT_S)
+    called[1].send_media_to(unit) if kind is Recorder else unit.send_media_to(called[1])
+    unit.close()
+    gate.set()
+    eventually(lambda: unit._far is not None)
+    eventually(lambda: unit._far.number not in unit._far.side.bridge.channel.objects)
+
+
+def test_a_file_that_is_wound_back_while_it_is_about_to_move_plays_over_there(called, tmp_path, caplog):
+    phone, call = called
+    wav(tmp_path / "said.wav")
+    file, gate = AudioFile(tmp_path / "said.wav"), threading.Event()
+    loop.call_soon(gate.wait, WAIT_S)
+    file.send_media_to(call)
+    file.rewind()
+    gate.set()
+    file.wait(WAIT_S)
+    phone.until(lambda messages: sum(m["event"] == "media" for m in messages) == 20)
+    file.close()
+    assert caplog.text == ""
+
+
 def test_the_form_of_a_far_call_is_known_here(called):
     _, call = called
     assert call.form == ULAW_8K

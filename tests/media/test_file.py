@@ -120,6 +120,20 @@ def test_it_goes_on_where_it_was_and_again_from_the_start(clock, wav):
     assert len(other.heard) == 44 + 50
 
 
+def test_one_that_ends_while_it_is_wound_back_is_waited_for_again(clock, wav, monkeypatch):
+    file, ear, asked = AudioFile(wav(), clock=clock), Ear(clock), []
+    file.send_media_to(ear)
+    with monkeypatch.context() as other_thread:
+        other_thread.setattr(clock, "call_soon", lambda *work: asked.append(work))
+        file.rewind()
+    clock.advance(5)
+    for work, *args in asked:
+        work(*args)
+    assert not file.is_done
+    clock.advance(5)
+    assert file.is_done
+
+
 def test_it_may_begin_in_the_middle(clock, wav):
     file, ear = AudioFile(wav(), start_ms=900, clock=clock), Ear(clock)
     file.send_media_to(ear)

@@ -116,6 +116,37 @@ def test_calls_are_asked_for_one_after_the_other(server):
         phone.close()
 
 
+def test_a_call_that_came_before_anybody_answered_is_answered(server):
+    phone, answered = Phone(server.url), threading.Event()
+    phone.start()
+    eventually(lambda: server.statistics()["calls_taken"] == 1)
+    server.on_call(lambda call: answered.set())
+    assert answered.wait(30)
+    assert not server._waiting, "and nobody who asks for calls gets it again"
+    phone.close()
+
+
+def test_calls_may_be_looked_at_while_one_ends():
+    def ends(frame, event, _):
+        if frame.f_code.co_name == "<genexpr>" and event == "call":
+            steps.append(event)
+            if len(steps) == 2:
+                line.calls.pop("t1")
+
+    with MediaServer() as one:
+        phone, steps = Phone(one.url, shape="voximplant"), []
+        for tag in ("t0", "t1"):
+            phone.start(tag=tag)
+        eventually(lambda: len(one.calls) == 2)
+        line = one.calls[0]._line
+        sys.settrace(ends)
+        try:
+            assert len(one.calls) == 2
+        finally:
+            sys.settrace(None)
+        phone.close()
+
+
 def test_asking_ends_when_the_server_is_closed(server):
     seen = []
 
@@ -228,6 +259,25 @@ def test_tokens_that_nobody_uses_are_not_kept_without_end():
     assert len(guard._tokens) <= 1000
     assert guard.refuses(f"/?token={first}", {}, now_s=1) is not None
     assert first not in repr(guard._tokens)
+
+
+def test_a_token_that_is_used_up_while_another_is_made_stays_used_up():
+    class Tokens(dict):
+        """What is there was read, and now the call comes."""
+
+        def items(self):
+            yield from list(super().items())
+            call.start()
+            call.join(0.05)
+
+    guard = Guard(needs_token=True)
+    first = guard.token(valid_s=99, now_s=0)
+    call = threading.Thread(target=lambda: refused.append(guard.refuses(f"/?token={first}", {}, now_s=1)))
+    refused, guard._tokens = [], Tokens(guard._tokens)
+    guard.token(valid_s=99, now_s=0)
+    call.join(30)
+    assert refused == [None]
+    assert guard.refuses(f"/?token={first}", {}, now_s=1) is not None
 
 
 @pytest.mark.parametrize("bridge", ["loop", "process"])

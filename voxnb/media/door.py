@@ -81,7 +81,7 @@ class Door:
     @property
     def calls(self) -> tuple[SocketCall, ...]:
         """The calls that go on now."""
-        return tuple(call for connection in tuple(self.connections) for call in connection.line.calls.values())
+        return tuple(call for connection in tuple(self.connections) for call in tuple(connection.line.calls.values()))
 
     def token(self, valid_s: float) -> str:
         """A token for one handshake."""

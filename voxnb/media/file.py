@@ -129,13 +129,13 @@ class AudioFile(MovingUnit):
         """Play again from the start."""
         if self._media_over:
             return
-        if self._done.done():  # now, so that who waits next waits for this round
+        self._wait_anew()  # now, so that who waits next waits for this round
+        self._clock.call_soon(self._rewind)
+
+    def _wait_anew(self) -> None:
+        if self._done.done():
             self._done = concurrent.futures.Future()
             self._done.set_running_or_notify_cancel()
-        if self._far is None:
-            self._clock.call_soon(self._rewind)
-        else:
-            self._clock.call_soon(self._far.do, "rewind")
 
     def close(self) -> None:
         """Stop, and let go of the file; closing twice does no harm."""
@@ -197,6 +197,10 @@ class AudioFile(MovingUnit):
 
     def _rewind(self) -> None:
         if self._media_over:
+            return
+        self._wait_anew()  # it may have ended since
+        if self._far is not None:
+            self._far.do("rewind")
             return
         if self._timer is not None:
             self._timer.cancel()

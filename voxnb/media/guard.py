@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import ipaddress
 import secrets
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -107,14 +108,16 @@ class Guard:
         self.origins = frozenset(origin.rstrip("/").lower() for origin in origins)
         self.needs_token = needs_token
         self._tokens: dict[str, float] = {}
+        self._lock = threading.Lock()  # addresses are made in any thread, calls come on the media loop
 
     def token(self, *, valid_s: float, now_s: float) -> str:
         """A new token, for one handshake."""
-        self._tokens = {digest: until_s for digest, until_s in self._tokens.items() if until_s > now_s}
-        while len(self._tokens) >= MOST_TOKENS:
-            del self._tokens[next(iter(self._tokens))]
         token = secrets.token_urlsafe(24)
-        self._tokens[_digest(token)] = now_s + valid_s
+        with self._lock:
+            self._tokens = {digest: until_s for digest, until_s in self._tokens.items() if until_s > now_s}
+            while len(self._tokens) >= MOST_TOKENS:
+                del self._tokens[next(iter(self._tokens))]
+            self._tokens[_digest(token)] = now_s + valid_s
         return token
 
     def refuses(self, path: str, headers: Mapping[str, str], /, *, now_s: float) -> Refusal | None:
@@ -130,7 +133,8 @@ class Guard:
             return Refusal(403, "this origin may not connect; name it in origins=")
         if self.needs_token:
             given = parse_qs(urlsplit(path).query).get("token", [""])[0]
-            until_s = self._tokens.pop(_digest(given), None)
+            with self._lock:
+                until_s = self._tokens.pop(_digest(given), None)
             if until_s is None or until_s < now_s:
                 return Refusal(401, "the token is missing, used up or too old; make a new address")
         return None

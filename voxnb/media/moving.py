@@ -56,9 +56,13 @@ class MovingUnit(MediaUnit):
         self._far = None
 
     def _leave_far(self) -> None:
-        """It is closed: over there, too."""
-        if self._far is not None:
-            self._clock.call_soon(self._far.leave)
+        """It is closed: over there, too, where it may be about to move."""
+
+        def leave() -> None:
+            if self._far is not None:
+                self._far.leave()
+
+        self._clock.call_soon(leave)
 
     def _known(self, name: str, here: T) -> T:
         """A property, as the unit over there has it where it lives there; after the end the last of it."""

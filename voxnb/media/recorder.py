@@ -91,7 +91,8 @@ class Recorder(MovingUnit):
             AudioError: it could not be written to its end.
         """
         done = threading.Event()
-        self._clock.call_soon(self._close if self._far is None else self._close_far, done)
+        # Where it is then: it may be about to move.
+        self._clock.call_soon(lambda: self._close(done) if self._far is None else self._close_far(done))
         if not loop.on_loop():
             loop.block(done, timeout_s=CLOSE_S)
         if self.error is not None:

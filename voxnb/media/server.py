@@ -190,8 +190,13 @@ class MediaServer:
         async def answer_async(event: Event) -> None:
             await function(event.payload["call"])
 
-        self._dispatcher.add(ServerEvents.Call, answer_async if inspect.iscoroutinefunction(function) else answer)
-        self._answering = True
+        with self._lock:
+            self._dispatcher.add(ServerEvents.Call, answer_async if inspect.iscoroutinefunction(function) else answer)
+            self._answering = True
+            for call in self._waiting:  # that came before anybody answered
+                if not call.closed:
+                    self._tell(call)
+            self._waiting.clear()
         return function
 
     def __iter__(self) -> Iterator[Call]:
@@ -266,6 +271,9 @@ class MediaServer:
                 asker.add(call)
             if not self._askers and not self._answering:
                 self._waiting.append(call)
+            self._tell(call)
+
+    def _tell(self, call: Call) -> None:
         # After the message that began it was worked off, so that who answers finds a whole call.
         self._dispatcher.emit(ServerEvents.Call.value, {"call": call}, context=None)
 
@@ -304,7 +312,8 @@ class _Asker:
 
     def close(self, error: BridgeError | None = None) -> None:
         """No more calls will come; with an error, what came is taken and then it is raised."""
-        self._closed, self._error = True, error
+        with self._lock:
+            self._closed, self._error = True, error
         self._wake()
 
     def _wake(self) -> None:
