@@ -3,6 +3,7 @@
 import contextlib
 import io
 import itertools
+import threading
 import wave
 
 import pytest
@@ -12,6 +13,7 @@ from tests.notebook.pages import LIMIT_S, Page
 from voxnb import testing
 from voxnb.events import Events, SessionEvents
 from voxnb.local.realtime import tone
+from voxnb.notebook.browser_sound import BrowserSound
 
 SESSION = {"audio": {"input": {"turn_detection": {"type": "server_vad", "silence_duration_ms": 200}}}}
 FRAME = 1_920
@@ -145,6 +147,31 @@ def test_a_page_that_falls_silent_loses_the_lease(made, monkeypatch):
     page.ask("media.take", page="one")
     page.until(lambda p: p.sections["media"]["browser"]["why"] == "the page that listened is gone")
     assert page.sections["media"]["browser"]["owner"] is None
+
+
+def test_a_page_that_takes_the_lease_while_the_one_before_is_given_up_keeps_it(monkeypatch):
+    class Call:
+        def send_media_to(self, unit, *, tag):
+            pass
+
+        stop_media_to = send_media_to
+
+    sound = BrowserSound(Call(), tell=lambda *_: None, changed=lambda: None)
+    monkeypatch.setattr(sound, "unit", Call())
+    sound.owner, sound._at_s = "one", float("-inf")
+    looking = threading.Thread(target=sound._watch)
+    reset = sound._reset
+
+    def looked_after():
+        looking.start()
+        looking.join(0.05)
+        reset()
+
+    monkeypatch.setattr(sound, "_reset", looked_after)
+    sound.take("two")
+    looking.join(LIMIT_S)
+    assert sound.owner == "two"
+    sound.owner = None
 
 
 def test_a_front_end_that_drops_buffers_is_told_what_to_do_instead(made):

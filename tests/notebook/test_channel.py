@@ -123,6 +123,21 @@ def test_what_breaks_is_told_and_the_channel_goes_on(widget):
     assert w.next()["t"] == "patch"
 
 
+def test_after_a_patch_that_broke_the_next_one_is_whole(widget):
+    def compose(*, full):
+        if failing.pop():
+            raise ValueError("a busy store")
+        return {"shown": "all" if full else "news"}
+
+    w, failing = widget(compose=compose), [False, False, True, False, True]
+    w.say(t="hello")
+    assert w.next()["t"] == "trouble"
+    for shown in ("all", "trouble", "all", "news"):
+        w.say(t="ack", n=100)
+        w.channel.poke()
+        assert shown in w.next().values()
+
+
 @pytest.mark.parametrize("content", [None, "hello", 7, [], {"t": "ack", "n": "x"}, {"t": "ack"}])
 def test_nonsense_is_ignored_or_left_to_the_widget(widget, content):
     w = widget()

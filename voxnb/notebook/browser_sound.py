@@ -9,6 +9,7 @@ hears nothing of the kernel for as long lets go of the microphone.
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -54,6 +55,7 @@ class BrowserSound:
         self.unit = WidgetUnit(self._post)
         self.owner: str | None = None
         self.why = ""
+        self._lease = threading.RLock()  # pages take and leave it in one thread, it is looked after in another
         self._reset()
 
     def _reset(self) -> None:
@@ -63,12 +65,13 @@ class BrowserSound:
 
     def take(self, page: str) -> None:
         """Give the lease to a page."""
-        had, self.owner, self.why = self.owner, page, ""
-        self._reset()
-        if had is None:
-            self.unit.send_media_to(self._client, tag=TAG)
-            self._client.send_media_to(self.unit, tag=TAG)
-            loop.call_later(1.0, self._watch)
+        with self._lease:
+            had, self.owner, self.why = self.owner, page, ""
+            self._reset()
+            if had is None:
+                self.unit.send_media_to(self._client, tag=TAG)
+                self._client.send_media_to(self.unit, tag=TAG)
+                loop.call_later(1.0, self._watch)
         self._changed()
 
     def leave(self, page: str | None, why: str = "") -> None:
@@ -78,11 +81,12 @@ class BrowserSound:
             page: which; None for whoever has it.
             why: to be shown.
         """
-        if self.owner is None or page not in (None, self.owner):
-            return
-        self.owner, self.why = None, why
-        self.unit.stop_media_to(self._client)
-        self._client.stop_media_to(self.unit)
+        with self._lease:
+            if self.owner is None or page not in (None, self.owner):
+                return
+            self.owner, self.why = None, why
+            self.unit.stop_media_to(self._client)
+            self._client.stop_media_to(self.unit)
         self._changed()
 
     def close(self) -> None:
@@ -124,9 +128,10 @@ class BrowserSound:
         self._tell({"t": "sound", "page": self.owner, **message}, buffers)
 
     def _watch(self) -> None:
-        if self.owner is None:
-            return
-        if time.monotonic() - self._at_s > GONE_S:
-            self.leave(None, "the page that listened is gone")
-            return
+        with self._lease:
+            if self.owner is None:
+                return
+            if time.monotonic() - self._at_s > GONE_S:
+                self.leave(None, "the page that listened is gone")
+                return
         loop.call_later(1.0, self._watch)

@@ -64,7 +64,7 @@ class Channel:
         self._context: Context | None = None
         self._thread: threading.Thread | None = None
         self._number = self._confirmed = 0
-        self._full = self._dirty = self.closed = False
+        self._full = self._dirty = self._broke = self.closed = False
         self._rest_until_s = 0.0
 
     @property
@@ -148,7 +148,8 @@ class Channel:
 
     def _patch(self) -> None:
         with self._news:
-            full, self._full, self._dirty = self._full, False, False
+            full, self._full, self._dirty = self._full or self._broke, False, False
+        self._broke = True  # until it is sent: of a patch that fails nothing is known to have come
         began_s = time.monotonic()
         patch = self._compose(full=full)
         if patch is not None:
@@ -156,5 +157,6 @@ class Channel:
                 self._number += 1
                 number = self._number
             self.tell({**patch, "t": "patch", "n": number, "full": full})
+        self._broke = False
         now_s = time.monotonic()
         self._rest_until_s = now_s + max(1 / SENDS_PER_S, SHARE * (now_s - began_s))
