@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import json
 import threading
 import time
@@ -333,6 +334,27 @@ def test_a_queued_turn_can_be_cancelled():
         assert first.result(WAIT_S).text == "One two"
         assert third.result(WAIT_S).text == "Well."
         assert [t[0][1] for t in spoken(chat.store, chat.conversation)] == ["a", "c"]
+
+
+def test_a_cancelled_turn_whose_end_cannot_be_stored_says_so_and_has_what_had_come(monkeypatch):
+    def full(work, *, durable=False):
+        failing = concurrent.futures.Future()
+        failing.set_exception(errors.StoreFullError("there is no room", path="x"))
+        return failing
+
+    with talking(in_turn(Hang(after_events=3, reply="One two three."), "Well.")) as (_, chat):
+        turn = chat.ask("Hello")
+        for delta in turn:
+            if "two" in delta:
+                break
+        with monkeypatch.context() as disk:
+            disk.setattr(chat.store.database, "write", full)
+            turn.cancel()
+            with pytest.raises(errors.StoreFullError) as raised:
+                turn.result(WAIT_S)
+        assert raised.value.reply.text == "One two"
+        assert chat.ask("And?").result(WAIT_S).text == "Well."
+        assert list(chat.store.turns()["state"].astype(str)) == ["partial", "complete"]
 
 
 def test_a_time_limit_leaves_the_turn_running():

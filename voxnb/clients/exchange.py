@@ -216,16 +216,22 @@ class Exchange(Closing):
             await self._keep_unasked()
             self.turn._store(error=TurnCancelledError(CANCELLED))  # noqa: SLF001 - the client drives its turns
         else:
-            came = self.streaming.kept
-            state = "partial" if came or await self._has_answered() else "failed"
-            await self._finish(state, "cancelled", events=[])
-            said = came or (None if self.tools_run is None else self.tools_run.said)
-            if said is not None:
-                self.turn._store(self._reply(finish_reason="cancelled", message=said))  # noqa: SLF001 - the client drives its turns
-            else:
-                self.turn._store(error=TurnCancelledError(CANCELLED))  # noqa: SLF001 - the client drives its turns
+            await self._end_cancelled(self.streaming.kept)
         self._stored = True
         self.client.dispatcher.discard(self.turn)
+
+    async def _end_cancelled(self, came: Mapping[str, Any] | None) -> None:
+        try:
+            state = "partial" if came or await self._has_answered() else "failed"
+            await self._finish(state, "cancelled", events=[])
+        except VoxnbError as error:  # no room, say: what had come is with it
+            self.turn._store(error=error)  # noqa: SLF001 - the client drives its turns
+            return
+        said = came or (None if self.tools_run is None else self.tools_run.said)
+        if said is not None:
+            self.turn._store(self._reply(finish_reason="cancelled", message=said))  # noqa: SLF001 - the client drives its turns
+        else:
+            self.turn._store(error=TurnCancelledError(CANCELLED))  # noqa: SLF001 - the client drives its turns
 
     async def _keep_unasked(self) -> None:
         """Keep what the user said where the client was closed while the turn still waited for its place.

@@ -206,6 +206,9 @@ class SpeechEngines:
                     return json.loads(told), out
         except OSError:  # it has ended: said below
             pass
+        except BaseException:  # an interrupt: what is still answered would be taken for the answer to the next request
+            self._end()
+            raise
         finally:
             guard.cancel()
         self._end()

@@ -76,6 +76,23 @@ def test_a_dead_child_fails_one_request_and_the_next_starts_another(engines):
     assert engines.speak("Good morning.")
 
 
+def test_after_an_interrupt_the_next_request_gets_its_own_answer(engines, monkeypatch):
+    class Interrupted:
+        def __getattr__(self, name):
+            return getattr(pipe, name)
+
+        def read(self, size):
+            raise KeyboardInterrupt
+
+    said, process = engines.speak("Good morning."), engines._process
+    with monkeypatch.context() as cell:
+        pipe = process.stdout
+        cell.setattr(process, "stdout", Interrupted())
+        with pytest.raises(KeyboardInterrupt):
+            engines.speak("One two three four five six seven.")
+    assert engines.speak("Good morning.") == said
+
+
 def test_a_missing_package_is_named_with_what_to_install(monkeypatch):
     monkeypatch.setattr(speech, "PACKAGES", ("no_such_package",))
     with pytest.raises(LocalModelError, match=r"no_such_package: pip install 'voxnb\[voice\]'"):
