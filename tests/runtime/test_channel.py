@@ -40,6 +40,9 @@ class Far:
     def fail(self):
         raise ZeroDivisionError("by zero")
 
+    async def give_up(self):
+        raise asyncio.CancelledError
+
     def fail_darkly(self):
         class LocalError(Exception):
             pass
@@ -127,6 +130,14 @@ def test_errors_come_back_as_they_are_with_their_cause(capsys):
 
     run(scene)
     assert capsys.readouterr().err.count("across the bridge failed: ZeroDivisionError") == 1
+
+
+def test_what_is_cancelled_at_the_other_end_is_answered():
+    async def scene(near, _other, _far, _ended):
+        with pytest.raises(BridgeError, match="give_up was cancelled"):
+            await near.ask(7, "give_up")
+
+    run(scene)
 
 
 def test_what_may_be_lost_is_dropped_where_too_much_waits_and_counted():

@@ -168,6 +168,10 @@ class Channel(asyncio.Protocol):
             outcome = await work
         except Exception as error:  # noqa: BLE001 - as above
             self._failed(key, number, method, error)
+        except asyncio.CancelledError:
+            if key is not None:  # whoever asked waits for an answer all the same
+                self._failed(key, number, method, BridgeError(f"{method} was cancelled"))
+            raise
         else:
             if key is not None and not self._over:
                 self._send((key, 0, "", (True, outcome, None)))

@@ -118,6 +118,20 @@ def play(store, *scenes, transcription=True, **given):
         return one
 
 
+def test_what_is_said_after_an_answer_that_failed_is_kept_while_that_is_being_written(tmp_path):
+    gate = threading.Event()
+    with testing.server([500, "Fine."], realtime=True) as server, ContextStore(tmp_path / "calls.db") as store:
+        one = call(server, store, session={"output_modalities": ["text"]})
+        one.connect().result(WAIT_S)
+        store.database.perform(lambda _: gate.wait(WAIT_S))
+        for text in ("One?", "Two?"):
+            ask(one, text)
+        gate.set()
+        one.close()
+        assert [(state, asked) for _, state, asked, _, _ in turns(store)] == [("failed", "One?"), ("complete", "Two?")]
+        assert turns(store)[1][3] == "Fine."
+
+
 def test_spoken_turns_are_turns_like_any_other(store):
     scenes = [user("u1"), heard("u1", "I am Ann."), spoken(1, "Hello Ann."), user("u2"), spoken(2, "You are Ann."), heard("u2", "Who am I?")]  # fmt: skip
     play(store, *scenes, instructions="Be brief.")

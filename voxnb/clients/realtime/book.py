@@ -129,11 +129,16 @@ class Book:
 
     @property
     def takes_more(self) -> bool:
-        """Whether what comes next belongs to this turn: nobody has answered, or the answer waits for a tool."""
+        """Whether what comes next belongs to this turn: nobody has answered, or the answer waits for a tool.
+
+        A turn ends with an answer that failed, as it does where it is written: what comes after that is another one.
+        """
         if self.state == "closed":
             return False
         if not isinstance(self.last, Answer) or self.open_calls:
             return True
+        if self.last.response.status == "failed":
+            return False
         return self.last.is_settled and self.last.message() is None
 
     def close(self) -> None:
