@@ -905,6 +905,23 @@ def test_close_does_not_wait_for_ever_for_an_async_listener(dispatcher):
     assert not thread.is_alive()
 
 
+def test_a_barrier_behind_a_listener_that_will_not_end_is_passed_when_the_client_is_closed(dispatcher, monkeypatch):
+    async def stubborn(event):
+        running.set()
+        while True:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(3_600)
+
+    monkeypatch.setattr(lane, "CLOSE_S", 0.05)
+    running, passed, turn = threading.Event(), threading.Event(), object()
+    dispatcher.add(DONE, stubborn)
+    emit(dispatcher, DONE, turn=turn)
+    assert running.wait(10)
+    dispatcher.barrier(passed.set, turn=turn)
+    dispatcher.close()
+    assert passed.wait(10)
+
+
 def test_a_barrier_on_a_closed_dispatcher_is_passed_in_the_end(dispatcher):
     @dispatcher.on(DELTA)
     async def listener(event):

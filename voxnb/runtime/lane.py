@@ -128,6 +128,7 @@ class Lane:
         self._blocked = 0
         self._tasks: dict[asyncio.Task[None], Any] = {}
         self._started: set[asyncio.Task[None]] = set()
+        self._barriers: set[_Barrier] = set()  # that wait for such tasks
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._news: asyncio.Event | None = None
@@ -305,6 +306,8 @@ class Lane:
                 task.cancel()
             if late:
                 await asyncio.wait(late, timeout=CLOSE_S)
+        for barrier in tuple(self._barriers):  # behind a listener that will not end: nobody may wait for ever
+            self._done(barrier)
         await asyncio.get_running_loop().shutdown_asyncgens()
 
     async def _deliver(self, item: Delivery) -> None:
@@ -354,15 +357,17 @@ class Lane:
 
         def one_less(task: asyncio.Task[None]) -> None:
             left.discard(task)
-            if not left:
+            if not left and barrier in self._barriers:
                 self._done(barrier)
 
+        self._barriers.add(barrier)
         for task in tuple(left):
             task.add_done_callback(one_less)
         if not left:
             self._done(barrier)
 
     def _done(self, barrier: _Barrier) -> None:
+        self._barriers.discard(barrier)
         self._sum_up(barrier.turn)
         with contextlib.suppress(TurnError):  # the loop is gone: nobody waits any more
             loop.call_soon(barrier.done)
