@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -266,6 +267,19 @@ def test_record_replaces_the_tape_when_it_is_whole(path):
     assert "New." in path.read_text()
     assert "Old." not in path.read_text()
     assert [p.name for p in path.parent.iterdir()] == ["talk.tape"]
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_an_answer_that_still_comes_when_a_recording_ends_is_on_the_tape_or_nowhere(path, kept):
+    answer = testing.Paced("One two three four five six.", chunk_delay_s=0.05)
+    with testing.server([answer]) as server, chat(server.base_url) as one:
+        with contextlib.suppress(ZeroDivisionError), voxnb.tape(path, mode="record"):
+            turn = one.ask("Count.")
+            next(iter(turn))
+            assert kept or 1 / 0
+        turn.result()
+    assert [file.name for file in path.parent.iterdir()] == ([path.name] if kept else [])
+    assert not kept or "Count." in path.read_text()
 
 
 def test_a_tape_that_is_none_or_not_there_is_named(path):

@@ -165,13 +165,10 @@ class Tape:
             try:
                 self._file.parent.mkdir(parents=True, exist_ok=True)
                 with self._file.open("ab") as file:
-                    is_new = file.tell() == 0
-                    head = f"{FIRST_LINE}\n{_ABOUT}" if is_new else ""
-                    file.write(f"{head}\n{text}".encode())
-                    file.flush()
+                    head = f"{FIRST_LINE}\n{_ABOUT}" if file.tell() == 0 else ""
                     # What another process wrote in between is read before the next miss.
-                    mine = len(f"{head}\n{text}".encode())
-                    self._read_bytes += mine
+                    self._read_bytes += file.write(f"{head}\n{text}".encode())
+                    file.flush()
             except OSError as error:
                 raise TapeError(
                     f"the tape {str(self._file)!r} cannot be written ({error})", path=str(self._file)
@@ -264,11 +261,13 @@ class Tape:
         self._forget_exit()
         for recording in list(self._open):
             recording.finish()
-        if self.mode == "record" and self._file.exists():
-            if keep:
-                self._file.replace(self.path)
-            else:
-                self._file.unlink()
+        if self.mode == "record":
+            with self._lock:
+                if not keep:
+                    self._file.unlink(missing_ok=True)
+                elif self._file.exists():
+                    self._file.replace(self.path)
+                self._file = self.path if keep else Path(os.devnull)  # for an answer that still comes
 
     def __enter__(self) -> Self:
         return self
