@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import threading
@@ -34,6 +35,7 @@ from tests.invariants.scripted import (
 from voxnb import ContextEvents, errors, testing
 from voxnb.clients import folding, refusal
 from voxnb.memory.summary import CLOSING
+from voxnb.runtime import loop
 from voxnb.testing import Drop, Hang, Status
 
 AT_ONCE = {"Retry-After": "0"}
@@ -457,6 +459,27 @@ def test_a_turn_that_waits_for_a_fold_is_cancelled_at_once(background):
         chat._cancel_folds()
         chat.idle().result(WAIT_S)
         assert chat.store.verify()
+
+
+def test_a_fold_that_is_cancelled_while_it_is_taken_on_is_let_go(monkeypatch, tmp_path):
+    def choose(snapshot, **how):
+        chosen = real(snapshot, **how)
+        if chosen is not None:
+            taken.set()
+            gate.wait(WAIT_S)
+        return chosen
+
+    taken, gate, real = threading.Event(), threading.Event(), folding.choose_fold
+    monkeypatch.setattr(folding, "choose_fold", choose)
+    with talking(store=tmp_path / "talk.db") as (_, chat):
+        turns = [chat.ask(f"Tell me of #{tag}, " + "please " * 12) for tag in range(1, 12)]
+        assert taken.wait(WAIT_S)
+        chat._skip_folds()
+        loop.submit(asyncio.sleep(0)).result(WAIT_S)  # the cancellation has come
+        gate.set()
+        chat.idle().result(WAIT_S)
+        assert voxnb.gather(turns)
+        assert chat.conversation.row().fold_owner is None
 
 
 def test_another_client_writes_the_summaries():

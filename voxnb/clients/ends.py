@@ -133,6 +133,22 @@ async def settled(work: Coroutine[Any, Any, T]) -> T:
         raise
 
 
+async def or_undone(work: Coroutine[Any, Any, T | None], undo: Callable[[T], Coroutine[Any, Any, object]]) -> T | None:
+    """Await something that may take hold of something: who is cancelled meanwhile lets go of it again."""
+    task = asyncio.ensure_future(work)
+
+    async def undone() -> None:
+        held = await task
+        if held is not None:
+            await undo(held)
+
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await settled(undone())
+        raise
+
+
 async def write_late(client: TextClient) -> None:
     """Close the turns whose end could not be written when it came, unless somebody else has closed them.
 

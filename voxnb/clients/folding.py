@@ -15,7 +15,7 @@ from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from voxnb.clients.ends import settled
+from voxnb.clients.ends import or_undone, settled
 from voxnb.clients.writer import LEAST_EXTRACT_TOKENS, SummaryWriter, check_saving, write_extract
 from voxnb.errors import APIError, SummaryError, VoxnbError
 from voxnb.events import ContextEvents
@@ -149,7 +149,7 @@ class Folder:
                     raise
                 except Exception as error:  # rule 1: whatever it is, it is a summary that did not come
                     raise await self._failed(job, error, calls, context) from error
-                summary_id = await self._commit(job, written, context)
+                summary_id = await settled(self._commit(job, written, context))
                 if summary_id is not None:
                     return summary_id
             return None
@@ -167,7 +167,7 @@ class Folder:
                 if written.weight >= job.fold.folded_tokens:  # it would make no room, and say less than the turns
                     await self._release(job, [])
                     return None
-                summary_id = await self._commit(job, written, context)
+                summary_id = await settled(self._commit(job, written, context))
                 if summary_id is not None:
                     return summary_id
             return None
@@ -189,9 +189,10 @@ class Folder:
 
     async def _take(self, row: ConversationRow, planner: Planner, *, choose: Choose, forced: bool) -> FoldJob | None:
         owner, now, measure = this_process(), time.time(), planner.measure
-        return await self.client.write(
+        taking = self.client.write(
             lambda c: ledger.take(c, row.id, choose=choose, owner=owner, now=now, forced=forced, measure=measure)
         )
+        return await or_undone(taking, lambda job: self._release(job, []))
 
     async def _commit(self, job: FoldJob, written: Written, context: Context) -> str | None:
         now = time.time()
@@ -229,8 +230,7 @@ class Folder:
         return wrapped
 
     async def _release(self, job: FoldJob, calls: list[CallRecord]) -> None:
-        now = time.time()
-        await self.client.write(lambda c: ledger.release(c, job, calls=calls, now=now))
+        await self.client.write(lambda c: ledger.release(c, job, calls=calls, now=time.time()))
 
     def warn(self, error: BaseException, *, cause: BaseException | None = None) -> None:
         """Keep a failure for the next reply, once per cause."""
