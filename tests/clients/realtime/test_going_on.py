@@ -420,6 +420,39 @@ def test_a_session_that_was_left_is_closed_though_its_server_does_not_answer_and
         over.set()
 
 
+def test_a_tool_whose_session_is_lost_while_it_runs_is_heard_in_the_next_one():
+    running, gate = threading.Event(), threading.Event()
+
+    def add(a: int, b: int) -> int:
+        """Add two numbers."""
+        running.set()
+        gate.wait(WAIT_S)
+        return a + b
+
+    async def calls(connection):
+        await connection.begin(id="sess_1", expires_at=FAR)
+        await connection.next("response.create")
+        await connection.send(*connection.talk.call_add())
+        await connection.until_closed()
+
+    with Peer([calls, session(2)]) as peer:
+        one = client(peer, session_policy=QUICK, tools=[add], run_tools=True)
+        one.connect().result(WAIT_S)
+        one.response_create()
+        assert running.wait(WAIT_S)
+        restored, done = one.wait_for(SessionEvents.SessionRestored), one.wait_for(RealtimeAPIEvents.ResponseDone)
+        peer.do(peer.connections[0].socket.close(1012, "restart"))
+        restored.result(WAIT_S)
+        gate.set()
+        done.result(WAIT_S)
+        items = [e["item"] for e in peer.connections[1].received if e["type"] == "conversation.item.create"]
+        assert items == [
+            {"type": "function_call", "call_id": "c1", "name": "add", "arguments": '{"a": 2, "b": 3}'},
+            {"type": "function_call_output", "call_id": "c1", "output": "5"},
+        ]
+        one.close()
+
+
 def test_a_session_is_not_replaced_while_somebody_speaks():
     gate = threading.Event()
 

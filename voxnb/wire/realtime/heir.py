@@ -60,6 +60,7 @@ def succeed(
     items = items_of(messages, anchor=True) if kind != "transcription" else []
     for n, item in enumerate(items):
         new.command("conversation.item.create", {"item": {**item, "id": f"{RESTORED}{number}_{n}"}})
+    new.open_calls = open_calls(old)
     waiting = {command["event_id"] for command in unsent}
     lost = [command for command in old.items.unconfirmed if is_lost and command["event_id"] not in waiting]
     for command in (*lost, *unsent):
@@ -92,6 +93,7 @@ def catch_up(
         send += new.command("session.update", {"session": settings})
     for n, item in enumerate(items):
         send += new.command("conversation.item.create", {"item": {**item, "id": f"{RESTORED}{number}_since_{n}"}})
+    new.open_calls |= open_calls(old)
     for command in old.items.unconfirmed:  # under a new event id: the new session has given out the same
         send += new.put({name: value for name, value in command.items() if name != "event_id"})
     return send
@@ -122,6 +124,18 @@ def begin_with(
     for command in commands:
         new.put(dict(command))
     return new
+
+
+def open_calls(old: RealtimeSession) -> dict[str, dict[str, Any]]:
+    """Id → call of the model's that a session has not been given a result for, to be told with that."""
+    given = {item.call_id for item in old.items if item.type == "function_call_output"}
+    asked = [item for item in old.items if item.type == "function_call" and item.call_id not in given]
+    calls = {
+        item.call_id: {"type": item.type, "call_id": item.call_id, "name": item.name, "arguments": item.arguments}
+        for item in asked
+        if item.call_id
+    }
+    return {**old.open_calls, **calls}
 
 
 def owed(old: RealtimeSession) -> list[dict[str, Any]]:

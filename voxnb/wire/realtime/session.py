@@ -55,6 +55,7 @@ class Received:
 
 
 SOUND: Final = "response.output_audio.delta"
+CREATE: Final = "conversation.item.create"
 
 
 class RealtimeSession:
@@ -76,6 +77,7 @@ class RealtimeSession:
         problems: how many oddities were seen.
         numbered: how many commands got their id here or before.
         refusal: what the server said where no session will be had any more (a key, a quota), or None.
+        open_calls: id → call that a session before this one was not given a result for: it is told with its result.
     """
 
     def __init__(self, *, numbered: int = 0) -> None:
@@ -90,6 +92,7 @@ class RealtimeSession:
         self.speech_item: str | None = None
         self.problems = 0
         self.refusal: str | None = None
+        self.open_calls: dict[str, Event] = {}
         self._sequence = Sequence()
         self.numbered = numbered
 
@@ -158,15 +161,17 @@ class RealtimeSession:
     def put(self, command: Event) -> tuple[Event, ...]:
         """`command` for one that `check_command` has made."""
         kind, event = command["type"], dict(command)
+        call = self.open_calls.pop(str(event["item"].get("call_id")), None) if kind == CREATE else None
+        before = () if call is None else self.command(CREATE, {"item": call})
         if event.get("event_id") is None:
             self.numbered += 1
             event["event_id"] = f"event_voxnb_{self.numbered}"
         if kind == "session.update":
             event["session"] = session_of(event["session"])
             self.settings.asked(event["event_id"], event["session"])
-        elif kind == "conversation.item.create":
+        elif kind == CREATE:
             self.items.offered(event)
-        return self._sequence.put(event)
+        return (*before, *self._sequence.put(event))
 
     def give_up_requested(self) -> tuple[Event, ...]:
         """Wait no longer for a response that was asked for and never came; what may go out now."""
