@@ -110,7 +110,7 @@ class ChatParameters:
         privacy: keep what was said out of logs and traces; the store defaults to memory.
         on_web_socket_close: called once when the client closes.
         model: model of a request that names none.
-        instructions: the conversation's instructions, sent first with every request.
+        instructions: the conversation's from this client's first request on, until others are said; sent first.
         store: a `ContextStore` or a path.
         conversation: name or id.
         if_exists: ``append``; ``reuse``: requests that equal the stored ones, in order, and retries of them are answered

@@ -25,6 +25,9 @@ from tests.invariants.scripted import (
 )
 from voxnb import testing
 from voxnb.errors import APIError, HistoryConflictError, MessageError
+from voxnb.messages import Message
+from voxnb.store import ledger
+from voxnb.store.planner import default_planner
 from voxnb.testing import Drop, Status
 
 REFUSED = Status(500, headers={"x-should-retry": "false"})
@@ -295,6 +298,40 @@ def test_instructions_are_versions():
             assert chats(server)[-1].messages == planned
             assert planned[0]["content"] == "Fourth."
         assert said() == ["Fourth."]
+
+
+def first_of(request):
+    return request.messages[0]["content"]
+
+
+def test_each_client_says_its_own_instructions_once_whichever_was_made_first():
+    """Two that were made before anything was said, and ask in turn: each with its first request, none a second time."""
+    with talking(scripted("Well."), conversation="iris", instructions="First.") as (server, chat):
+        with client(server, store=chat.store, conversation="iris", instructions="Second.") as other:
+            for who in (chat, other, chat, other):
+                who.ask("Hi").result(WAIT_S)
+        assert [first_of(r) for r in chats(server)] == ["First.", "Second.", "Second.", "Second."]
+        assert chat.conversation.explain(1).messages[0]["content"] == "First."
+        assert chat.store.verify()
+
+
+def test_a_request_goes_with_its_own_instructions_where_others_are_given_while_it_waits(monkeypatch):
+    """Between its beginning and its plan the server is asked for its window; another process speaks meanwhile."""
+    more = {"policy": None, "conversation": "iris", "instructions": "First."}
+    with talking(scripted("Well."), **more) as (server, chat):
+        ask_server = chat.knowledge.discover
+
+        async def discover(model):
+            if (row := chat.conversation.row()).last_seq == 1:
+                said = default_planner(MODEL).measure(Message.from_dict({"role": "system", "content": "Second."}))
+                await chat.write(lambda c: ledger.set_instructions(c, row, [said]))
+            await ask_server(model)
+
+        monkeypatch.setattr(chat.knowledge, "discover", discover)
+        for _ in range(2):
+            chat.ask("Hi").result(WAIT_S)
+        assert [first_of(r) for r in chats(server)] == ["First.", "Second."]
+        assert chat.store.verify()
 
 
 def test_instructions_of_a_request_that_never_went_out_are_not_the_conversation_s():

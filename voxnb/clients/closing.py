@@ -81,7 +81,8 @@ class Closing:
     @property
     def is_own(self) -> bool:
         """Whether it is the client's own conversation, not one that a verb was given."""
-        return self.conversation.id == self.client.conversation.id
+        own = self.client.conversation  # where another client began it, it has that one's id from here on
+        return self.conversation.id == own.id
 
     async def _complete(self) -> None:
         begun = self.begun

@@ -103,7 +103,8 @@ class Room:
         now = time.time()
 
         def work(c: Any) -> Begun:
-            row = ledger.by_id(c, begun.conversation.id)
+            # Others may have given other instructions since: those are for what is asked after this.
+            row = ledger.by_id(c, begun.conversation.id)._replace(instructions=begun.conversation.instructions)
             check_on_path(c, row, begun.turn)
             current = paths.whole_turn(c, begun.turn.id)
             layout, call_id = plan_call(c, row, begun.turn, current, ask, now=now)
