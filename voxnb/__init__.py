@@ -18,7 +18,7 @@ and no widgets.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 __version__ = "0.1.0"
 
@@ -78,6 +78,9 @@ _NAMES = {
 }
 """Public name → module it comes from; a name from ``voxnb`` itself is a submodule."""
 
+_HEAVY: Final = {"RealtimeAPIClient": "numpy", "doctor": "anywidget", "media": "numpy"}
+"""Public name → heavy package that its module imports."""
+
 __all__ = [
     "DEFAULT_SUMMARY_PROMPT",
     "ChatCompletionsAPIClient",
@@ -113,6 +116,10 @@ def __getattr__(name: str) -> Any:
         from voxnb.params import did_you_mean
 
         raise AttributeError(f"module 'voxnb' has no {name!r}{did_you_mean(name, __all__)}")
+    if name in _HEAVY:
+        from voxnb.runtime.packages import import_apart
+
+        import_apart(_HEAVY[name])
     value = (
         importlib.import_module(f"voxnb.{name}") if home == "voxnb" else getattr(importlib.import_module(home), name)
     )

@@ -42,7 +42,7 @@ UPWARD = {
     "table_html": "voxnb.notebook.frame_html:table_html",
 }
 # The two tables that import by a name they hold; everything else says what it imports.
-BY_NAME = {DOOR, "voxnb"}
+BY_NAME = {DOOR, "voxnb", "voxnb.runtime.packages"}
 
 
 def ours(imports):

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from voxnb.errors import ParameterError
 from voxnb.params import did_you_mean, nearest
+from voxnb.runtime.packages import import_apart
 from voxnb.usage import Usage
 
 PARTS: Final = {
@@ -141,6 +142,7 @@ class Prices:
 def _package() -> Any:
     """The list of prices; None where the extra is not installed."""
     try:
+        import_apart("genai_prices")
         import genai_prices as package
     except ImportError:
         return None

@@ -11,6 +11,7 @@ from voxnb.clients.turn import Turn
 from voxnb.errors import ConversationError
 from voxnb.messages import parse_messages
 from voxnb.runtime import config, loop
+from voxnb.runtime.packages import import_apart
 from voxnb.store import explain
 from voxnb.store import folding as fold_ledger
 from voxnb.store.conversation import Conversation
@@ -36,6 +37,7 @@ class SpeakingClient(TextClient):
         Raises:
             ConversationError: the client was made without store_context.
         """
+        import_apart("anywidget")
         return config.load("chat_widget")(self)
 
     def ask_conversation(

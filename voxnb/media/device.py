@@ -17,6 +17,7 @@ from voxnb.media.clock import Clock
 from voxnb.media.moving import MovingUnit
 from voxnb.media.stream import Sink, Stream
 from voxnb.runtime import config
+from voxnb.runtime.packages import import_apart
 
 BUFFER_MS: Final = 60
 """What a loudspeaker holds in hand, so that a late frame is no gap."""
@@ -32,6 +33,7 @@ def sounddevice() -> Any:
         NotSupportedError: it, or the PortAudio library that it needs, is not installed.
     """
     try:
+        import_apart("sounddevice")
         import sounddevice
     except (ImportError, OSError) as error:
         mend = "pip install sounddevice"

@@ -18,6 +18,7 @@ from voxnb.media.clock import Clock, Timer
 from voxnb.media.moving import MovingUnit
 from voxnb.media.stream import EARLY_S, FRAME_S, Stream
 from voxnb.runtime import config, loop
+from voxnb.runtime.packages import import_apart
 
 BLOCK_S: Final = 1
 """How much is read at a time."""
@@ -39,6 +40,7 @@ def soundfile() -> Any:
         NotSupportedError: it is not installed.
     """
     try:
+        import_apart("soundfile")
         import soundfile
     except (ImportError, OSError) as error:
         raise NotSupportedError(

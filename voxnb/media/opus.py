@@ -8,6 +8,7 @@ from typing import Any, Final
 from voxnb.audio.formats import AudioFormat
 from voxnb.audio.ogg import PATTERN, OggReader, OggWriter
 from voxnb.errors import AudioError, NotSupportedError
+from voxnb.runtime.packages import import_apart
 
 PCM_48K: Final = AudioFormat("pcm", 48_000)
 """What goes into the encoder and comes out of the decoder."""
@@ -20,6 +21,7 @@ def av() -> Any:
         NotSupportedError: it is not installed.
     """
     try:
+        import_apart("av")
         import av
     except (ImportError, OSError) as error:
         raise NotSupportedError(

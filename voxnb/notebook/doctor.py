@@ -8,6 +8,7 @@ from typing import Any
 from voxnb.notebook.checks import FAILED, NOTE, Check, everything
 from voxnb.runtime import cells
 from voxnb.runtime.marked import marked
+from voxnb.runtime.packages import import_apart
 
 
 class Diagnosis:
@@ -28,6 +29,7 @@ class Diagnosis:
     @property
     def df(self) -> Any:
         """The checks as a DataFrame."""
+        import_apart("pandas")
         import pandas as pd
 
         return marked(pd.DataFrame(self.to_dict(), columns=["name", "state", "found", "cure"]))

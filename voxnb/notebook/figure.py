@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from voxnb.errors import NotSupportedError
 from voxnb.notebook.render import framed
 from voxnb.notebook.svg import draw
+from voxnb.runtime.packages import import_apart
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,6 +98,7 @@ class Figure:
         """The picture as SVG: altair's where it is installed, else a plain one."""
         if any(importlib.util.find_spec(name) is None for name in ("altair", "vl_convert")):
             return draw(self._bars)
+        import_apart("vl_convert")
         import vl_convert
 
         return str(vl_convert.vegalite_to_svg(self.chart.to_dict()))
@@ -109,6 +111,7 @@ class Figure:
             NotSupportedError: altair is not installed; it says how to.
         """
         try:
+            import_apart("altair")
             import altair as alt
         except ImportError as error:
             raise NotSupportedError(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from voxnb.errors import ConversationError, ParameterError, StoreError, StoreFormatError
 from voxnb.notebook.figure import Bars, Figure, Level, Part
 from voxnb.runtime.marked import marked
+from voxnb.runtime.packages import import_apart
 from voxnb.store.conversation import Conversation
 from voxnb.store.report import counted
 
@@ -40,6 +41,7 @@ FAR: Final = 3.0
 
 def plot_tokens(conversation: Conversation, *, last: int = 60) -> Figure:
     """See `Conversation.plot_tokens`."""
+    import_apart("pandas")
     import pandas as pd
 
     _check(last)

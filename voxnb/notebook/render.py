@@ -20,6 +20,7 @@ from voxnb.clients.reply import Reply, call_line, plain
 from voxnb.clients.tools.running import ToolRun
 from voxnb.errors import VoxnbError
 from voxnb.notebook.receipt import receipt_html
+from voxnb.runtime.packages import import_apart
 from voxnb.wire.produced import Produced
 
 TAGS: Final = frozenset(
@@ -60,6 +61,7 @@ def markdown_html(text: str) -> str:
     Args:
         text: Markdown; HTML in it is shown as it is written, and so is all of it where it is nested too deeply.
     """
+    import_apart("markdown_it", "nh3")
     import nh3
 
     parser = _markdown()

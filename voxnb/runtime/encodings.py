@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from voxnb.errors import ParameterError, VoxnbError
 from voxnb.memory.window import base_name
+from voxnb.runtime.packages import import_apart
 
 if TYPE_CHECKING:
     import tiktoken
@@ -188,6 +189,7 @@ def count_each(encoding: str, texts: Sequence[str]) -> list[int]:
     >>> count_each("o200k_base", ["tiktoken is great!", "", "Hi"])
     [6, 0, 1]
     """
+    import_apart("numpy")
     import numpy as np
 
     if not texts:
@@ -255,6 +257,7 @@ def load(name: str) -> tiktoken.Encoding:
     ready = _encodings.get(name)
     if ready is not None:
         return ready
+    import_apart("tiktoken")
     with _lock:
         if name not in _encodings:
             import tiktoken

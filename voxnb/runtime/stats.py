@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final
 
 from voxnb.runtime.marked import marked
+from voxnb.runtime.packages import import_apart
 from voxnb.usage import money
 
 if TYPE_CHECKING:
@@ -135,6 +136,7 @@ class Statistics:
     @property
     def df(self) -> pd.DataFrame:
         """The newest calls, a row each."""
+        import_apart("pandas")
         import pandas as pd
 
         names = [f.name for f in fields(CallFacts)]

@@ -9,11 +9,11 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from voxnb.errors import UnknownConversationError
 from voxnb.messages import group_turns, parse_messages, split_instructions
-from voxnb.runtime import config
+from voxnb.runtime import config, packages
 from voxnb.store import ledger
 from voxnb.store.database import MEMORY, Database
 from voxnb.store.ids import new_id
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from voxnb.store.planner import Planner
     from voxnb.store.prompts import Prompt
     from voxnb.store.report import ExportReport, ImportReport
-
-FILE: Final = "store.db"
 
 
 class ContextStore(StoreTables):
@@ -158,6 +156,7 @@ class ContextStore(StoreTables):
 
         Where no widgets are, it is a table as text. It can be shown several times, and ends with ``close()``.
         """
+        packages.import_apart("anywidget")
         return config.load("store_widget")(self)
 
     def append(self, conversation: str, messages: Iterable[Mapping[str, Any]], /) -> Conversation:
@@ -308,6 +307,7 @@ class ContextStore(StoreTables):
     @property
     def db(self) -> Any:
         """A read-only ``sqlite_utils.Database`` of this thread."""
+        packages.import_apart("sqlite_utils")
         from sqlite_utils import Database as SqliteUtilsDatabase
 
         with self.database.reader() as c:
@@ -390,7 +390,7 @@ class ContextStore(StoreTables):
 def default_path() -> Path | str:
     """Where a store is kept that nobody named."""
     named = config.default_store_path()
-    return named if named is not None else config.project_root() / config.FOLDER / FILE
+    return named if named is not None else config.project_root() / config.FOLDER / "store.db"
 
 
 def ignore_in_git(folder: Path) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from voxnb.errors import ParameterError
 from voxnb.messages import ROLES
 from voxnb.runtime.marked import marked
+from voxnb.runtime.packages import import_apart
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,6 +41,7 @@ def frame(columns: Mapping[str, Kind], rows: Sequence[Sequence[Any]]) -> pd.Data
     >>> frame({"n": "Int64", "said": "str"}, [(1, "Hi"), (None, "Ho")])["n"].isna().tolist()
     [False, True]
     """
+    import_apart("pandas")
     import pandas as pd
 
     values: Iterable[Sequence[Any]] = zip(*rows, strict=True) if rows else [()] * len(columns)

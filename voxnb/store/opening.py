@@ -16,6 +16,7 @@ from typing import Final
 from voxnb.errors import (
     StoreFormatError,
 )
+from voxnb.runtime.packages import import_apart
 from voxnb.store import schema
 from voxnb.store.trouble import BUSY_TIMEOUT_S, is_busy
 
@@ -139,6 +140,7 @@ def migrate(connection: sqlite3.Connection, path: str, *, backup: bool) -> None:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             if backup and version:
                 copy_before(path, version)
+            import_apart("sqlite_utils", "sqlite_utils.migrations")
             from sqlite_utils import Database as SqliteUtilsDatabase
 
             connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from voxnb.errors import ParameterError, StoreError, StoreReadOnlyError
 from voxnb.params import did_you_mean
 from voxnb.runtime.marked import marked
+from voxnb.runtime.packages import import_apart
 from voxnb.store import fresh, stretch
 from voxnb.store.columns import OWNER, TABLES
 from voxnb.store.database import Database
@@ -213,6 +214,7 @@ def sql(db: Database, query: str, params: Sequence[Any] | Mapping[str, Any] = ()
     """
     if not isinstance(query, str):
         raise ParameterError(f"the query is {type(query).__name__}, expected SQL as str", name="query")
+    import_apart("pandas")
     import pandas as pd
 
     if "message_fts" in query.lower():

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from voxnb.memory.plan import Layout
 from voxnb.runtime import config
 from voxnb.runtime.marked import marked
+from voxnb.runtime.packages import import_apart
 from voxnb.store.explain import SPEAKS_FOR_ITSELF
 from voxnb.wire.items import chat_message, to_body
 
@@ -83,6 +84,7 @@ class Plan:
         At the end, with item NA, drops and what the service adds to the messages: the ``prompt``, earlier answer or
         conversation that the request names.
         """
+        import_apart("pandas")
         import pandas as pd
 
         rows: list[tuple[Any, ...]] = [

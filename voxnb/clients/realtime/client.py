@@ -32,6 +32,7 @@ from voxnb.events import RealtimeAPIEvents
 from voxnb.memory.policy import ContextPolicy
 from voxnb.params import DEFAULT_REALTIME_URL, ChatParameters, RealtimeParameters, defaults, takes
 from voxnb.runtime import bridge, config, loop
+from voxnb.runtime.packages import import_apart
 from voxnb.store.context_store import ContextStore
 from voxnb.store.conversation import Conversation
 from voxnb.taping.tape import running
@@ -158,6 +159,7 @@ class RealtimeAPIClient(RealtimeCommands, Told):
         Returns:
             An anywidget; it can be shown several times, and ends with ``close()``.
         """
+        import_apart("anywidget")
         return config.load("call_widget")(self)
 
     # -- the conversation ---------------------------------------------------------------------

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from voxnb.runtime.marked import marked
+from voxnb.runtime.packages import import_apart
 
 KEPT_TURNS: Final = 1_000
 KEPT_APPENDS: Final = 3_000
@@ -142,6 +143,7 @@ class Waterfall:
 
 def table_of(rows: Sequence[Mapping[str, Any]]) -> Any:
     """`Waterfall.rows` as a DataFrame; times are Float64, NA where a step was not reached or not seen."""
+    import_apart("pandas")
     import pandas as pd
 
     names = ["item_id", "response_id", *(f"{step}_ms" for step in STEPS), "interrupted"]

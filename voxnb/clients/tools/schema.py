@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from voxnb.runtime.packages import import_apart
+
 Schema = dict[str, Any]
 
 MOST_ERRORS: Final = 5
@@ -55,6 +57,7 @@ class Shape:
     """
 
     def __init__(self, kind: Any) -> None:
+        import_apart("pydantic")
         import pydantic
 
         try:
@@ -233,6 +236,7 @@ def rooted(schema: Mapping[str, Any]) -> Schema:
 
 def boxed(kind: Any, *, key: str) -> Any:
     """A model with one field of a type."""
+    import_apart("pydantic")
     import pydantic
 
     fields: dict[str, Any] = {key: (kind, ...)}

@@ -8,6 +8,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final
 
 from voxnb.errors import StoreError
+from voxnb.runtime.packages import import_apart
 from voxnb.store import ledger, tables
 from voxnb.store.columns import MESSAGES
 from voxnb.store.exporting.sink import Sink
@@ -108,6 +109,7 @@ class Parquet(_Table):
         super().__init__(*args, **options)
         self._writer: Any = None
         try:
+            import_apart("pyarrow", "pyarrow.parquet")
             import pyarrow as pa
             import pyarrow.parquet as pq
         except ImportError as error:

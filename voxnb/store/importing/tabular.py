@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from voxnb.errors import StoreError, StoreFormatError
+from voxnb.runtime.packages import import_apart
 from voxnb.store.columns import MESSAGES
 from voxnb.store.importing.chats import as_draft, list_of
 from voxnb.store.importing.draft import Draft, Reading, shaped
@@ -113,6 +114,7 @@ def parquet_drafts(path: Path, reading: Reading, *, columns: Names, roles: Names
         StoreFormatError: it is damaged.
     """
     try:
+        import_apart("pyarrow", "pyarrow.parquet")
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
