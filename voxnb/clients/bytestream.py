@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from voxnb.clients.failure import silence
 from voxnb.clients.refusal import first_line
 from voxnb.errors import APIConnectionError, APIResponseValidationError
+from voxnb.wire.unicode import whole_unicode
 
 if TYPE_CHECKING:
     from voxnb.clients.sdk import Transport
@@ -170,6 +171,8 @@ class ByteStream:
         self.note(body)
         try:
             found = json.loads(body)
+            if b"\\u" in body or b"\xed" in body:  # an escape, or half a character as bytes
+                found = whole_unicode(found)
         except (ValueError, RecursionError):
             raise self.unexpected(body) from None
         if not isinstance(found, dict):

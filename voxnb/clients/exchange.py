@@ -29,6 +29,7 @@ from voxnb.store import ending
 from voxnb.store.journal import Ask, Begun, Reused
 from voxnb.store.owner import RENEW_S, this_process
 from voxnb.store.planner import Once, Planner
+from voxnb.wire.unicode import whole_unicode
 
 
 class Exchange(Closing):
@@ -203,7 +204,7 @@ class Exchange(Closing):
             text = reader.message.get("content") or ""
             written = written if len(text) >= written else 0  # the next reply of a tool loop
             is_new = len(text) > written and not reader.complete  # one that is whole is stored as it is
-            draft = {"role": "assistant", "content": text} if is_new else None
+            draft = {"role": "assistant", "content": whole_unicode(text)} if is_new else None
             written = len(text)
             with contextlib.suppress(VoxnbError):  # the reply's own commit will tell what is wrong with the store
                 await self.client.write(partial(ending.renew, turn_id=turn_id, owner=owner, draft=draft, now=now))

@@ -13,6 +13,7 @@ from typing import Any, Final
 from voxnb.clients.address import Endpoint
 from voxnb.errors import APIConnectionError, APIStatusError, VoxnbError, status_error
 from voxnb.runtime.hiding import hide, hide_in_text
+from voxnb.wire.unicode import whole_unicode
 
 FIRST_WAIT_S: Final = 0.5
 LONGEST_WAIT_S: Final = 8.0
@@ -127,7 +128,7 @@ def refusal(
         said: how it was told, where not by the status.
     """
     hidden = tuple(secrets)
-    found = hide(_inner(body), hidden)
+    found = whole_unicode(hide(_inner(body), hidden))
     told = _told(found) or _moved(status_code, headers, hidden)
     facts: dict[str, Any] = {
         "host": endpoint.host,

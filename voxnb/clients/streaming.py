@@ -28,7 +28,7 @@ from voxnb.store.rows import CallRecord
 from voxnb.usage import Spent, Usage
 from voxnb.wire.choice import pass_over
 from voxnb.wire.sse import SSEReader
-from voxnb.wire.unicode import whole_unicode
+from voxnb.wire.unicode import load_escaped, whole_unicode
 
 if TYPE_CHECKING:
     from voxnb.clients.text import TextClient
@@ -294,7 +294,7 @@ class Streaming:
             if data == "[DONE]":
                 return True
             try:
-                events = feed(loads(data))
+                events = feed(loads(data) if "\\u" not in data else load_escaped(data))
             except (ValueError, RecursionError) as error:
                 if not self._is_whole:
                     raise

@@ -22,6 +22,7 @@ from voxnb.wire.ending import BACKGROUND, ENDED, STARTS, contradiction, error_in
 from voxnb.wire.item import OUTPUTS, as_input, call_id_of
 from voxnb.wire.output import Output, OutputItem, items_in, place_of
 from voxnb.wire.replay import STEPS, Told
+from voxnb.wire.unicode import whole_unicode
 
 NAMES: Final = {wire: name.value for name, wire in WIRE_TYPES[ResponsesAPIEvents].items()}
 """Wire type → constant."""
@@ -345,8 +346,7 @@ class ResponsesReader:
     def _catch_up(self) -> None:
         """Give out the text that came whole, without deltas."""
         self._place = None
-        text = message_of(self.items)["content"] or ""
-        shown = "".join(self._shown)
+        text, shown = map(whole_unicode, (message_of(self.items)["content"] or "", "".join(self._shown)))
         self._shown = [shown] if shown else []
         if len(text) > len(shown) and text.startswith(shown):
             self.text_delta += text[len(shown) :]
