@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import threading
@@ -304,6 +305,45 @@ def test_a_request_that_cannot_fit_waits_for_the_fold_that_runs():
         chat.idle().result(WAIT_S)
         assert [f.outcome for f in folds(server)] == ["answered"] * len(folds(server))
         assert "extract" not in set(chat.store.summaries()["model"].astype(str))
+        assert chat.store.verify()
+
+
+def test_a_request_that_waited_for_a_fold_is_laid_out_again_before_more_is_folded():
+    slowly = Held(summarise)
+    with talking(scripted(fold=slowly), policy=small(keep_last_turns=3)) as (server, chat):
+        numbers = itertools.count(1)
+        turn = None
+        while not chat.folder._needy:
+            turn = turn or chat.ask(f"Tell me of #{next(numbers)}, " + "please " * 12)
+            with contextlib.suppress(TimeoutError):
+                turn.result(0.1)
+                turn = None
+        slowly.release.set()
+        turn.result(WAIT_S)
+        chat.idle().result(WAIT_S)
+        last = next(numbers) - 1
+        assert told(shown(chats(server)[-1])) >= {last - 3, last - 2, last - 1, last}, "those to be kept were"
+        assert not any(reason.startswith("the request has") for reason in chat.store.summaries()["reason"])
+        assert len(folds(server)) <= 2, "the one that ran, and the one for all that came meanwhile"
+
+
+def test_a_request_waits_for_one_summary_that_does_not_come_and_the_next_time_for_less(monkeypatch):
+    monkeypatch.setattr(folding, "FOLD_TIMEOUT_S", 0.4)
+    monkeypatch.setattr(folding, "AGAIN_S", 0.1)
+    with talking(scripted(fold=Hang())) as (_, chat):
+        heard = listen(chat, ContextEvents.SummaryFailed)
+        waited = []
+        for n in range(1, 40):
+            before = len(heard)
+            chat.ask(f"Tell me of #{n}, " + "please " * 12).result(WAIT_S)
+            waited.append(len(heard) - before)
+        assert max(waited) == 1
+        messages = [payload["message"] for _, payload in heard]
+        assert messages[0] == "the summary model took longer than 0.4 s"
+        assert set(messages[1:]) <= {"the summary model took longer than 0.1 s", folding.NOT_WAITED_FOR}
+        assert len(set(messages[1:])) == 2
+        calls = chat.store.calls()
+        assert set(calls[calls["purpose"] == "fold"]["error"]) == set(messages)
         assert chat.store.verify()
 
 

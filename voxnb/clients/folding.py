@@ -3,6 +3,8 @@
 Rule 1: a fold never touches the chat. What it raises ends here, as a `SummaryFailed`
 event and a warning on the next reply.
 Rule 2: it is one call per chunk to `summary_model` (one more where the answer was cut), within `FOLD_TIMEOUT_S`.
+Rule 3: a request that needs room waits for the fold that runs and for none that waits, and is laid out again before
+another is begun. A model that failed the last time gets `AGAIN_S`, and one that is still at it then is given up.
 """
 
 from __future__ import annotations
@@ -10,14 +12,15 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from voxnb.clients.ends import or_undone, settled
+from voxnb.clients.ends import current_task, or_undone, settled
+from voxnb.clients.fold_facts import cost_usd, failure_of, folded_payload, job_payload, stored_payload
 from voxnb.clients.writer import LEAST_EXTRACT_TOKENS, SummaryWriter, check_saving, write_extract
-from voxnb.errors import APIError, SummaryError, VoxnbError
+from voxnb.errors import SummaryError
 from voxnb.events import ContextEvents
 from voxnb.memory import summary as memory
 from voxnb.memory.past import FENCE_TOKENS
@@ -36,6 +39,9 @@ if TYPE_CHECKING:
 FOLD_TIMEOUT_S: Final = 60.0
 """A summary that takes longer is given up; the lease of the fold outlives it."""
 
+AGAIN_S: Final = 10.0
+"""So long a request that needs room waits for a model that failed the last time."""
+
 SWAP_TRIES: Final = 4
 """How often a fold is planned again because somebody else changed the conversation meanwhile."""
 
@@ -48,6 +54,8 @@ OVERHEAD_TOKENS: Final = 200
 LEAST_SUMMARY_TOKENS: Final = 16
 """A summary model with less room for what it is shown is of no use."""
 
+NOT_WAITED_FOR: Final = "the summary model had failed before and was still at it when a request needed the room"
+
 VERBATIM: Final = "; the turns are still sent verbatim"
 """What a failed fold means, as long as the next request fits."""
 
@@ -58,6 +66,9 @@ class Folder:
     def __init__(self, client: TextClient) -> None:
         self.client = client
         self.lock = asyncio.Lock()
+        self._waiting: set[int] = set()  # conversations with a background fold that waits,
+        self._running: dict[int, asyncio.Task[Any]] = {}  # with one that runs,
+        self._needy: set[int] = set()  # with a request that needs room
         self.warnings: dict[str, str] = {}
         self._failed_at = float("-inf")
 
@@ -69,20 +80,33 @@ class Folder:
         def choose(snapshot: Any) -> Fold | None:
             return choose_fold(snapshot, limits=planner.limits, weigh=planner.weigh)
 
+        if row.id in self._waiting:
+            return  # that one will look at what there is by then
+        self._waiting.add(row.id)
         try:
-            await self.fold(row, planner, choose=choose, forced=False, context=context)
+            await self.lock.acquire()
+        finally:
+            self._waiting.discard(row.id)
+        self._running[row.id] = current_task()
+        try:
+            if row.id not in self._needy:
+                await self._fold(row, planner, choose=choose, forced=False, context=context)
         except SummaryError:
             return  # told by SummaryFailed
         except Exception as error:  # noqa: BLE001 - rule 1: the chat goes on, whatever it is
             self.warn(error)
+        finally:
+            del self._running[row.id]
+            self.lock.release()
 
     async def make_room(
         self, row: ConversationRow, planner: Planner, layout: Layout, *, context: Context, since_s: float
     ) -> None:
-        """Fold until a request that does not fit will, by extract where no model does it.
+        """Fold what a request that does not fit needs, by extract where no model does it.
 
-        The caller lays the request out again and looks whether it fits now. A summary model that has failed since the
-        request came, or so often that it rests, is not waited for again.
+        The caller lays the request out again and looks whether it fits now, also where others have folded meanwhile and
+        nothing is done here. A summary model that has failed since the request came, or so often that it rests, is not
+        waited for again.
 
         Args:
             row: the conversation.
@@ -91,38 +115,44 @@ class Folder:
             context: of the cell that asked.
             since_s: monotonic clock when the request came, in seconds.
         """
+        moved = False
 
         def choose(snapshot: Any) -> Fold | None:
-            return choose_forced_fold(snapshot, limits=planner.limits, weigh=planner.weigh, layout=layout)
+            nonlocal moved
+            moved = snapshot.folded_to != row.folded_to
+            limits, weigh = planner.limits, planner.weigh
+            return None if moved else choose_forced_fold(snapshot, limits=limits, weigh=weigh, layout=layout)
 
         resting = await self.client.write(lambda c: ledger.is_resting(c, row.id))
+        self._needy.add(row.id)
         try:
+            if row.fold_failures and (running := self._running.get(row.id)) is not None:
+                resting = running.cancel()
+                await asyncio.wait({running})
             if not resting:
-                summary = await self.fold(
-                    row, planner, choose=choose, forced=True, context=context, unless_failed_since_s=since_s
-                )
-                if summary is not None:
-                    return
+                async with self.lock:
+                    resting = self._failed_at >= since_s
+                    within_s = min(AGAIN_S, FOLD_TIMEOUT_S) if row.fold_failures else None
+                    if not resting and await self._fold(
+                        row, planner, choose=choose, forced=True, context=context, within_s=within_s
+                    ):
+                        return
         except SummaryError:
             resting = True
-        if resting:
+        finally:
+            self._needy.discard(row.id)
+        if resting and not moved:
             uid = await self.extract(row, planner, choose=choose, context=context)
             if uid is not None:
                 self._warn_extract(uid)
                 return
-        await self.squeeze(row, planner, layout, context=context)
+        if not moved:
+            await self.squeeze(row, planner, layout, context=context)
 
     # -- doing --------------------------------------------------------------------------------
 
     async def fold(
-        self,
-        row: ConversationRow,
-        planner: Planner,
-        *,
-        choose: Choose,
-        forced: bool,
-        context: Context,
-        unless_failed_since_s: float | None = None,
+        self, row: ConversationRow, planner: Planner, *, choose: Choose, forced: bool, context: Context
     ) -> str | None:
         """One fold, planned again where the swap is lost.
 
@@ -133,26 +163,35 @@ class Folder:
             SummaryError: no acceptable summary came.
         """
         async with self.lock:
-            if unless_failed_since_s is not None and self._failed_at >= unless_failed_since_s:
-                raise SummaryError("the summary model failed a moment ago", reason="call")
-            for _ in range(SWAP_TRIES):
-                job = await self._take(row, planner, choose=choose, forced=forced)
-                if job is None:
-                    return None
-                self._emit(ContextEvents.SummaryStarted, _job_payload(job), context)
-                calls: list[CallRecord] = []
-                try:
-                    async with asyncio.timeout(FOLD_TIMEOUT_S):
-                        written = await self._write(job, planner, calls)
-                except asyncio.CancelledError:
+            return await self._fold(row, planner, choose=choose, forced=forced, context=context)
+
+    async def _fold(
+        self, row: ConversationRow, planner: Planner, *, choose: Choose, forced: bool, context: Context,
+        within_s: float | None = None,
+    ) -> str | None:  # fmt: skip
+        within_s = within_s or FOLD_TIMEOUT_S
+        for _ in range(SWAP_TRIES):
+            job = await self._take(row, planner, choose=choose, forced=forced)
+            if job is None:
+                return None
+            self._emit(ContextEvents.SummaryStarted, job_payload(job), context)
+            calls: list[CallRecord] = []
+            try:
+                async with asyncio.timeout(within_s):
+                    written = await self._write(job, planner, calls)
+            except asyncio.CancelledError:
+                if forced or row.id not in self._needy:
                     await settled(self._release(job, calls))
-                    raise
-                except Exception as error:  # rule 1: whatever it is, it is a summary that did not come
-                    raise await self._failed(job, error, calls, context) from error
-                summary_id = await settled(self._commit(job, written, context))
-                if summary_id is not None:
-                    return summary_id
-            return None
+                else:
+                    await settled(self._failed(job, SummaryError(NOT_WAITED_FOR, reason="call"), calls, context))
+                raise
+            except Exception as error:  # rule 1: whatever it is, it is a summary that did not come
+                wrapped = failure_of(error, within_s=within_s)
+                raise await self._failed(job, wrapped, calls, context, cause=error) from error
+            summary_id = await settled(self._commit(job, written, context))
+            if summary_id is not None:
+                return summary_id
+        return None
 
     async def extract(
         self, row: ConversationRow, planner: Planner, *, choose: Choose, context: Context, limit_tokens: int | None = None
@@ -200,23 +239,25 @@ class Folder:
         def work(c: Any) -> str | None:
             summary_id = ledger.commit(c, job, written, now=now)
             if summary_id is not None:
-                told = [(ContextEvents.SummaryFolded.value, _stored(job, written))]
+                told = [(ContextEvents.SummaryFolded.value, stored_payload(job, written))]
                 ending.add_events(c, job.conversation.id, None, self.client.kept(told), now=now)
             return summary_id
 
         summary_id = await self.client.write(work, durable=True)
         if summary_id is not None:
-            told = _folded_payload(job, written)
+            told = folded_payload(job, written)
             self.client.counters.folded(tokens_before=told["tokens_before"], tokens_after=told["tokens_after"])
             self._emit(ContextEvents.SummaryFolded, {**told, "summary_id": summary_id}, context)
         return summary_id
 
     async def _failed(
-        self, job: FoldJob, error: BaseException, calls: list[CallRecord], context: Context
-    ) -> SummaryError:
+        self, job: FoldJob, wrapped: SummaryError, calls: list[CallRecord], context: Context,
+        *, cause: BaseException | None = None,
+    ) -> SummaryError:  # fmt: skip
         """Note the failure, tell it, and give what is to be raised."""
         self._failed_at = time.monotonic()
-        wrapped = error if isinstance(error, SummaryError) else SummaryError(_reason(error), reason="call")
+        if calls and calls[-1].error == asyncio.CancelledError.__name__:
+            calls[-1] = calls[-1]._replace(error=str(wrapped))
         payload = {"reason": wrapped.reason, "message": str(wrapped), "text": wrapped.text[:2000]}
         now = time.time()
         told = self.client.kept([(ContextEvents.SummaryFailed.value, payload)])
@@ -225,7 +266,7 @@ class Folder:
             lambda c: ledger.fail(c, job, calls=calls, events=told, now=now, blamed=blamed)
         )
         self.client.counters.fold_failed()
-        self.warn(wrapped, cause=error)
+        self.warn(wrapped, cause=cause)
         self._emit(ContextEvents.SummaryFailed, {**payload, "failures": failures}, context)
         return wrapped
 
@@ -318,7 +359,7 @@ class Folder:
             quality=quality,
             flags=flags,
             duration_ms=(time.monotonic() - began) * 1000,
-            cost_usd=_cost_usd(calls),
+            cost_usd=cost_usd(calls),
             calls=calls,
         )
 
@@ -354,47 +395,3 @@ class Folder:
             )
             return accepted, {k: v for k, v in body.items() if k != "messages"}
         raise AssertionError("unreachable: the second attempt returns or raises")
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, TimeoutError):
-        return f"the summary model took longer than {FOLD_TIMEOUT_S:g} s"
-    if isinstance(error, APIError):
-        return f"the summary model could not be asked: {error}"
-    return str(error) if isinstance(error, VoxnbError) else f"{type(error).__name__}: {error}"
-
-
-def _cost_usd(calls: Sequence[CallRecord]) -> float | None:
-    """What they cost together, or None where that of one of them is not known."""
-    known = [call.cost_usd for call in calls if call.cost_usd is not None]
-    return sum(known) if len(known) == len(calls) else None
-
-
-def _job_payload(job: FoldJob) -> dict[str, Any]:
-    fold = job.fold
-    return {
-        "conversation": job.conversation.uid,
-        "reason": fold.reason,
-        "turns": [turn.seq for turn in fold.turns],
-        "first_seq": job.conversation.folded_to + 1,
-        "last_seq": fold.last_seq,
-        "tokens_before": fold.tokens_before,
-        "round": (job.previous.round if job.previous else 0) + 1,
-    }
-
-
-def _folded_payload(job: FoldJob, written: Written) -> dict[str, Any]:
-    return {
-        **_job_payload(job),
-        "tokens_after": job.fold.tokens_before - job.fold.folded_tokens + written.weight,
-        "text": written.text,
-        "model": written.model,
-        "quality": written.quality,
-        "flags": list(written.flags),
-        "duration_ms": written.duration_ms,
-    }
-
-
-def _stored(job: FoldJob, written: Written) -> dict[str, Any]:
-    """The event as it is kept: the text stands in the summary's row already."""
-    return {k: v for k, v in _folded_payload(job, written).items() if k != "text"}
