@@ -355,6 +355,19 @@ def test_a_result_that_nothing_waits_for_is_refused_with_what_became_of_its_call
             chat.create_chat_completions(messages=late[:1]).result(WAIT_S)
 
 
+def test_a_result_that_comes_twice_is_said_to_and_where_it_stands_in_what_was_given():
+    with talking(scripted(in_turn(parallel_tools, "As you like."))) as (_, chat):
+        asked = [user("The weather, #1?")]
+        reply = chat.create_chat_completions(messages=asked).result(WAIT_S)
+        first, second = results(reply, "sunny", "rainy")
+        for told, at in ([first, first, second], 1), ([*asked, reply.message, first, second, first], 4):
+            with pytest.raises(voxnb.errors.MessageError, match=f"^message {at} answers .* a second time") as caught:
+                chat.create_chat_completions(messages=told).result(WAIT_S)
+            assert caught.value.index == at
+        chat.create_chat_completions(messages=[first, second]).result(WAIT_S)
+        assert chat.store.verify()
+
+
 def test_a_request_that_once_went_out_as_it_was_said_is_rebuilt_like_that():
     said = MINGLED["a user between"][:-1]
     with talking("Fine.") as (_, chat):

@@ -116,7 +116,36 @@ def _forms(messages: Sequence[tuple[str, str]]) -> list[list[str]]:
     return [keys, keys[: len(keys) - replies], asked, []]
 
 
-def why_nothing_waits(c: sqlite3.Connection, row: ConversationRow, call_id: str) -> str:
+def no_place(
+    c: sqlite3.Connection,
+    row: ConversationRow,
+    new: Sequence[Message],
+    *,
+    at: int,
+    waiting: Sequence[str],
+    given_before: int,
+) -> MessageError:
+    """The error for a tool result that answers no call.
+
+    Args:
+        c: connection.
+        row: the conversation.
+        new: the messages that are not stored yet.
+        at: which of them it is.
+        waiting: calls that have no result yet.
+        given_before: how many messages of the request stand before the new ones.
+    """
+    call_id, index = new[at].tool_call_id or "", at + given_before
+    if any(m.tool_call_id == call_id for m in new[:at]):
+        return MessageError(f"message {index} answers {call_id!r} a second time; leave one of the two out", index=index)
+    return MessageError(
+        f"message {index} is the result of {call_id!r}, which {_why_nothing_waits(c, row, call_id)}"
+        + (f"; waiting are {', '.join(map(repr, waiting))}" if waiting else ""),
+        index=index,
+    )
+
+
+def _why_nothing_waits(c: sqlite3.Connection, row: ConversationRow, call_id: str) -> str:
     """Why a tool result has no place: its call was never made, has a result, or was passed over; in words."""
     for turn_id, seq in paths.calling_turns(c, row.branch, row.last_seq):
         said = paths.whole_turn(c, turn_id).messages

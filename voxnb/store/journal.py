@@ -19,7 +19,7 @@ from voxnb.memory.plan import UNDER_WAY, Layout, PastTurn, Snapshot, open_tool_c
 from voxnb.messages import Message, canonical, goes_on, group_turns, split_instructions, unpaired
 from voxnb.store import ledger, paths
 from voxnb.store.ending import close_expired
-from voxnb.store.history import new_messages, why_nothing_waits
+from voxnb.store.history import new_messages, no_place
 from voxnb.store.owner import LEASE_S
 from voxnb.store.request import plan_call
 from voxnb.store.rows import ConversationRow, Counted, TurnRow
@@ -274,12 +274,8 @@ def place(
     if orphans and ask.held_by is not None:  # of calls that the server knows of
         last, held, waiting = None, (), []
     elif orphans:
-        index, call_id = orphans[0]
-        raise MessageError(
-            f"message {index} is the result of {call_id!r}, which {why_nothing_waits(c, row, call_id)}"
-            + (f"; waiting are {', '.join(map(repr, waiting))}" if waiting else ""),
-            index=index,
-        )
+        given_before = len(ask.messages) - len(new)  # what is new is the end of what was given
+        raise no_place(c, row, new, at=orphans[0][0], waiting=waiting, given_before=given_before)
     if unanswered and ask.held_by is None:
         raise MessageError(
             f"the tool call {unanswered[0]!r} has no result; send the results of all calls together", index=None

@@ -143,7 +143,8 @@ class Planner:
         if goes_on(messages, open_ids=waiting):
             orphans, _ = unpaired(messages, open_ids=waiting)
             if orphans or not waiting:
-                raise MessageError("message 0 is a tool result, and no call waits for it", index=0)
+                index = orphans[0][0] if orphans else 0
+                raise MessageError(f"message {index} is a tool result, and no call waits for it", index=index)
             open_turn = tail.pop()
             groups, seq, held = [list(messages)], open_turn.seq, open_turn.messages
         else:
