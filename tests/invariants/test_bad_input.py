@@ -482,6 +482,25 @@ def test_a_list_that_ends_early_says_so_and_not_that_it_differs():
         assert len(chat.conversation) == 3
 
 
+def test_a_list_that_was_answered_is_said_to_be_and_what_to_do_then():
+    """A cell of the stateless habit, run twice."""
+    said = [{"role": r, "content": c} for r, c in (("user", "One"), ("assistant", "Hm."), ("user", "Two"))]
+    with talking("Well.") as (_, chat):
+        chat.create_chat_completions(messages=said).result(WAIT_S)
+        words = r"has the answer of turn 2.*conversation\.retry\(\) asks again, conversation\.undo\(1\).*\"reuse\""
+        with pytest.raises(errors.HistoryConflictError, match=words) as caught:
+            chat.create_chat_completions(messages=said).result(WAIT_S)
+        assert caught.value.index == 3
+        chat.ask("Three").result(WAIT_S)
+        with pytest.raises(errors.HistoryConflictError, match=r"answer of turn 2: they were sent before; .*undo\(2\)"):
+            chat.create_chat_completions(messages=said).result(WAIT_S)
+        with pytest.raises(errors.HistoryConflictError, match="message 3 differs from turn 2"):
+            chat.create_chat_completions(messages=[*said, {"role": "user", "content": "?"}]).result(WAIT_S)
+        chat.conversation.undo(2)
+        assert chat.create_chat_completions(messages=said).result(WAIT_S).text == "Well."
+        assert chat.store.verify()
+
+
 @pytest.mark.parametrize(
     ("count", "reason"),
     [

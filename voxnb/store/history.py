@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import NamedTuple
 
 from voxnb.errors import HistoryConflictError, MessageError
@@ -93,10 +94,13 @@ def match_history(stored: Sequence[tuple[int, str, list[tuple[str, str]]]], give
             reached = {at for at in ends if at == len(given) or given[at].role != "assistant"}
         if not reached:
             at = max(before)
-            index = at + next((n for n, (a, b) in enumerate(zip(keys, hashes[at:], strict=False)) if a != b), 0)
+            same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(keys, hashes[at:], strict=False)))
+            index = at + same
             if index >= len(given):
+                if same and messages[same][0] == "assistant":
+                    raise _answered(seq, last=stored[-1][0], index=index)
                 raise HistoryConflictError(
-                    f"the messages end before turn {seq} of the stored conversation; send the whole of it and what is "
+                    f"the messages end {'within' if same else 'before'} turn {seq} of the stored conversation; send the whole of it and what is "
                     f"new, only what is new, or continue from there with conversation.fork(at={seq - 1}, name=…)",
                     index=len(given),
                 )
@@ -106,6 +110,17 @@ def match_history(stored: Sequence[tuple[int, str, list[tuple[str, str]]]], give
                 index=index,
             )
     return max(reached)
+
+
+def _answered(seq: int, *, last: int, index: int) -> HistoryConflictError:
+    """The error for a list that ends where the answer of a turn follows, with what there is to do."""
+    again = "conversation.retry() asks again, " if seq == last else ""
+    return HistoryConflictError(
+        f"the messages end where the stored conversation has the answer of turn {seq}: they were sent before; "
+        f'{again}conversation.undo({last - seq + 1}) goes back before them, and a client made with if_exists="reuse" '
+        "is answered from the store",
+        index=index,
+    )
 
 
 def _forms(messages: Sequence[tuple[str, str]]) -> list[list[str]]:
