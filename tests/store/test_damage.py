@@ -132,6 +132,29 @@ def test_the_error_names_row_and_column_and_verify_does_too(whole, tmp_path, sta
             assert told in str(raised.value)
 
 
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_file_that_cannot_be_opened_is_not_sent_to_verify(whole, tmp_path, read_only):
+    path = tmp_path / "a.db"
+    path.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    with pytest.raises(StoreFormatError, match=r"a\.db' is damaged \(.*restore a backup, .*\.recover") as raised:
+        voxnb.ContextStore(path, read_only=read_only)
+    assert "verify" not in str(raised.value)
+
+
+def test_verify_tells_of_damaged_pages_instead_of_raising(whole, tmp_path):
+    data = bytearray(whole.read_bytes())
+    with contextlib.closing(sqlite3.connect(whole)) as c:
+        (page_bytes,) = c.execute("PRAGMA page_size").fetchone()
+        (page,) = c.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'call'").fetchone()
+    data[(page - 1) * page_bytes : page * page_bytes] = b"\xff" * page_bytes
+    (tmp_path / "a.db").write_bytes(data)
+    with voxnb.ContextStore(tmp_path / "a.db") as store:
+        assert "the file cannot be read to its end (" in store.verify().problems[-1]
+        with pytest.raises(StoreFormatError, match="restore a backup"):
+            store.calls()
+        assert len(store.turns()) == 4, "what lies elsewhere is read"
+
+
 def test_a_fraction_among_the_counts_of_a_picture_is_damage_that_is_named(whole, tmp_path):
     damage(whole, tmp_path / "a.db", "UPDATE call SET estimated_prompt_tokens = 3.5 WHERE id = 1")
     with (

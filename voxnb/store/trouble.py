@@ -28,6 +28,11 @@ def is_busy(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
+def is_corrupt(error: sqlite3.Error) -> bool:
+    """Whether SQLite found pages that are none of its own."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CORRUPT
+
+
 def has_log(file: Path) -> bool:
     """Whether a log lies beside a store, and in it what the file does not hold yet."""
     log = file.with_name(f"{file.name}-wal")
@@ -86,7 +91,7 @@ class mapped(mapped_sql):  # noqa: N801 - see above
 
 
 def damaged(path: str, how: object) -> StoreFormatError:
-    """The error for a file that does not hold what was written into it."""
+    """The error for a file with a value that was not written into it."""
     return StoreFormatError(
         f"{path!r} is damaged ({how}); copy it away and restore a backup, or ask verify() what else is wrong", path=path
     )
@@ -102,8 +107,13 @@ def store_error(error: sqlite3.Error, path: str) -> StoreError:
         )
     if code == sqlite3.SQLITE_NOTADB:
         return StoreFormatError(f"{path!r} is not a SQLite database; choose another path", path=path)
-    if code == sqlite3.SQLITE_CORRUPT:
-        return damaged(path, error)
+    if is_corrupt(error):
+        # Not "ask verify()", as for a wrong value: such a file can often not even be opened.
+        return StoreFormatError(
+            f"{path!r} is damaged ({error}); copy it away with the -wal beside it and restore a backup, or without one save "
+            "what can still be read into a new file with .recover of sqlite.org's sqlite3 shell",
+            path=path,
+        )
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
         return StoreReadOnlyError(
             f"{path!r} cannot be written ({error}); check its permissions or open it with read_only=True",

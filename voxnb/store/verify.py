@@ -15,7 +15,7 @@ from voxnb.store.damage import wrong_values
 from voxnb.store.explain import rebuild
 from voxnb.store.report import counted
 from voxnb.store.rows import STATE, load_extra, turn_hash
-from voxnb.store.trouble import NOT_AS_WRITTEN
+from voxnb.store.trouble import NOT_AS_WRITTEN, is_corrupt
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,22 @@ class Verdict:
 
 
 def verify(c: sqlite3.Connection) -> Verdict:
-    """Check a store in one read transaction; see `Verdict`. Costs about a millisecond per stored request."""
-    problems = list(_file(c))
+    """Check a store in one read transaction; see `Verdict`. Costs about a millisecond per stored request.
+
+    A file whose pages are damaged is read as far as it goes; nothing counts as looked at then.
+    """
+    problems: list[str] = []
+    try:
+        return _verdict(c, problems)
+    except sqlite3.DatabaseError as error:
+        if not is_corrupt(error):
+            raise
+        return Verdict((*problems, f"the file cannot be read to its end ({error})"), 0, 0, 0, 0)
+
+
+def _verdict(c: sqlite3.Connection, problems: list[str]) -> Verdict:
+    for problem in _file(c):
+        problems.append(problem)  # noqa: PERF402 - the last of them may end in an error
     for what, check in (("messages", _messages), ("the search index", _index), ("summaries", _summaries)):
         try:
             problems += check(c)
