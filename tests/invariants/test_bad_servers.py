@@ -135,6 +135,20 @@ def test_too_long_by_a_count_that_cannot_be_of_this_request_is_told_and_not_beli
         assert chat.store.verify()
 
 
+@pytest.mark.parametrize("policy", [{}, {"policy": None}])
+@pytest.mark.parametrize(("limit", "sent"), [(-5, -5), (0, 0), (0, 12), (3, 0), (1, 2), (9, 20), (12, 9)])
+def test_a_window_that_no_model_has_is_told_and_not_believed(limit, sent, policy):
+    words = f"This model's maximum context length is {limit} tokens. However, your messages resulted in {sent} tokens."
+    refusal = Status(400, body={"error": {"message": words, "code": "context_length_exceeded"}})
+    with talking(in_turn("Well.", *[refusal] * 6, "Fine."), **policy) as (server, chat):
+        chat.ask("One").result(WAIT_S)
+        while len(chats(server)) < 7:
+            with pytest.raises(errors.BadRequestError, match=f"is {limit} tokens"):
+                chat.ask("Two").result(WAIT_S)
+        assert chat.ask("Three").result(WAIT_S).text == "Fine."
+        assert chat.store.verify()
+
+
 def test_a_rate_limit_of_hours_says_how_long():
     with (
         talking(Status(429, headers={"Retry-After": "3600"})) as (_, chat),

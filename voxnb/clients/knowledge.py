@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 BELIEVED_SHARE: Final = 0.8
 """What remains of a window that turned out to be smaller, where nobody says how small."""
 
+LEAST_WINDOW_TOKENS: Final = 64
+"""No model has less: a server that says so, or that refuses what is that short, is not believed."""
+
 NEAR_LIMIT: Final = 0.8
 """From this share of the hard limit on, the embedded model is asked for its own count (5 to 8 ms)."""
 
@@ -99,7 +102,7 @@ class Knowledge:
         return found
 
     def learn_overflow(self, error: APIError, layout: Layout, *, model: str | None) -> int | None:
-        """Believe a server that says "too long"; the window it has, or None if it says something else."""
+        """Believe a server that says "too long"; the window it has, or None where it says nothing that can be believed."""
         from voxnb.clients.sdk import overflow_of
 
         found = overflow_of(error)
@@ -108,13 +111,17 @@ class Knowledge:
         limit, sent = found
         believed = self.learn(layout, model=model, reported_tokens=sent) is not None
         # Where our counts do not follow the server's, the limit is told in ours: less than what was too much.
-        ours = layout.total_tokens + layout.limits.reserve_output_tokens
+        reserve_tokens = layout.limits.reserve_output_tokens
+        ours = layout.total_tokens + reserve_tokens
+        less = max(int(ours * BELIEVED_SHARE), reserve_tokens + LEAST_WINDOW_TOKENS)
         if sent and sent > MOST * ours and not believed:
             return None  # no count of this request: what the server says stands, and teaches nothing
         if sent and limit and not believed:
             limit = int(limit * min(1.0, layout.total_tokens / sent))
-        elif limit is None or (sent is None and limit > ours * BELIEVED_SHARE):
-            limit = int(ours * BELIEVED_SHARE)
+        elif limit is None or (sent is None and limit > less):
+            limit = less if less < ours else 0
+        if limit < LEAST_WINDOW_TOKENS:
+            return None
         self._learned[model or ""] = limit
         return limit
 

@@ -266,7 +266,7 @@ def _number(value: Any) -> int | None:
 def _first(pattern: re.Pattern[str], text: str) -> int | None:
     found = pattern.search(text)
     digits = next((g.replace(",", "") for g in found.groups() if g), "") if found else ""
-    return int(digits) if digits else None
+    return _number(int(digits)) if digits else None
 
 
 def _overflow_text(endpoint: Endpoint, model: str | None, overflow: tuple[int | None, int | None]) -> str:
