@@ -37,7 +37,7 @@
     │   ├── StoreFormatError                  not ours, damaged, or newer than this code
     │   ├── StoreReadOnlyError                a write to a read-only store
     │   ├── StoreFullError                    the disk is full
-    │   ├── StoreGoneError                    the file was removed or replaced while it was open
+    │   ├── StoreGoneError                    the file, or its log, was removed or replaced while open
     │   └── StoreBusyError                    another process holds the file
     ├── TapeError                             a tape that cannot be read, or must not be written: path, line
     ├── LocalModelError                       the embedded model: get, check, start
@@ -342,7 +342,7 @@ class StoreFullError(StoreError):
 
 
 class StoreGoneError(StoreError):
-    """The file of an open store was removed, or another one is in its place; neither is written to."""
+    """The file of an open store, or the log beside it, was removed or has another in its place; none is written to."""
 
 
 class StoreBusyError(StoreError):

@@ -154,6 +154,71 @@ def test_what_the_store_does_with_its_file_is_no_replacement(tmp_path, server):
     assert voxnb.ContextStore(":memory:").append("x", ONE).turns().user_text.tolist() == ["Hi"]
 
 
+def drop_log(path: Path) -> None:
+    for ending in ("-wal", "-shm"):
+        path.with_name(path.name + ending).unlink()
+
+
+@pytest.mark.parametrize("reopened", [False, True])
+def test_a_log_that_was_removed_is_missed_and_what_it_held_is_in_the_file(tmp_path, server, reopened):
+    path = tmp_path / "store.db"
+    with chat_in(path, server) as chat:
+        chat.ask("first").result(WAIT_S)
+        if reopened:
+            chat.store.database.let_go()
+            assert chat.store.turns().user_text.tolist() == ["first"]
+            chat.ask("second").result(WAIT_S)
+        drop_log(path)
+        for act in (lambda: chat.ask("lost").result(WAIT_S), chat.store.turns):
+            with pytest.raises(
+                StoreGoneError, match=r"was left without its log \(.*-wal\).*in the file again; make a new"
+            ):
+                act()
+        assert "left without its log" in repr(chat.store)
+        chat.store.database._jobs.put((done := threading.Event()).set)
+        assert done.wait(WAIT_S)
+        assert said(path) == ["first", "second"][: 1 + reopened]
+        with chat_in(path, server) as again:
+            again.ask("third").result(WAIT_S)
+            assert again.conversation.turns().user_text.tolist()[-1] == "third"
+            assert again.store.verify()
+            assert said(path)[-1] == "third"
+
+
+def test_into_a_file_that_somebody_opened_without_the_log_it_is_not_written(tmp_path, server):
+    path = tmp_path / "store.db"
+    with chat_in(path, server) as chat:
+        chat.ask("first").result(WAIT_S)
+        assert chat.store.checkpoint()
+        chat.ask("second").result(WAIT_S)
+        drop_log(path)
+        assert said(path) == ["first"]
+        with pytest.raises(StoreGoneError, match=r"was given another log .*store\.backup\(…\)"):
+            chat.ask("lost").result(WAIT_S)
+        chat.store.database._jobs.put((done := threading.Event()).set)
+        assert done.wait(WAIT_S)
+        assert said(path) == ["first"]
+        assert said(chat.store.backup(tmp_path / "saved.db")) == ["first", "second"]
+
+
+def test_a_log_that_went_with_the_last_connection_is_not_missed(tmp_path):
+    path = tmp_path / "store.db"
+    with voxnb.ContextStore(path) as store:
+        store.append("x", ONE)
+        store.database.let_go()
+        assert not list(tmp_path.glob("*-wal"))
+        assert store.append("x", ONE).turns().user_text.tolist() == ["Hi", "Hi"]
+        reading = threading.Thread(target=store.turns)
+        reading.start()
+        reading.join()
+    with voxnb.ContextStore(path, read_only=True) as store:
+        for _ in range(2):
+            reading = threading.Thread(target=store.turns)  # its connection ends with it, and the log with that
+            reading.start()
+            reading.join()
+        assert len(store.turns()) == 2
+
+
 ENDS = """
 import os, sys, voxnb
 from voxnb import testing

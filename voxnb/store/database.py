@@ -37,7 +37,7 @@ from voxnb.store.opening import (
     switch_on_wal,
     upgraded_copy,
 )
-from voxnb.store.place import Place, check_name, close_gone, gone_error, leave_log, watch
+from voxnb.store.place import LOG_REPLACED, Place, check_name, close_gone, gone_error, leave_log, watch
 from voxnb.store.trouble import BUSY_TIMEOUT_S, has_log, mapped, mapped_sql
 
 T = TypeVar("T")
@@ -50,8 +50,7 @@ SQLite's size it costs a tenth less, a search or a table the same, and an import
 
 CHECKPOINT_BYTES: Final = 4_000_000
 """How long the log grows before it is copied into the file. Turns write mostly the same pages again, so it is copied half
-as often as SQLite would; but a sync of a log that still grows is dear: with four times this, the first 500 turns cost 5 %
-more, and later ones the same."""
+as often as SQLite would; but a sync of a log that still grows is dear: four times this costs the first 500 turns 5 %."""
 
 
 class Database:
@@ -164,6 +163,7 @@ class Database:
             connection.execute(f"PRAGMA page_size={PAGE_BYTES}")  # an existing file keeps its own
             (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
             connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_BYTES // page_bytes}")
+            self._place.remember_log(connection)
             failing.pop_all()
         return connection
 
@@ -219,11 +219,11 @@ class Database:
 
     def unusable(self) -> str:
         """Why nothing can be read or written, in words: how the file went, or "closed"; "" while it can."""
-        return (self._went or "closed") if self.closed else self._place.gone()
+        return (self._went or "closed") if self.closed else self._place.gone(self._held)
 
     def _check_there(self) -> None:
-        if how := self._went if self.closed else self._place.gone():
-            if (connection := self._writer_connection) is not None and not self.closed:
+        if how := self._went if self.closed else self._place.gone(self._held):
+            if (connection := self._writer_connection) is not None and not self.closed and how != LOG_REPLACED:
                 self._jobs.put(lambda: leave_log(connection))
             raise gone_error(self.path, how, held=not self.closed and bool(self._held()))
 
@@ -234,7 +234,7 @@ class Database:
     @contextlib.contextmanager
     def _last_sight(self) -> Iterator[sqlite3.Connection]:
         """A reader; where the file is gone, a connection from before."""
-        if self.closed or not (self._place.gone() and (held := self._held())):
+        if self.closed or not (self._place.gone(self._held) and (held := self._held())):
             with self.reader() as connection:
                 yield connection
         else:
@@ -371,7 +371,7 @@ class Database:
         with self._lock:
             if self.closed:
                 return
-            self._went = self._place.gone()
+            self._went = self._place.gone(self._held)
             self.closed = True
             if self._orphan:
                 return
@@ -382,7 +382,7 @@ class Database:
         with self._lock:
             for reader in self._readers:
                 reader.connection.close()
-            if self._went and self._writer_connection is not None:
+            if self._went not in ("", LOG_REPLACED) and self._writer_connection is not None:
                 leave_log(self._writer_connection)
             for connection in filter(None, (self._writer_connection, self._shared)):
                 connection.close()

@@ -1,7 +1,7 @@
 """Whether the path of an open store still names the file that was opened, and what is done where it does not.
 
 Somebody deletes the file beside a running notebook, or moves a backup into its place: SQLite goes on with the file that
-it has open, and what it writes is in none that anybody finds.
+it has open, and what it writes is in none that anybody finds. So it does where a clean-up took only the log beside it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import os
 import sqlite3
 import weakref
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -19,6 +20,10 @@ from voxnb.store.trouble import BUSY_TIMEOUT_S
 
 LOG_WAIT_MS: Final = 1_000
 """How long emptying the log waits for readers."""
+
+LOG_REMOVED: Final = "left without its log"
+LOG_REPLACED: Final = "given another log"
+"""How a log went, in words."""
 
 
 class Placed(Protocol):
@@ -53,7 +58,7 @@ atexit.register(close_gone)
 
 
 class Place:
-    """The path of a store and which file it named when that was opened.
+    """The path of a store, and which files it and the log beside it named when they were opened.
 
     Args:
         path: of the store.
@@ -62,13 +67,27 @@ class Place:
     def __init__(self, path: str) -> None:
         self._path = path
         self._file: tuple[int, int] | None = None
+        self._log: tuple[int, int] | None = None
 
     def remember(self) -> None:
         """Now the file is open."""
         self._file = which_file(self._path)
 
-    def gone(self) -> str:
-        """How the file went, in words; "" while the path names it, or where nothing tells. Costs one look-up."""
+    def remember_log(self, c: sqlite3.Connection) -> None:
+        """Now a connection is open; the log is there once that has read."""
+        if self._file is None or self._log is not None:
+            return
+        c.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        if c.execute("PRAGMA journal_mode").fetchone() == ("wal",):
+            with contextlib.suppress(FileNotFoundError):  # of a file in a folder that cannot be written
+                self._log = which_file(f"{self._path}-wal")
+
+    def gone(self, held: Callable[[], Sequence[sqlite3.Connection]]) -> str:
+        """How the file or its log went, in words; "" while they are there, or where nothing tells. Costs two look-ups.
+
+        Args:
+            held: the connections that are open; the last one takes its log along.
+        """
         if self._file is None:
             return ""
         try:
@@ -77,7 +96,20 @@ class Place:
             return "removed"
         except OSError:  # reading and writing will tell what is wrong
             return ""
-        return "replaced by another file" if now not in (self._file, None) else ""
+        return "replaced by another file" if now not in (self._file, None) else self._log_gone(held)
+
+    def _log_gone(self, held: Callable[[], Sequence[sqlite3.Connection]]) -> str:
+        if self._log is None:
+            return ""
+        try:
+            how = LOG_REPLACED if which_file(f"{self._path}-wal") != self._log else ""
+        except FileNotFoundError:
+            how = LOG_REMOVED
+        except OSError:
+            return ""
+        if how and not held():
+            self._log, how = None, ""
+        return how
 
 
 def which_file(path: str | Path) -> tuple[int, int] | None:
@@ -105,6 +137,13 @@ def gone_error(path: str, how: str, *, held: bool) -> StoreGoneError:
         held: whether a connection still has it open.
     """
     kept = "nowhere but in what store.backup(…) copies now" if held else "in no file"
+    if how in (LOG_REMOVED, LOG_REPLACED):
+        # Another log is somebody else's, who has read the file without ours: ours must not be written into it then.
+        return StoreGoneError(
+            f"{path!r} was {how} ({path}-wal) while it was open, and nothing more is written to it; what was said lately is "
+            f"{'in the file again' if how == LOG_REMOVED else kept}; make a new client, or open the store again, to go on",
+            path=path,
+        )
     return StoreGoneError(
         f"{path!r} was {how} while it was open, and nothing more is written to it; what it held is where it was moved to "
         f"or, if it was deleted, {kept}; make a new client, or open the store again, to go on with {path!r} as it is now",
