@@ -308,16 +308,22 @@ def test_a_request_that_cannot_fit_waits_for_the_fold_that_runs():
         assert chat.store.verify()
 
 
+def until_one_waits(chat, numbers):
+    """Ask until a request waits for room; that turn."""
+    turn = None
+    while not chat.folder._needy:
+        turn = turn or chat.ask(f"Tell me of #{next(numbers)}, " + "please " * 12)
+        with contextlib.suppress(TimeoutError):
+            turn.result(0.1)
+            turn = None
+    return turn
+
+
 def test_a_request_that_waited_for_a_fold_is_laid_out_again_before_more_is_folded():
     slowly = Held(summarise)
     with talking(scripted(fold=slowly), policy=small(keep_last_turns=3)) as (server, chat):
         numbers = itertools.count(1)
-        turn = None
-        while not chat.folder._needy:
-            turn = turn or chat.ask(f"Tell me of #{next(numbers)}, " + "please " * 12)
-            with contextlib.suppress(TimeoutError):
-                turn.result(0.1)
-                turn = None
+        turn = until_one_waits(chat, numbers)
         slowly.release.set()
         turn.result(WAIT_S)
         chat.idle().result(WAIT_S)
@@ -345,6 +351,29 @@ def test_a_request_waits_for_one_summary_that_does_not_come_and_the_next_time_fo
         calls = chat.store.calls()
         assert set(calls[calls["purpose"] == "fold"]["error"]) == set(messages)
         assert chat.store.verify()
+
+
+def test_a_model_that_failed_once_has_its_time_for_the_next_summary():
+    slowly = Held(summarise)
+    first = iter([Status(500, headers=NEVER)])
+    with talking(scripted(fold=lambda request: next(first, None) or slowly(request))) as (_, chat):
+        heard = listen(chat, ContextEvents.SummaryFailed)
+        turn = until_one_waits(chat, itertools.count(1))
+        slowly.release.set()
+        turn.result(WAIT_S)
+        chat.idle().result(WAIT_S)
+        assert len(heard) == 1
+        assert "extract" not in set(chat.store.summaries()["model"])
+
+
+def test_a_conversation_that_is_deleted_while_a_request_waits_for_room_is_said_to_be():
+    slowly = Held(summarise)
+    with talking(scripted(fold=slowly)) as (_, chat):
+        turn = until_one_waits(chat, itertools.count(1))
+        chat.conversation.delete()
+        slowly.release.set()
+        with pytest.raises(errors.UnknownConversationError, match="deleted"):
+            turn.result(WAIT_S)
 
 
 FACTS = "On 3 May 2026 Ann paid 417 euros to Bob in Ulm, order A-77."

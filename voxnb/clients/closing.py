@@ -120,8 +120,7 @@ class Closing:
         begun = self.begun
         assert begun is not None
         with self.client.store.database.reader() as c:
-            said = paths.whole_turn(c, begun.turn.id).messages
-        return any(message.role == "assistant" for message in said[begun.given :])
+            return paths.is_answered(c, begun.turn.id, first_position=begun.given)
 
     async def _finish(
         self, state: str, error: str | None, *, events: Sequence[tuple[str, Mapping[str, Any]]]

@@ -67,7 +67,7 @@ class Folder:
         self.client = client
         self.lock = asyncio.Lock()
         self._waiting: set[int] = set()  # conversations with a background fold that waits,
-        self._running: dict[int, asyncio.Task[Any]] = {}  # with one that runs,
+        self._running: dict[int, tuple[asyncio.Task[Any], float]] = {}  # with one that runs, since when,
         self._needy: set[int] = set()  # with a request that needs room
         self.warnings: dict[str, str] = {}
         self._failed_at = float("-inf")
@@ -87,7 +87,7 @@ class Folder:
             await self.lock.acquire()
         finally:
             self._waiting.discard(row.id)
-        self._running[row.id] = current_task()
+        self._running[row.id] = current_task(), time.monotonic()
         try:
             if row.id not in self._needy:
                 await self._fold(row, planner, choose=choose, forced=False, context=context)
@@ -127,8 +127,10 @@ class Folder:
         self._needy.add(row.id)
         try:
             if row.fold_failures and (running := self._running.get(row.id)) is not None:
-                resting = running.cancel()
-                await asyncio.wait({running})
+                task, began_s = running
+                await asyncio.wait({task}, timeout=max(0.0, began_s + AGAIN_S - time.monotonic()))
+                resting = task.cancel() or resting
+                await asyncio.wait({task})
             if not resting:
                 async with self.lock:
                     resting = self._failed_at >= since_s

@@ -37,6 +37,12 @@ def has_answer_after(c: sqlite3.Connection, branch: int, seq: int) -> bool:
     return c.execute(f"SELECT 1 {PATH} AND {STATE} != 'failed' LIMIT 1", later).fetchone() is not None
 
 
+def is_answered(c: sqlite3.Connection, turn_id: int, *, first_position: int) -> bool:
+    """Whether a turn has a message of the assistant's from a position on; one that was deleted has none."""
+    found = "SELECT 1 FROM message WHERE turn = ? AND position >= ? AND role = 'assistant' LIMIT 1"
+    return c.execute(found, (turn_id, first_position)).fetchone() is not None
+
+
 def turns_between(
     c: sqlite3.Connection, branch: int, low: int, high: int, *, horizon: int | None = None, pinned: frozenset[int] = frozenset()
 ) -> list[PastTurn]:  # fmt: skip

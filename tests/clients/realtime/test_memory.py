@@ -410,6 +410,29 @@ def test_a_chat_goes_on_in_a_call_and_the_call_in_a_chat(store):
     assert store.verify(), store.verify()
 
 
+def test_a_session_is_replaced_in_time_whatever_becomes_of_the_summary(store, monkeypatch):
+    from tests.clients.realtime.test_going_on import session
+
+    monkeypatch.setattr("voxnb.clients.realtime.memory.SHORTEN_S", 0.1)
+    with testing.server(lambda _request: testing.Hang()) as teller, Peer([session(1), session(2)]) as peer:
+        writer = voxnb.chat("gpt-4o-mini", base_url=teller.base_url, store=":memory:")
+        policy = voxnb.ContextPolicy(window_tokens=32_768, fold_at_tokens=2_000, keep_last_turns=1)
+        one = call(peer, store, summary_client=writer, policy=policy, session_policy=SessionPolicy(most_tokens=None))
+        one.connect().result(WAIT_S)
+        for n in range(4):
+            ask(one, f"Question {n}, and some more words so that there is something to sum up. " * 9)
+        one._keeper._policy = SessionPolicy(most_tokens=10)
+        one._keeper.first_context_tokens = 1
+        replaced = one.wait_for(SessionEvents.SessionReplaced)
+        ask(one, "The last one?")
+        facts = replaced.result(WAIT_S).payload
+        assert (facts.reason, facts.shortened) == ("long", False)
+        one.close()
+        writer.close()
+    said = [e["item"]["content"][0]["text"] for e in peer.connections[1].received if "item" in e]
+    assert len([text for text in said if text.startswith("Question")]) == 4
+
+
 @pytest.mark.parametrize("meanwhile", [[], ["What did I say meanwhile?"]])
 def test_a_long_call_goes_on_in_a_new_session_with_a_summary(store, meanwhile, monkeypatch):
     from tests.clients.realtime.test_going_on import session

@@ -25,6 +25,9 @@ from voxnb.store.rows import ConversationRow
 if TYPE_CHECKING:
     from voxnb.clients.realtime.client import RealtimeAPIClient
 
+SHORTEN_S: Final = 60.0
+"""How long a new session waits for a summary: an old one is replaced two minutes before its end."""
+
 WINDOW_TOKENS: Final = 32_768
 """Of the realtime models; servers of other kinds are not asked."""
 
@@ -139,8 +142,10 @@ class CallMemory(ChatCompletionsAPIClient):
         from voxnb.store import folding
 
         choose = folding.choose_through(None, keep_last_turns=planner.limits.keep_last_turns, weigh=planner.weigh)
-        with contextlib.suppress(SummaryError):  # told by SummaryFailed; the turns are sent verbatim
-            await self.folder.fold(row, planner, choose=choose, forced=True, context=Context())
+        # What fails is told by SummaryFailed; then, and where it takes too long, the turns are sent verbatim.
+        with contextlib.suppress(SummaryError, TimeoutError):
+            async with asyncio.timeout(SHORTEN_S):
+                await self.folder.fold(row, planner, choose=choose, forced=True, context=Context())
 
     # -- after a turn -----------------------------------------------------------------------------
 
