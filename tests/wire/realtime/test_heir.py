@@ -67,6 +67,24 @@ def test_an_item_that_a_lost_session_did_not_confirm_is_told_to_the_next_one():
     assert [command["item"] for command in opened(second)[1:]] == [late[0]["item"]]
 
 
+@pytest.mark.parametrize("is_lost", [True, False])
+def test_the_place_behind_an_item_of_the_old_session_is_the_end_of_the_new_one(is_lost):
+    talk, first = Talk(), RealtimeSession()
+    first.receive(talk.created())
+    (kept,) = first.command("conversation.item.create", said("Kept."))
+    first.receive(added(talk, "i1", kept))
+    places = ("i1", "mine", "root")
+    first.command("conversation.item.create", said("Mine.", id="mine"))
+    for place in places:
+        first.command("conversation.item.create", {**said(f"Behind {place}."), "previous_item_id": place})
+    second, _ = succeed(first, messages=[], kind="realtime", number=1, is_lost=is_lost)
+    out = opened(second)
+    if not is_lost:
+        out = catch_up(second, first, items=[], kind="realtime", number=1)
+    told = [(c["item"]["content"][0]["text"], c.get("previous_item_id")) for c in out if "item" in c]
+    assert told == [("Mine.", None), ("Behind i1.", None), ("Behind mine.", "mine"), ("Behind root.", "root")]
+
+
 @pytest.mark.parametrize("own", [{}, {"id": "mine"}])
 def test_an_item_is_confirmed_by_its_id_or_else_by_its_likeness(own):
     talk, session = Talk(), RealtimeSession()

@@ -63,9 +63,9 @@ def succeed(
     new.open_calls = open_calls(old)
     waiting = {command["event_id"] for command in unsent}
     lost = [command for command in old.items.unconfirmed if is_lost and command["event_id"] not in waiting]
-    for command in (*lost, *unsent):
+    for command in _without_old_places([*lost, *unsent]):
         if command["type"] not in TOLD_AGAIN:
-            new.put(dict(command))
+            new.put(command)
     if is_lost:
         for command in owed(old):
             new.put(dict(command))
@@ -94,9 +94,20 @@ def catch_up(
     for n, item in enumerate(items):
         send += new.command("conversation.item.create", {"item": {**item, "id": f"{RESTORED}{number}_since_{n}"}})
     new.open_calls |= open_calls(old)
-    for command in old.items.unconfirmed:  # under a new event id: the new session has given out the same
-        send += new.put({name: value for name, value in command.items() if name != "event_id"})
+    for command in _without_old_places(old.items.unconfirmed):
+        command.pop("event_id")  # the new session has given out the same
+        send += new.put(command)
     return send
+
+
+def _without_old_places(commands: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Commands for a session that has none of the old one's items: what was to stand behind one of those comes last."""
+    out = [dict(command) for command in commands]
+    known = {"root", *(item["id"] for command in out if "id" in (item := command.get("item") or {}))}
+    for command in out:
+        if command.get("previous_item_id") not in known:
+            command.pop("previous_item_id", None)
+    return out
 
 
 def begin_with(
