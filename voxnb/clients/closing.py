@@ -69,7 +69,7 @@ class Closing:
         self.held_by = next((name for name in self.dialect.held if body.get(name) is not None), None)
         self.streaming = Streaming(client, turn, model=self.model)
         self.extras = extras
-        self.tools_run: ToolLoop | None = None
+        self.tools_run = self._tool_loop()
         self.parsed: Any = None
         self.begun: Begun | None = None
         self._said_before = True  # whether the client's own instructions were
@@ -77,6 +77,10 @@ class Closing:
         self.room = Room(client, turn, conversation=conversation, model=self.model, tools=self.tools)
         self._stored = False
         self._repeated: tuple[tuple[int, int], ConversationRow] | None = None
+
+    def _tool_loop(self) -> ToolLoop | None:
+        """What runs the tools that the model calls; here the caller does."""
+        return None
 
     @property
     def is_own(self) -> bool:

@@ -9,27 +9,21 @@ Rule 2: a repeated run (``if_exists="reuse"``) replays the whole turn and runs n
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from voxnb.clients.closing import CLOSED_ELSEWHERE
 from voxnb.clients.ends import settled
 from voxnb.clients.exchange import Exchange
 from voxnb.clients.tools.loop import ToolLoop, limit_for
-from voxnb.clients.tools.request import Extras
 from voxnb.clients.tools.result import LIMIT_TOKENS, Limit
 from voxnb.clients.tools.running import Call
-from voxnb.clients.turn import Turn
 from voxnb.errors import TurnError
 from voxnb.messages import Message
 from voxnb.store import rounds
 from voxnb.store.journal import Ask, Begun, Reused
 from voxnb.store.owner import this_process
-
-if TYPE_CHECKING:
-    from voxnb.clients.text import TextClient
-    from voxnb.store.conversation import Conversation
 
 
 class Rounds(Exchange):
@@ -37,19 +31,8 @@ class Rounds(Exchange):
 
     tools_run: ToolLoop
 
-    def __init__(
-        self,
-        client: TextClient,
-        turn: Turn,
-        body: Mapping[str, Any],
-        messages: Sequence[Message],
-        *,
-        conversation: Conversation,
-        again: int | None = None,
-        extras: Extras,
-    ) -> None:
-        super().__init__(client, turn, body, messages, conversation=conversation, again=again, extras=extras)
-        self.tools_run = ToolLoop(client, turn, extras, conversation=conversation)
+    def _tool_loop(self) -> ToolLoop:
+        return ToolLoop(self.client, self.turn, self.extras, conversation=self.conversation)
 
     async def _converse(self, begun: Begun, ask: Ask) -> None:
         """Send; as long as tools are called, run them and send again."""

@@ -108,9 +108,7 @@ def request_hash(
     messages: Sequence[Mapping[str, Any]], parameters: Mapping[str, Any], tools: Any, *, version: int = PLAN_VERSION
 ) -> str:
     """The hash by which a rebuilt request is known to be the one that was sent, as plans of a version have it."""
-    lines = map(_line, messages)
-    if version >= 3:
-        lines = map(digest, lines)
+    lines = _line_hashes(None, messages) if version >= 3 else map(_line, messages)
     return _hash(lines, canonical(dict(parameters)), None if tools is None else canonical(tools))
 
 
@@ -118,7 +116,7 @@ def _hash(lines: Iterable[str], parameters: str, tools: str | None) -> str:
     return digest(f"[{parameters},{tools or 'null'}]", *lines)
 
 
-def _line_hashes(c: sqlite3.Connection, messages: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+def _line_hashes(c: sqlite3.Connection | None, messages: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     """The hashes of a request's messages; the writer's connection knows those of earlier ones."""
     known = c if isinstance(c, KnowingConnection) else None
     for message in messages:

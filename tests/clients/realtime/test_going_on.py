@@ -62,6 +62,18 @@ def said(connection):
     return [(i.get("role"), i["content"][0]["text"]) for i in items if i["type"] == "message"]
 
 
+def held(behave):
+    """Behaviour that says when it is asked for, and waits to be let go: it and both events."""
+    asked, go_on = threading.Event(), threading.Event()
+
+    async def slow(connection):
+        asked.set()
+        await asyncio.to_thread(go_on.wait, WAIT_S)
+        await behave(connection)
+
+    return slow, asked, go_on
+
+
 def test_a_lost_session_is_begun_again_with_settings_and_conversation():
     with Peer([session(1), session(2)]) as peer:
         one = client(peer, instructions="Be kind.", session_policy=QUICK)
@@ -89,12 +101,7 @@ def test_a_lost_session_is_begun_again_with_settings_and_conversation():
 
 
 def test_what_is_asked_for_while_there_is_no_session_goes_to_the_next_one():
-    gate = threading.Event()
-
-    async def late(connection):
-        await asyncio.to_thread(gate.wait, WAIT_S)
-        await session(2)(connection)
-
+    late, _, gate = held(session(2))
     with Peer([session(1), late]) as peer:
         one = client(peer, session_policy=QUICK)
         one.connect().result(WAIT_S)
@@ -295,13 +302,7 @@ def test_a_session_near_its_end_is_replaced_after_the_answer_and_not_before():
 
 
 def test_what_is_said_while_the_next_session_is_prepared_is_told_to_it():
-    prepared, go_on = threading.Event(), threading.Event()
-
-    async def slow(connection):
-        prepared.set()
-        await asyncio.to_thread(go_on.wait, WAIT_S)
-        await session(2)(connection)
-
+    slow, prepared, go_on = held(session(2))
     with Peer([session(1), slow]) as peer:
         one = client(peer)
         one.connect().result(WAIT_S)
@@ -318,13 +319,7 @@ def test_what_is_said_while_the_next_session_is_prepared_is_told_to_it():
 
 
 def test_settings_that_are_asked_for_while_the_next_session_is_prepared_are_its_own():
-    prepared, go_on = threading.Event(), threading.Event()
-
-    async def slow(connection):
-        prepared.set()
-        await asyncio.to_thread(go_on.wait, WAIT_S)
-        await session(2)(connection)
-
+    slow, prepared, go_on = held(session(2))
     with Peer([session(1), slow]) as peer:
         one = client(peer, instructions="Be kind.")
         one.connect().result(WAIT_S)
